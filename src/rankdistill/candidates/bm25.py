@@ -1,0 +1,38 @@
+"""Lexical candidates."""
+
+from dataclasses import dataclass
+
+import bm25s
+import numpy as np
+import Stemmer
+
+from rankdistill.data import Collection
+
+
+@dataclass(frozen=True)
+class BM25:
+    """The ``n`` best documents by BM25 (bm25s), with English stop words and stemming.
+
+    Identifiers are split at underscores, since ``\\w`` holds them together.
+    """
+
+    n: int = 20
+    k1: float = 0.9
+    b: float = 0.4
+    source = "bm25"
+
+    def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
+        """Document rows, best first, int64 (Q, n); -1 where fewer share a word with the query."""
+        n = min(self.n, len(collection.documents))
+        index = bm25s.BM25(k1=self.k1, b=self.b)
+        index.index(self._tokens(collection.documents), show_progress=False)
+        rows, scores = index.retrieve(
+            self._tokens([collection.queries[row] for row in query_rows]), k=n, show_progress=False
+        )
+        return np.where(scores > 0, rows, -1).astype(np.int64)
+
+    def _tokens(self, texts):
+        return bm25s.tokenize(
+            [text.replace("_", " ") for text in texts],
+            stopwords="en", stemmer=Stemmer.Stemmer("english"), show_progress=False,
+        )

@@ -1,0 +1,30 @@
+"""Dense candidates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from rankdistill.data import Collection
+from rankdistill.evaluation.search import embed_queries, search, stored_embeddings
+from rankdistill.students import fingerprint_of
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The ``n`` nearest documents by an encoder's cosine, through a FAISS index."""
+
+    model: SentenceTransformer
+    n: int = 20
+    index: str = "Flat"
+    source = "dense"
+
+    def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
+        """Document rows, best first, int64 (Q, n); -1 where the index finds no more."""
+        documents = stored_embeddings(self.model, collection)
+        queries = embed_queries(self.model, [collection.queries[row] for row in query_rows])
+        return search(documents, queries, self.n, self.index)[0]
+
+    @property
+    def settings(self) -> dict:
+        return {"model": fingerprint_of(self.model), "n": self.n, "index": self.index}

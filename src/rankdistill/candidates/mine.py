@@ -1,0 +1,93 @@
+"""The union of several retrievers' candidates, computed once."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from rankdistill.data.cache import cache_folder, fingerprint, locked
+from rankdistill.data.candidates import (
+    SOURCES,
+    UNRANKED,
+    Candidates,
+    from_arrow,
+    open_arrow,
+    to_arrow,
+    write_arrow,
+)
+from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Retriever(Protocol):
+    """``source`` is a name of ``SOURCES``; ``retrieve`` gives document rows (Q, n), best first."""
+
+    source: str
+
+    def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray: ...
+
+
+def mine(
+    collection: Collection,
+    retrievers: Sequence[Retriever],
+    split: str = "train",
+    limit: int | None = None,
+    seed: int = 0,
+) -> Candidates:
+    """The candidates of ``split``'s queries (``limit`` of them): each retriever's, and the positives.
+
+    Known positives are always among them; the source of every candidate is recorded, and the best
+    rank that a retriever gave it. Cached.
+    """
+    query_rows = collection.query_rows(split, limit, seed)
+    if not len(query_rows):
+        raise InputError(f"{collection.name}: no query of split {split!r} has a relevant document")
+    settings = [[r.source, getattr(r, "settings", None) or dataclasses.asdict(r)] for r in retrievers]
+    key = fingerprint(collection.fingerprint, settings, split, query_rows.tolist())
+    path = cache_folder() / "candidates" / f"{key}.arrow"
+    with locked(path):
+        if path.exists():
+            log.info("reusing candidates %s", path)
+        else:
+            log.info("mining candidates of %d queries (%s): %s", len(query_rows), split,
+                     ", ".join(r.source for r in retrievers))
+            found = [(r.source, r.retrieve(collection, query_rows)) for r in retrievers]
+            write_arrow(to_arrow(union(collection, query_rows, found, collection.positive_rows(split))), path)
+    candidates = from_arrow(open_arrow(path), collection, path)
+    log.info("%s", candidates)
+    return candidates
+
+
+def union(
+    collection: Collection,
+    query_rows: np.ndarray,
+    found: Sequence[tuple[str, np.ndarray]],
+    positives: dict[int, list[int]],
+) -> Candidates:
+    """Merges document rows (Q, n) of each source, -1 for none; a pool's rows ascend."""
+    pools = []
+    for i, query in enumerate(query_rows):
+        rows = [positives.get(int(query), [])] + [ranked[i][ranked[i] >= 0] for _, ranked in found]
+        bits = [SOURCES["positive"]] + [SOURCES[source] for source, _ in found]
+        ranks = [np.full(len(rows[0]), UNRANKED)] + [
+            np.full(len(r), UNRANKED) if source == "random" else np.arange(len(r))
+            for (source, _), r in zip(found, rows[1:], strict=True)
+        ]
+        rows_all = np.concatenate(rows).astype(np.int32)
+        pool, where = np.unique(rows_all, return_inverse=True)
+        sources = np.zeros(len(pool), np.uint8)
+        np.bitwise_or.at(sources, where, np.repeat(bits, [len(r) for r in rows]).astype(np.uint8))
+        best = np.full(len(pool), UNRANKED, np.uint16)
+        np.minimum.at(best, where, np.concatenate(ranks).astype(np.uint16))
+        pools.append((pool, sources, best))
+    sizes = [len(pool) for pool, _, _ in pools]
+    return Candidates(
+        collection,
+        np.asarray(query_rows, dtype=np.int64),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        *(np.concatenate(column) for column in zip(*pools, strict=True)),
+    )

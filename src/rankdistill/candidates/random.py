@@ -1,0 +1,24 @@
+"""Random candidates: what a retriever would not have shown."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rankdistill.data import Collection
+
+
+@dataclass(frozen=True)
+class Random:
+    """``n`` documents of the collection, drawn per query from (``seed``, query)."""
+
+    n: int = 10
+    seed: int = 0
+    source = "random"
+
+    def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
+        """Document rows, int64 (Q, n), distinct within a query."""
+        size = len(collection.documents)
+        n = min(self.n, size)
+        return np.stack(
+            [np.random.default_rng([self.seed, int(q)]).choice(size, n, replace=False) for q in query_rows]
+        )

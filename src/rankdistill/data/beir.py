@@ -1,0 +1,145 @@
+"""Collections in BEIR layout: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, each also .gz."""
+
+import gzip
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError, shorten
+
+log = logging.getLogger(__name__)
+
+
+class _Faults:
+    """Rows that cannot be used: the first few of each kind, and how many."""
+
+    def __init__(self):
+        self.found: dict[str, list[str]] = {}
+
+    def add(self, kind: str, where: str) -> None:
+        self.found.setdefault(kind, []).append(where)
+
+    def settle(self, invalid: str) -> None:
+        for kind, places in self.found.items():
+            text = f"{len(places):,} {kind}: {shorten(places)}".replace("'", "")
+            if invalid == "error":
+                raise InputError(f"{text}; mend the file, or drop such rows: invalid=skip")
+            log.warning("skipped %s", text)
+
+
+def read_beir(
+    path: str | Path,
+    name: str | None = None,
+    invalid: Literal["error", "skip"] = "error",
+) -> Collection:
+    """The collection in folder ``path``; a document's text is its title and text with a space.
+
+    Empty texts, repeated ids and judgments of queries or documents that aren't there raise
+    ``InputError`` (``invalid="error"``) or are dropped and counted in the log (``"skip"``).
+    Malformed lines and missing files always raise.
+    """
+    folder = Path(path)
+    if invalid not in ("error", "skip"):
+        raise InputError(f"invalid={invalid!r}: it is 'error' or 'skip'")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder (a BEIR folder holds corpus.jsonl, queries.jsonl, qrels/)")
+    faults = _Faults()
+    documents = _read_texts(_find(folder / "corpus.jsonl"), ("title", "text"), faults)
+    queries = _read_texts(_find(folder / "queries.jsonl"), ("text",), faults)
+    files = {
+        file.name.split(".")[0]: file
+        for file in sorted(folder.glob("qrels/*"))
+        if file.name.endswith((".tsv", ".tsv.gz"))
+    }
+    if not files:
+        raise InputError(f"{folder / 'qrels'}: no <split>.tsv (query, document and grade, tab-separated)")
+    qrels = {split: _read_qrels(file, queries, documents, faults) for split, file in files.items()}
+    faults.settle(invalid)
+    return Collection(
+        name or folder.resolve().name,
+        list(documents), list(documents.values()), list(queries), list(queries.values()), qrels,
+    )
+
+
+def write_beir(collection: Collection, folder: Path) -> None:
+    """Writes ``collection`` to ``folder`` in BEIR layout."""
+    (folder / "qrels").mkdir(parents=True)
+    for file, ids, texts in (
+        ("corpus.jsonl", collection.document_ids, collection.documents),
+        ("queries.jsonl", collection.query_ids, collection.queries),
+    ):
+        with open(folder / file, "w", encoding="utf-8") as out:
+            for id_, text in zip(ids, texts, strict=True):
+                out.write(json.dumps({"_id": id_, "text": text}, ensure_ascii=False) + "\n")
+    for split, judged in collection.qrels.items():
+        with open(folder / "qrels" / f"{split}.tsv", "w", encoding="utf-8") as out:
+            out.write("query-id\tcorpus-id\tscore\n")
+            for query, grades in judged.items():
+                out.writelines(f"{query}\t{document}\t{grade}\n" for document, grade in grades.items())
+
+
+def _find(file: Path) -> Path:
+    for candidate in (file, file.with_name(file.name + ".gz")):
+        if candidate.is_file():
+            return candidate
+    raise InputError(f"{file}: no such file (nor {file.name}.gz)")
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """(place, line) of each line that is not blank."""
+    opener = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opener(file, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{file}:{number}", line.rstrip("\n")
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise InputError(f"{file}: not UTF-8 text, or cut short ({error})") from None
+
+
+def _read_texts(file: Path, fields: tuple[str, ...], faults: _Faults) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for place, line in _lines(file):
+        try:
+            row = json.loads(line)
+            key = str(row["_id"])
+            text = " ".join(row[field] for field in fields if row.get(field)).strip()
+        except json.JSONDecodeError as error:
+            raise InputError(f"{place}: malformed JSON ({error.msg} at column {error.colno})") from None
+        except (KeyError, TypeError, AttributeError):
+            raise InputError(
+                f"{place}: expected an object with the strings _id and {' and '.join(fields)}"
+            ) from None
+        if not text:
+            faults.add("empty texts", place)
+        elif key in texts:
+            faults.add("duplicate ids", f"{place} ({key})")
+        else:
+            texts[key] = text
+    if not texts:
+        raise InputError(f"{file}: no row in it")
+    return texts
+
+
+def _read_qrels(file: Path, queries, documents, faults: _Faults) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for place, line in _lines(file):
+        cells = line.split("\t")
+        if len(cells) == 4:  # TREC: query, iteration, document, grade
+            cells = [cells[0], *cells[2:]]
+        try:
+            query, document, grade = cells[0], cells[1], int(cells[2])
+        except (IndexError, ValueError):
+            if place.endswith(":1"):
+                continue  # the header
+            raise InputError(f"{place}: expected query, document and whole-number grade, tab-separated") from None
+        if query not in queries:
+            faults.add("judgments of unknown queries", f"{place} ({query})")
+        elif document not in documents:
+            faults.add("judgments of unknown documents", f"{place} ({document})")
+        else:
+            qrels.setdefault(query, {})[document] = grade
+    return qrels

@@ -1,0 +1,141 @@
+"""The candidate documents of each query: ids and numbers, on disk as an Arrow table."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from rankdistill.data.cache import fingerprint
+from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError
+
+SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8}  # bits of ``sources``
+UNRANKED = 65535  # the rank of a document that no retriever found
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The pools of Q queries, N candidates in all, in CSR form.
+
+    ``query_rows`` int64 (Q,), ``offsets`` int64 (Q + 1,): query i has the candidates
+    ``offsets[i]:offsets[i + 1]`` of ``document_rows`` int32, ``sources`` uint8 (bits of
+    ``SOURCES``; a document may come from several) and ``ranks`` uint16 (the best rank that a
+    retriever gave it, 0 the first; 65535 where none did), each (N,). Rows are positions in the
+    collection.
+    """
+
+    collection: Collection
+    query_rows: np.ndarray
+    offsets: np.ndarray
+    document_rows: np.ndarray
+    sources: np.ndarray
+    ranks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.query_rows)
+
+    @cached_property
+    def positive(self) -> np.ndarray:
+        """bool (N,): the known relevant ones."""
+        return (self.sources & SOURCES["positive"]) > 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the collection and with any candidate."""
+        return fingerprint(
+            self.collection.fingerprint,
+            [hash_array(x) for x in (self.query_rows, self.offsets, self.document_rows, self.sources, self.ranks)],
+        )
+
+    def pool(self, i: int) -> slice:
+        """Where query i's candidates stand."""
+        return slice(self.offsets[i], self.offsets[i + 1])
+
+    def pairs(self, start: int, stop: int) -> Iterator[tuple[str, str]]:
+        """(query, document) texts of the candidates ``start:stop``."""
+        owners = np.searchsorted(self.offsets, np.arange(start, stop), side="right") - 1
+        for owner, row in zip(owners, self.document_rows[start:stop], strict=True):
+            yield self.collection.queries[self.query_rows[owner]], self.collection.documents[row]
+
+    def __repr__(self) -> str:
+        sizes = np.diff(self.offsets)
+        counts = ", ".join(f"{name} {int(((self.sources & bit) > 0).sum()):,}" for name, bit in SOURCES.items())
+        return f"Candidates({len(self):,} queries, {sizes.min()}-{sizes.max()} documents each; {counts})"
+
+
+def hash_array(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+
+
+def to_arrow(candidates: Candidates, scores: np.ndarray | None = None) -> pa.Table:
+    """Columns query_id, document_ids, sources, ranks and, if given, scores; a row per query.
+
+    Document ids are dictionary-encoded over the collection's ids, so that readers see ids while
+    the indices are the document rows themselves.
+    """
+    offsets = pa.array(candidates.offsets, pa.int64())
+
+    def lists(values: pa.Array) -> pa.Array:
+        return pa.LargeListArray.from_arrays(offsets, values)
+
+    ids = pa.array(list(candidates.collection.document_ids), pa.large_string())
+    columns = {
+        "query_id": pa.array([candidates.collection.query_ids[row] for row in candidates.query_rows]),
+        "document_ids": lists(pa.DictionaryArray.from_arrays(pa.array(candidates.document_rows), ids)),
+        "sources": lists(pa.array(candidates.sources)),
+        "ranks": lists(pa.array(candidates.ranks)),
+    }
+    if scores is not None:
+        columns["scores"] = lists(pa.array(scores))
+    return pa.table(columns)
+
+
+def write_arrow(table: pa.Table, path: Path) -> None:
+    """Writes ``table`` as one uncompressed Arrow file, all of it or nothing."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table.combine_chunks())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def open_arrow(path: Path) -> pa.Table:
+    """The memory-mapped table at ``path``; raises ``InputError`` if it is missing or damaged."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: damaged or not an Arrow file ({error}); delete it to build it anew") from None
+
+
+def values(table: pa.Table, column: str) -> np.ndarray:
+    """The flat values of a list column, without a copy where there is one chunk."""
+    chunk = table.column(column).combine_chunks()
+    if isinstance(chunk, pa.ChunkedArray):
+        chunk = chunk.chunk(0)
+    flat = chunk.values
+    return (flat.indices if isinstance(flat, pa.DictionaryArray) else flat).to_numpy()
+
+
+def from_arrow(table: pa.Table, collection: Collection, path: Path) -> Candidates:
+    """The candidates in ``table``; raises ``InputError`` if they are of another collection."""
+    try:
+        query_rows = np.array([collection.query_row[q] for q in table.column("query_id").to_pylist()], np.int64)
+        lists = table.column("document_ids").chunk(0)
+        same = lists.values.dictionary.equals(pa.array(list(collection.document_ids), pa.large_string()))
+    except (KeyError, AttributeError, IndexError):
+        same = False
+    if not same:
+        raise InputError(f"{path}: belongs to another collection than {collection.name}; delete it to build it anew")
+    return Candidates(
+        collection, query_rows, lists.offsets.to_numpy(),
+        *(values(table, name) for name in ("document_ids", "sources", "ranks")),
+    )

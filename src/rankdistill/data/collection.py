@@ -1,0 +1,107 @@
+"""A test collection: documents, queries and who judged what relevant to which."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rankdistill.data.cache import fingerprint
+from rankdistill.errors import InputError, shorten
+
+Qrels = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Documents and queries by row, and the qrels of each split.
+
+    ``documents[i]`` is the text of ``document_ids[i]``, likewise for queries; everything else in
+    the library handles rows (positions in these lists) and looks text up only to tokenise it.
+    ``qrels`` maps split -> query id -> document id -> grade; a grade above 0 means relevant.
+
+    Raises ``InputError`` if ids repeat, texts are empty, or qrels name what isn't there.
+    """
+
+    name: str
+    document_ids: Sequence[str]
+    documents: Sequence[str]
+    query_ids: Sequence[str]
+    queries: Sequence[str]
+    qrels: Mapping[str, Qrels]
+
+    def __post_init__(self):
+        for kind, ids, texts in (
+            ("document", self.document_ids, self.documents),
+            ("query", self.query_ids, self.queries),
+        ):
+            if len(ids) != len(texts):
+                raise InputError(f"{self.name}: {len(ids)} {kind} ids for {len(texts)} texts")
+            if len(set(ids)) != len(ids):
+                seen: set[str] = set()
+                twice = [i for i in ids if i in seen or seen.add(i)]
+                raise InputError(f"{self.name}: duplicate {kind} id {shorten(twice)}")
+            empty = [i for i, text in zip(ids, texts, strict=True) if not text.strip()]
+            if empty:
+                raise InputError(f"{self.name}: empty text of {kind} {shorten(empty)}")
+        for split, qrels in self.qrels.items():
+            for query, judged in qrels.items():
+                if query not in self.query_row:
+                    raise InputError(f"{self.name}: qrels of {split} name no query {query!r}")
+                missing = [document for document in judged if document not in self.document_row]
+                if missing:
+                    raise InputError(
+                        f"{self.name}: qrels of {split} name no document {shorten(missing)}"
+                    )
+
+    @cached_property
+    def document_row(self) -> dict[str, int]:
+        return {document: row for row, document in enumerate(self.document_ids)}
+
+    @cached_property
+    def query_row(self) -> dict[str, int]:
+        return {query: row for row, query in enumerate(self.query_ids)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with any id, text or judgment."""
+        return fingerprint(
+            list(self.document_ids), list(self.documents),
+            list(self.query_ids), list(self.queries), self.qrels,
+        )
+
+    def judged(self, split: str) -> Qrels:
+        """The qrels of ``split``; raises ``InputError`` with what there is to choose from."""
+        try:
+            return self.qrels[split]
+        except KeyError:
+            raise InputError(
+                f"{self.name}: no split {split!r}; there is {shorten(self.qrels, 9)}"
+            ) from None
+
+    def query_rows(self, split: str, limit: int | None = None, seed: int = 0) -> np.ndarray:
+        """Rows, ascending, of the queries of ``split`` that have a relevant document.
+
+        With ``limit``, at most that many, drawn with ``seed``. int64.
+        """
+        rows = sorted(
+            self.query_row[query]
+            for query, judged in self.judged(split).items()
+            if any(grade > 0 for grade in judged.values())
+        )
+        if limit is not None and limit < len(rows):
+            rows = sorted(np.random.default_rng(seed).choice(rows, limit, replace=False))
+        return np.asarray(rows, dtype=np.int64)
+
+    def positive_rows(self, split: str) -> dict[int, list[int]]:
+        """Query row -> rows of its relevant documents, ascending."""
+        return {
+            self.query_row[query]: sorted(
+                self.document_row[document] for document, grade in judged.items() if grade > 0
+            )
+            for query, judged in self.judged(split).items()
+        }
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split} {len(qrels):,}" for split, qrels in self.qrels.items())
+        return f"Collection({self.name}: {len(self.documents):,} documents, queries: {splits})"

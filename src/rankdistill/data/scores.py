@@ -1,0 +1,93 @@
+"""The teacher's score of every candidate: written once, memory-mapped after that."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rankdistill.data.candidates import Candidates, from_arrow, open_arrow, to_arrow, values, write_arrow
+from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Candidates and ``scores`` float32 (N,), the teacher's, aligned with them.
+
+    ``teacher`` is the fingerprint of who scored. Raises ``InputError`` if a score is not finite
+    or there are more or fewer than candidates.
+    """
+
+    candidates: Candidates
+    scores: np.ndarray
+    teacher: str = ""
+
+    def __post_init__(self):
+        expected = len(self.candidates.document_rows)
+        if self.scores.shape != (expected,):
+            raise InputError(f"score table: {self.scores.shape} scores for {expected} candidates")
+        if not np.isfinite(self.scores).all():
+            bad = int(np.flatnonzero(~np.isfinite(self.scores))[0])
+            collection = self.candidates.collection
+            i = int(np.searchsorted(self.candidates.offsets, bad, side="right")) - 1
+            raise InputError(
+                f"score table: {self.scores[bad]} for query "
+                f"{collection.query_ids[self.candidates.query_rows[i]]!r}, document "
+                f"{collection.document_ids[self.candidates.document_rows[bad]]!r}; "
+                "teacher scores must be finite: score again, or mend the teacher"
+            )
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    @property
+    def collection(self) -> Collection:
+        return self.candidates.collection
+
+    def pool(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Document rows int32 (n,), scores float32 (n,) and positive bool (n,) of query i."""
+        span = self.candidates.pool(i)
+        return self.candidates.document_rows[span], self.scores[span], self.candidates.positive[span]
+
+    def save(self, path: str | Path) -> None:
+        """Writes an Arrow file with the columns query_id, document_ids, scores, sources, ranks."""
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table = to_arrow(self.candidates, np.asarray(self.scores, dtype=np.float32))
+            write_arrow(
+                table.replace_schema_metadata(
+                    {"candidates": self.candidates.fingerprint, "teacher": self.teacher}
+                ),
+                path,
+            )
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        collection: Collection,
+        candidates: Candidates | None = None,
+        teacher: str | None = None,
+    ) -> "ScoreTable":
+        """Opens the table at ``path`` without reading it into memory.
+
+        Raises ``InputError`` if it is missing, damaged, or belongs to another collection, or to
+        another candidate set or teacher (fingerprint) where these are given.
+        """
+        path = Path(path)
+        table = open_arrow(path)
+        found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        stored = from_arrow(table, collection, path)
+        for what, expected in (
+            ("candidates", candidates.fingerprint if candidates is not None else None),
+            ("teacher", teacher),
+        ):
+            if expected is not None and found.get(what) != expected:
+                raise InputError(
+                    f"{path}: scores of another {what.removesuffix('s')} "
+                    f"({found.get(what)}, not {expected}); delete it to score anew"
+                )
+        return cls(stored, values(table, "scores"), found.get("teacher", ""))

@@ -1,0 +1,7 @@
+"""FAISS retrieval, runs, measures, significance."""
+
+from rankdistill.evaluation.evaluator import Evaluation, Evaluator
+from rankdistill.evaluation.run import Run
+from rankdistill.evaluation.significance import Comparison, compare
+
+__all__ = ["Comparison", "Evaluation", "Evaluator", "Run", "compare"]

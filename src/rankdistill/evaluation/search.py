@@ -1,0 +1,72 @@
+"""Embedding a collection and searching it with FAISS."""
+
+import logging
+
+import faiss
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from rankdistill.data.cache import cache_folder, fingerprint, locked
+from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError
+from rankdistill.hardware import autocast
+from rankdistill.students import fingerprint_of
+
+log = logging.getLogger(__name__)
+BAR_FROM = 1000  # texts; fewer are embedded within seconds
+
+
+def embed_queries(model: SentenceTransformer, texts: list[str]) -> np.ndarray:
+    """float32 (Q, d), with the model's query prompt, normalised if its similarity is cosine."""
+    return _embed(model, model.encode_query, texts)
+
+
+def embed_documents(model: SentenceTransformer, texts: list[str]) -> np.ndarray:
+    """float32 (D, d), with the model's document prompt, normalised if its similarity is cosine."""
+    return _embed(model, model.encode_document, texts)
+
+
+def _embed(model, encode, texts) -> np.ndarray:
+    with autocast(model.device):
+        embeddings = encode(list(texts), batch_size=64, show_progress_bar=len(texts) >= BAR_FROM)
+    embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if model.similarity_fn_name == "cosine":
+        faiss.normalize_L2(embeddings)
+    return embeddings
+
+
+def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.ndarray:
+    """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d)."""
+    key = fingerprint(collection.fingerprint, fingerprint_of(model))
+    path = cache_folder() / "embeddings" / f"{key}.npy"
+    with locked(path):
+        if path.exists():
+            log.info("reusing embeddings %s", path)
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        log.info("embedding %d documents of %s", len(collection.documents), collection.name)
+        embeddings = embed_documents(model, collection.documents)
+        draft = path.with_name(f".{path.name}")
+        with open(draft, "wb") as out:
+            np.save(out, embeddings)
+        draft.rename(path)
+    return embeddings
+
+
+def search(documents: np.ndarray, queries: np.ndarray, k: int, index: str = "Flat") -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` best documents of each query by inner product: rows int64 and scores float32 (Q, k).
+
+    ``index`` is any FAISS ``index_factory`` string, trained on the documents if it must be. Where an
+    index finds fewer than k, the row is -1. Raises ``InputError`` for a string FAISS rejects.
+    """
+    k = min(k, len(documents))
+    try:
+        built = faiss.index_factory(documents.shape[1], index, faiss.METRIC_INNER_PRODUCT)
+        built.train(documents)
+    except RuntimeError as error:
+        reason = str(error).split("Error:")[-1].strip().split("\n")[0]
+        raise InputError(
+            f"evaluator.index={index!r}: FAISS refuses it ({reason}); such as Flat, HNSW32, IVF64,Flat"
+        ) from None
+    built.add(documents)
+    scores, rows = built.search(queries, k)
+    return rows, scores

@@ -1,0 +1,26 @@
+"""Margin-MSE (Hofstätter et al. 2020, arXiv 2010.02666)."""
+
+from torch import Tensor, nn
+
+from rankdistill.losses.shapes import check_group
+
+
+def margin_mse(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ((s+ - s-) - (t+ - t-))² over each positive and each negative of its group.
+
+    All (B, G); a scalar, the mean over the valid pairs of the whole batch, 0 where it has none.
+    Unchanged by adding a constant to a row of either side; not by scaling one side, so both must
+    be on like scales.
+    """
+    student, teacher, positive, mask = check_group(student, teacher, positive, mask)
+    gap = student - teacher  # (s+ - s-) - (t+ - t-) = (s+ - t+) - (s- - t-)
+    error = (gap.unsqueeze(2) - gap.unsqueeze(1)).square()  # (B, positive, negative)
+    pairs = positive.unsqueeze(2) & (mask & ~positive).unsqueeze(1)
+    return (error * pairs).sum() / pairs.sum().clamp(min=1)
+
+
+class MarginMSE(nn.Module):
+    """``margin_mse`` as a module."""
+
+    def forward(self, student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor) -> Tensor:
+        return margin_mse(student, teacher, positive, mask)

@@ -1,0 +1,31 @@
+"""What every loss does first: check the shapes, leave half precision."""
+
+import torch
+from torch import Tensor
+
+
+def check_group(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor):
+    """The four matrices, scores in float32 (float64 stays), padding's scores 0.
+
+    Zeros keep whatever stands in the padding (NaN, infinities) out of values and gradients.
+    Raises ``ValueError`` if the four shapes differ or aren't (B, G), ``TypeError`` if
+    ``positive`` or ``mask`` isn't bool.
+    """
+    shapes = [tuple(x.shape) for x in (student, teacher, positive, mask)]
+    if len(set(shapes)) != 1 or student.ndim != 2:
+        raise ValueError(
+            "student, teacher, positive and mask must all be (B, G): got "
+            + ", ".join(map(str, shapes))
+        )
+    if positive.dtype != torch.bool or mask.dtype != torch.bool:
+        raise TypeError(f"positive and mask must be bool: got {positive.dtype}, {mask.dtype}")
+    student, teacher = (
+        x.to(torch.promote_types(x.dtype, torch.float32)).masked_fill(~mask, 0.0)
+        for x in (student, teacher)
+    )
+    return student, teacher, positive & mask, mask
+
+
+def check_temperature(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name}={value}: a temperature is above 0")

@@ -1,0 +1,101 @@
+"""Loading a student, making it smaller, adapting it."""
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from rankdistill.errors import InputError
+from rankdistill.students.minilm import HUB_NAME, minilm_path
+
+
+def load_student(
+    model: str = "minilm",
+    layers: int | None = None,
+    max_length: int | None = 256,
+    prompts: dict[str, str] | None = None,
+    lora: dict[str, Any] | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> SentenceTransformer:
+    """A sentence-transformers model: a folder, a hub name, or ``minilm`` (all-MiniLM-L6-v2).
+
+    ``layers`` keeps the first that many; ``max_length`` is in tokens; ``prompts`` has the keys
+    ``query`` and ``document``; ``lora`` holds fields of ``peft.LoraConfig`` (every linear layer
+    unless ``target_modules`` says otherwise). A plain transformer gets masked mean pooling.
+
+    Raises ``InputError`` if the model can't be had, isn't in safetensors, or has fewer layers.
+    """
+    student = load_weights(
+        SentenceTransformer, model, device=device, prompts=prompts, trust_remote_code=trust_remote_code
+    )
+    if max_length is not None:
+        student.max_seq_length = min(max_length, student.max_seq_length or max_length)
+    if layers is not None:
+        keep_layers(student.transformers_model, layers)
+    if lora is not None:
+        from peft import LoraConfig
+
+        config = LoraConfig(**{"target_modules": "all-linear", **lora})
+        student.add_adapter(config)
+    return student
+
+
+def load_weights(kind: type, model: str, **options):
+    """``kind(model)`` from safetensors only, with one clear line if that fails.
+
+    On a CPU attention is computed in plain matrix products: the backward pass of PyTorch's fused
+    CPU attention is so slow that it takes half of a training step (``scripts/bench_attention.py``).
+    """
+    device = options.get("device")
+    on_cpu = not torch.cuda.is_available() if device is None else torch.device(device).type == "cpu"
+    model_kwargs = {"use_safetensors": True, "dtype": torch.float32}
+    if on_cpu:
+        model_kwargs["attn_implementation"] = "eager"
+    try:
+        return kind(minilm_path() if model in ("minilm", HUB_NAME) else model, model_kwargs=model_kwargs, **options)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise InputError(
+            f"model {model!r} cannot be loaded: {reason} (a folder, or a name on a hub within reach; "
+            "weights in safetensors)"
+        ) from None
+
+
+def keep_layers(model: nn.Module, layers: int) -> None:
+    """Drops all but the first ``layers`` transformer layers of ``model``, in place."""
+    depth = model.config.num_hidden_layers
+    if not 1 <= layers <= depth:
+        raise InputError(f"student.layers={layers}: the model has {depth} layers")
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == depth:
+                setattr(module, name, child[:layers])
+    model.config.num_hidden_layers = layers
+
+
+def merge_adapter(student: SentenceTransformer) -> None:
+    """Adds a LoRA adapter's weights to the model's own, in place, so that it loads without peft."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model = student.transformers_model
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent = model.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], module.get_base_layer())
+    if getattr(model, "_hf_peft_config_loaded", False):
+        model._hf_peft_config_loaded = False
+        del model.peft_config
+
+
+def fingerprint_of(model: SentenceTransformer) -> str:
+    """Changes with any weight, the maximum length, and the prompts."""
+    digest = hashlib.sha256(json.dumps([model.max_seq_length, model.prompts]).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,252 @@
+"""What every loss promises, held against plain loops over Python floats."""
+
+from functools import partial
+from typing import Callable, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from rankdistill.losses import info_nce, kl_divergence, margin_mse
+
+
+def margin_mse_oracle(student, teacher, positive, mask):
+    errors = []
+    for s, t, y, m in zip(student, teacher, positive, mask):
+        for i in range(len(s)):
+            for j in range(len(s)):
+                if m[i] and m[j] and y[i] and not y[j]:
+                    errors.append(((s[i] - s[j]) - (t[i] - t[j])) ** 2)
+    return sum(errors) / len(errors) if errors else 0.0
+
+
+def kl_oracle(student, teacher, positive, mask, student_temperature=1, teacher_temperature=1, rescale=False):
+    divergences = []
+    for s, t, m in zip(student, teacher, mask):
+        kept = [j for j in range(len(s)) if m[j]]
+        if kept:
+            p = [t[j] / teacher_temperature for j in kept]
+            q = [s[j] / student_temperature for j in kept]
+            p, q = p - np.logaddexp.reduce(p), q - np.logaddexp.reduce(q)
+            divergences.append(sum(np.exp(a) * (a - b) for a, b in zip(p, q)))
+    mean = sum(divergences) / len(divergences) if divergences else 0.0
+    return mean * student_temperature**2 if rescale else mean
+
+
+def info_nce_oracle(
+    student, teacher, positive, mask, temperature=1, false_negative_margin=None, more=None, more_mask=None
+):
+    means = []
+    for row, (s, t, y, m) in enumerate(zip(student, teacher, positive, mask)):
+        relevant = [j for j in range(len(s)) if m[j] and y[j]]
+        if not relevant:
+            continue
+        others = [j for j in range(len(s)) if m[j] and not y[j]]
+        if false_negative_margin is not None:
+            others = [j for j in others if t[j] <= min(t[i] for i in relevant) - false_negative_margin]
+        negatives = [s[j] for j in others]
+        if more is not None:
+            negatives += [more[row][u] for u in range(len(more[row])) if more_mask[row][u]]
+        terms = [np.logaddexp.reduce([0.0, *((n - s[i]) / temperature for n in negatives)]) for i in relevant]
+        means.append(sum(terms) / len(terms))
+    return sum(means) / len(means) if means else 0.0
+
+
+MORE = torch.randn(8, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+MORE_MASK = torch.rand(8, 5, generator=torch.Generator().manual_seed(6)) > 0.3
+
+
+def in_batch_nce(student, teacher, positive, mask):
+    more, more_mask = MORE[: len(student)].to(student.dtype), MORE_MASK[: len(student)]
+    return info_nce(student, teacher, positive, mask, in_batch=more, in_batch_mask=more_mask)
+
+
+class Case(NamedTuple):
+    loss: Callable
+    oracle: Callable
+
+
+def with_settings(loss, oracle, **settings):
+    return Case(partial(loss, **settings), partial(oracle, **settings))
+
+
+CASES = {
+    "margin-mse": Case(margin_mse, margin_mse_oracle),
+    "kl": Case(kl_divergence, kl_oracle),
+    "kl-temperatures": with_settings(
+        kl_divergence, kl_oracle, student_temperature=0.5, teacher_temperature=2.0
+    ),
+    "kl-rescaled": with_settings(kl_divergence, kl_oracle, student_temperature=3.0, rescale=True),
+    "infonce": Case(info_nce, info_nce_oracle),
+    "infonce-cold": with_settings(info_nce, info_nce_oracle, temperature=0.05),
+    "infonce-margin": with_settings(info_nce, info_nce_oracle, false_negative_margin=0.5),
+    "infonce-in-batch": Case(in_batch_nce, partial(info_nce_oracle, more=MORE.tolist(), more_mask=MORE_MASK)),
+}
+every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def bits(*rows):
+    return torch.tensor([[c == "1" for c in row] for row in rows])
+
+
+def batch(dtype=torch.float64):
+    """A full row, one of a single document, one without positives, several positives, no document."""
+    rng = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(2, 5, 6, generator=rng, dtype=torch.float64).mul(2).to(dtype)
+    mask = bits("111111", "010000", "111101", "110111", "000000")
+    positive = bits("100000", "010000", "000000", "110010", "100010")
+    return student, teacher, positive, mask
+
+
+def value_and_gradient(loss, student, *rest):
+    student = student.clone().requires_grad_()
+    value = loss(student, *rest)
+    value.backward()
+    return value.detach(), student.grad
+
+
+@every
+def test_value_is_that_of_plain_loops(case):
+    student, teacher, positive, mask = batch()
+    batches = [(student, teacher, positive, mask)]
+    for seed in range(30):  # every row and density of labels that chance brings, none and all included
+        rng = torch.Generator().manual_seed(seed)
+        positive, mask = torch.rand(2, 4, 5, generator=rng) < torch.rand(2, 1, 1, generator=rng)
+        batches.append((*torch.randn(2, 4, 5, generator=rng, dtype=torch.float64), positive, mask))
+    for inputs in batches:
+        expected = case.oracle(*(x.tolist() for x in inputs))
+        assert case.loss(*inputs).shape == ()
+        assert case.loss(*inputs).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@every
+def test_gradient_is_that_of_the_value(case):
+    student, *rest = batch()
+    assert torch.autograd.gradcheck(lambda s: case.loss(s, *rest), student.requires_grad_())
+
+
+@every
+def test_order_of_columns_does_not_matter(case):
+    """A loss that takes column 0 for the positive would change."""
+    value, gradient = value_and_gradient(case.loss, *batch())
+    order = torch.tensor([3, 5, 0, 2, 4, 1])
+    permuted_value, permuted = value_and_gradient(case.loss, *(x[:, order] for x in batch()))
+    torch.testing.assert_close(permuted_value, value)
+    torch.testing.assert_close(permuted, gradient[:, order])
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["student", "teacher"])
+@pytest.mark.parametrize("name", [name for name in CASES if name != "infonce-in-batch"])
+def test_adding_a_constant_to_a_row_changes_nothing(name, side):
+    inputs = list(batch())
+    before = CASES[name].loss(*inputs)
+    inputs[side] = inputs[side] + torch.tensor([[3.0], [-1.0], [0.5], [10.0], [2.0]])
+    torch.testing.assert_close(CASES[name].loss(*inputs), before)
+
+
+@every
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_padding_equals_its_absence_whatever_stands_there(case, garbage):
+    """Padding at -inf makes 0 * inf = NaN, in the value or only in the gradient."""
+    inputs = batch()
+    value, gradient = value_and_gradient(case.loss, *inputs)
+    order = torch.tensor([6, 0, 1, 7, 2, 3, 4, 5])
+    filler = torch.full((5, 2), garbage, dtype=torch.float64)
+    pads = filler, filler, torch.ones(5, 2, dtype=torch.bool), torch.zeros(5, 2, dtype=torch.bool)
+    wide = [torch.cat([x, pad], dim=1)[:, order] for x, pad in zip(inputs, pads)]
+    wide_value, wide_gradient = value_and_gradient(case.loss, *wide)
+    torch.testing.assert_close(wide_value, value)
+    torch.testing.assert_close(wide_gradient[:, order < 6], gradient)
+    assert (wide_gradient[:, order >= 6] == 0).all()
+
+
+@every
+def test_a_row_without_documents_equals_its_absence(case):
+    value, gradient = value_and_gradient(case.loss, *batch())
+    fewer_value, fewer = value_and_gradient(case.loss, *(x[:4] for x in batch()))
+    torch.testing.assert_close(value, fewer_value)
+    torch.testing.assert_close(gradient[:4], fewer)
+    assert (gradient[4] == 0).all()
+
+
+@every
+@pytest.mark.parametrize("shape", [(0, 3), (2, 3)], ids=["no-query", "no-document"])
+def test_an_empty_batch_is_zero_with_zero_gradient(case, shape):
+    if "more" in getattr(case.oracle, "keywords", {}):
+        return  # further documents are no part of an empty group
+    none = torch.zeros(shape, dtype=torch.bool)
+    value, gradient = value_and_gradient(case.loss, torch.randn(shape), torch.randn(shape), none, none)
+    assert value == 0 and (gradient == 0).all()
+
+
+@every
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0]),
+        ([0.3], [5.0]),
+        ([0.3, 0.1], [5.0, -2.0]),
+        ([0.0, 0.0], [60.0, 0.0]),
+        ([0.0, 0.0, 0.0], [1e4, 0.0, -1e4]),
+        ([-1e4, 0.0, 1e4], [1e4, 0.0, -1e4]),
+    ],
+    ids=["ties", "G=1", "G=2", "gap-60", "gap-1e4", "opposite-1e4"],
+)
+def test_extremes_are_finite_and_exact(case, student, teacher):
+    positive = torch.tensor([[True] + [False] * (len(student) - 1)])
+    mask = torch.ones_like(positive)
+    value, gradient = value_and_gradient(
+        case.loss, torch.tensor([student]), torch.tensor([teacher]), positive, mask
+    )
+    expected = case.oracle([student], [teacher], positive.tolist(), mask.tolist())
+    assert value.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert gradient.isfinite().all()
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(case, dtype):
+    student, teacher, positive, mask = batch(dtype)
+    value, gradient = value_and_gradient(case.loss, student, teacher, positive, mask)
+    assert value.dtype == torch.float32 and gradient.dtype == dtype
+    torch.testing.assert_close(value, case.loss(student.float(), teacher.float(), positive, mask))
+
+
+@every
+@pytest.mark.parametrize("which", range(4), ids=["student", "teacher", "positive", "mask"])
+@pytest.mark.parametrize("cut", [lambda x: x[:, :1], lambda x: x[:, 0], lambda x: x[:1]])
+def test_one_input_of_another_shape_raises(case, which, cut):
+    """(B,) against (B, 1) broadcasts to (B, B) and trains on nonsense."""
+    inputs = list(batch())
+    inputs[which] = cut(inputs[which])
+    with pytest.raises(ValueError, match=r"must all be \(B, G\)"):
+        case.loss(*inputs)
+
+
+@every
+def test_vectors_raise(case):
+    with pytest.raises(ValueError, match=r"must all be \(B, G\)"):
+        case.loss(*(x[0] for x in batch()))
+
+
+@every
+@pytest.mark.parametrize("which", [2, 3], ids=["positive", "mask"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float32])
+def test_a_mask_that_is_not_bool_raises(case, which, dtype):
+    """~ of an integer mask flips bits: ~1 is -2, which is true."""
+    inputs = list(batch())
+    inputs[which] = inputs[which].to(dtype)
+    with pytest.raises(TypeError, match="must be bool"):
+        case.loss(*inputs)
+
+
+@every
+@pytest.mark.parametrize("side", [0, 1], ids=["student", "teacher"])
+@pytest.mark.parametrize("column", [0, 3], ids=["positive", "negative"])
+def test_a_valid_nan_shows_in_the_loss(case, side, column):
+    """A hidden NaN is found only when the model is gone."""
+    if side == 1 and case.oracle in (CASES[n].oracle for n in CASES if n.startswith("infonce")):
+        pytest.skip("InfoNCE reads no teacher scores, except as a filter where NaN is 'unknown'")
+    inputs = list(batch())
+    inputs[side][0, column] = float("nan")
+    assert case.loss(*inputs).isnan()
