@@ -1,7 +1,8 @@
 """What every loss promises, held against plain loops over Python floats."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ MORE_MASK = torch.rand(8, 5, generator=torch.Generator().manual_seed(6)) > 0.3
 
 
 def in_batch_nce(student, teacher, positive, mask):
-    more, more_mask = MORE[: len(student)].to(student.dtype), MORE_MASK[: len(student)]
+    more, more_mask = MORE[: len(student)], MORE_MASK[: len(student)]
     return info_nce(student, teacher, positive, mask, in_batch=more, in_batch_mask=more_mask)
 
 
@@ -116,7 +117,8 @@ def test_value_is_that_of_plain_loops(case):
     for inputs in batches:
         expected = case.oracle(*(x.tolist() for x in inputs))
         assert case.loss(*inputs).shape == ()
-        assert case.loss(*inputs).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        # torch's softplus(x) is x above 20, which drops e^-20 = 2e-9.
+        assert case.loss(*inputs).item() == pytest.approx(expected, rel=1e-12, abs=3e-9)
 
 
 @every
@@ -170,12 +172,11 @@ def test_a_row_without_documents_equals_its_absence(case):
 
 
 @every
-@pytest.mark.parametrize("shape", [(0, 3), (2, 3)], ids=["no-query", "no-document"])
-def test_an_empty_batch_is_zero_with_zero_gradient(case, shape):
-    if "more" in getattr(case.oracle, "keywords", {}):
-        return  # further documents are no part of an empty group
-    none = torch.zeros(shape, dtype=torch.bool)
-    value, gradient = value_and_gradient(case.loss, torch.randn(shape), torch.randn(shape), none, none)
+@pytest.mark.parametrize("queries", [0, 2])
+def test_a_batch_without_documents_is_zero_with_zero_gradient(case, queries):
+    none = torch.zeros(queries, 3, dtype=torch.bool)
+    scores = torch.ones(queries, 3)
+    value, gradient = value_and_gradient(case.loss, scores, scores, none, none)
     assert value == 0 and (gradient == 0).all()
 
 
@@ -240,13 +241,14 @@ def test_a_mask_that_is_not_bool_raises(case, which, dtype):
         case.loss(*inputs)
 
 
-@every
-@pytest.mark.parametrize("side", [0, 1], ids=["student", "teacher"])
+# InfoNCE reads no teacher scores, except as a filter for which NaN is "unknown".
+READ = [(name, 0) for name in CASES] + [(name, 1) for name in CASES if not name.startswith("infonce")]
+
+
+@pytest.mark.parametrize(("name", "side"), READ)
 @pytest.mark.parametrize("column", [0, 3], ids=["positive", "negative"])
-def test_a_valid_nan_shows_in_the_loss(case, side, column):
+def test_a_valid_nan_shows_in_the_loss(name, side, column):
     """A hidden NaN is found only when the model is gone."""
-    if side == 1 and case.oracle in (CASES[n].oracle for n in CASES if n.startswith("infonce")):
-        pytest.skip("InfoNCE reads no teacher scores, except as a filter where NaN is 'unknown'")
     inputs = list(batch())
     inputs[side][0, column] = float("nan")
-    assert case.loss(*inputs).isnan()
+    assert CASES[name].loss(*inputs).isnan()

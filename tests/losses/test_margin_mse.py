@@ -7,6 +7,11 @@ S, T = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[3.0, 1.0, -1.0]])
 FIRST, ALL = torch.tensor([[True, False, False]]), torch.ones(1, 3, dtype=torch.bool)
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 def test_toy_group():
     assert margin_mse(S, T, FIRST, ALL).item() == 2.5  # mean of (1 - 2)² and (2 - 4)²
     assert MarginMSE()(S, T, FIRST, ALL).item() == 2.5

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
@@ -45,18 +47,10 @@ def load_student(
 
 
 def load_weights(kind: type, model: str, **options):
-    """``kind(model)`` from safetensors only, with one clear line if that fails.
-
-    On a CPU attention is computed in plain matrix products: the backward pass of PyTorch's fused
-    CPU attention is so slow that it takes half of a training step (``scripts/bench_attention.py``).
-    """
-    device = options.get("device")
-    on_cpu = not torch.cuda.is_available() if device is None else torch.device(device).type == "cpu"
-    model_kwargs = {"use_safetensors": True, "dtype": torch.float32}
-    if on_cpu:
-        model_kwargs["attn_implementation"] = "eager"
+    """``kind(model)`` in float32, from safetensors only, with one clear line if that fails."""
+    name = minilm_path() if model in ("minilm", HUB_NAME) else model
     try:
-        return kind(minilm_path() if model in ("minilm", HUB_NAME) else model, model_kwargs=model_kwargs, **options)
+        return kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
         raise InputError(
@@ -92,9 +86,21 @@ def merge_adapter(student: SentenceTransformer) -> None:
         del model.peft_config
 
 
+def load_weights_from(student: SentenceTransformer, file: Path) -> None:
+    """Puts the weights that a checkpoint of the Trainer holds into ``student``, in place."""
+    prefix = "encoder."
+    weights = {k.removeprefix(prefix): v for k, v in load_file(file).items() if k.startswith(prefix)}
+    student.load_state_dict(weights)
+
+
 def fingerprint_of(model: SentenceTransformer) -> str:
     """Changes with any weight, the maximum length, and the prompts."""
-    digest = hashlib.sha256(json.dumps([model.max_seq_length, model.prompts]).encode())
+    return hash_weights(model, [model.max_seq_length, model.prompts])
+
+
+def hash_weights(model: nn.Module, settings: list) -> str:
+    """Sixteen hexadecimal digits that change with any weight of ``model`` or with ``settings``."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

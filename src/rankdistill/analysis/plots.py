@@ -1,0 +1,80 @@
+"""Plots, one function each; every one draws on ``ax`` (or a new figure) and returns the axes.
+
+Colours are Okabe and Ito's, distinct for the colour-blind, and lines differ in style as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rankdistill.analysis.distribution import group_scores
+from rankdistill.data.scores import ScoreTable
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+
+
+def _axes(ax: Axes | None, width: float = 6.0) -> Axes:
+    if ax is None:
+        ax = Figure(figsize=(width, 3.6), layout="constrained").subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def save(ax: Axes, path: str | Path) -> None:
+    """Writes the figure that ``ax`` belongs to."""
+    ax.figure.savefig(path, dpi=150)
+
+
+def plot_score_distribution(
+    table: ScoreTable, samplers: Mapping[str, object], seed: int = 0, ax: Axes | None = None
+) -> Axes:
+    """The teacher's scores in the pools (grey) and in the groups that each sampler shows (lines)."""
+    ax = _axes(ax)
+    bins = np.linspace(*np.quantile(table.scores, [0.0005, 0.9995]), 50)
+    ax.hist(table.scores, bins, density=True, color=GREY, alpha=0.35, label="pool")
+    styles = zip((BLUE, ORANGE, GREEN, "black"), ("-", "--", "-.", ":"), strict=True)
+    for (name, sampler), (colour, style) in zip(samplers.items(), styles, strict=False):
+        shown = np.concatenate(group_scores(table, sampler, seed))
+        ax.hist(shown, bins, density=True, histtype="step", color=colour, linestyle=style, linewidth=1.8, label=name)
+    ax.set(xlabel="teacher score", ylabel="density", title="Teacher scores in the pools and in the groups shown")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = None) -> Axes:
+    """Loss (left) and agreement with the teacher (right) by step; ``history`` holds logged dicts.
+
+    A ``stage`` in them draws a line where it changes.
+    """
+    ax = _axes(ax)
+    rows = [row for row in history if "loss" in row]
+    steps = [row["step"] for row in rows]
+    ax.plot(steps, [row["loss"] for row in rows], color=BLUE, label="loss")
+    ax.set(xlabel="step", ylabel="loss", title="Learning curve")
+    other = ax.twinx()
+    other.spines["top"].set_visible(False)
+    other.plot(steps, [row.get("agreement", np.nan) for row in rows], color=ORANGE, linestyle="--", label="agreement")
+    other.set_ylabel("pairs ordered as the teacher does")
+    for earlier, later in zip(rows, rows[1:], strict=False):
+        if earlier.get("stage") != later.get("stage"):
+            ax.axvline(earlier["step"], color=GREY, linewidth=1)
+            ax.text(earlier["step"], 0.98, f" {later['stage']}", transform=ax.get_xaxis_transform(), va="top", color=GREY)
+    lines = [*ax.get_lines()[:1], *other.get_lines()[:1]]
+    ax.legend(lines, [line.get_label() for line in lines], frameon=False, loc="center right")
+    return ax
+
+
+def plot_gains(before: Mapping[str, float], after: Mapping[str, float], measure: str, ax: Axes | None = None) -> Axes:
+    """Each query's gain in ``measure``, sorted from the largest loss to the largest gain."""
+    ax = _axes(ax)
+    gains = np.sort([after[query] - before[query] for query in before])
+    x = np.arange(len(gains))
+    ax.bar(x, np.where(gains > 0, gains, 0), width=1.0, color=BLUE, label=f"better: {(gains > 0).sum()}")
+    ax.bar(x, np.where(gains < 0, gains, 0), width=1.0, color=ORANGE, label=f"worse: {(gains < 0).sum()}")
+    ax.axhline(gains.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {gains.mean():+.3f}")
+    ax.set(xlabel="queries, by gain", ylabel=f"gain in {measure}", title=f"Gain per query (same: {(gains == 0).sum()})")
+    ax.legend(frameon=False)
+    return ax

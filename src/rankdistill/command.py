@@ -1,0 +1,103 @@
+"""What the commands share: where configurations lie, and how errors end."""
+
+import dataclasses
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from transformers import TrainingArguments
+
+from rankdistill.errors import InputError
+
+ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
+
+
+def config_folder() -> Path:
+    """``configs``: in the installed package, or at the top of a checkout."""
+    here = Path(__file__).resolve()
+    installed = here.parent / "configs"
+    return installed if installed.is_dir() else here.parents[2] / "configs"
+
+
+def make(config: Any) -> Any:
+    """The object that ``config`` describes, made of plain Python containers."""
+    return instantiate(config, _convert_="all")
+
+
+def plain(config: DictConfig) -> dict:
+    """``config`` as a plain dict, interpolations resolved."""
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Runs ``run`` with the composed configuration; bad input ends in one line and status 2."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
+    for name in ("faiss.loader", "bm25s", "httpx", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]
+    main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(run)
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted; the same command in the same run folder goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def open_field(argument: str) -> str:
+    """``trainer.x=...`` as ``++trainer.x=...``: any field of TrainingArguments may be set."""
+    found = re.match(r"(?:warmup\.)?trainer\.(\w+)=", argument)
+    return f"++{argument}" if found and found[1] in ARGUMENTS else argument
+
+
+def explain(error: BaseException) -> str | None:
+    """One or two lines that name what is wrong in the input, or None if the fault isn't there."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, InstantiationException):
+        cause = error.__cause__
+        key = re.search(r"full_key: (.*)", str(error))
+        if isinstance(cause, InputError):
+            return str(cause)
+        if isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
+            return f"{key[1] if key else 'configuration'}: {' '.join(str(cause).split())}"
+        return None if cause is not None else " ".join(str(error).split())
+    if isinstance(error, MissingConfigException):
+        return " ".join(str(error).split())
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def misspelt(error: BaseException) -> str | None:
+    """For a field that isn't there: its full name, and the fields that are."""
+    found = re.search(r"Could not (?:override|delete|append to) '([\w.@/]+)'|Could not override", str(error))
+    cause = error.__cause__ if error.__cause__ is not None else error
+    node = getattr(cause, "parent_node", None)
+    key = found[1] if found and found[1] else getattr(cause, "full_key", None)
+    if not key or node is None or not isinstance(node, DictConfig):
+        return None
+    fields = sorted(str(name) for name in node if name != "_target_")
+    if key.startswith(("trainer.", "warmup.trainer.")):
+        fields = ARGUMENTS
+    close = get_close_matches(key.split(".")[-1], fields, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    shown = ", ".join(fields) if len(fields) <= 30 else "the fields of transformers' TrainingArguments"
+    return f"{key}: no such field; {hint}there is: {shown}"

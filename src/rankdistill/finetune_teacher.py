@@ -1,0 +1,101 @@
+"""Trains a cross-encoder on a collection's own training judgments.
+
+    python -m rankdistill.finetune_teacher data=beir data.path=path/to/collection
+
+The result is a folder for ``teacher=cross_encoder teacher.model=<folder>/model``.
+"""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from sentence_transformers import CrossEncoder
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder.losses import ListNetLoss
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from rankdistill.candidates import mine
+from rankdistill.command import command, make, plain
+from rankdistill.data import Candidates
+from rankdistill.errors import InputError
+from rankdistill.students.load import load_weights
+from rankdistill.summary import table
+from rankdistill.teachers import CrossEncoderTeacher, score_candidates
+from rankdistill.training import training_arguments
+
+log = logging.getLogger(__name__)
+
+
+def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Dataset:
+    """A row per query: its text, a positive and ``negatives`` other candidates, labels 1 and 0.
+
+    Negatives are drawn uniformly from the pool, which holds hard and random ones. Queries whose
+    pool has fewer are left out; raises ``InputError`` if that leaves none.
+    """
+    collection, rows = candidates.collection, []
+    for i, query in enumerate(candidates.query_rows):
+        span = candidates.pool(i)
+        documents, positive = candidates.document_rows[span], candidates.positive[span]
+        if positive.any() and (~positive).sum() >= negatives:
+            rng = np.random.default_rng([seed, int(query)])
+            chosen = [rng.choice(documents[positive]), *rng.choice(documents[~positive], negatives, replace=False)]
+            rows.append(
+                {
+                    "query": collection.queries[query],
+                    "documents": [collection.documents[row] for row in chosen],
+                    "labels": [1.0] + [0.0] * negatives,
+                }
+            )
+    if not rows:
+        raise InputError(f"negatives={negatives}: no pool holds so many; lower it or mine more candidates")
+    return Dataset.from_list(rows)
+
+
+def run(config: DictConfig) -> str:
+    """Fine-tunes, measures by reranking, saves; returns the model's folder."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    set_seed(config.seed)
+    evaluator = make(config.evaluator)
+    collection = make(config.data)
+    log.info("%s", collection)
+    retrievers = list(make(config.candidates.retrievers).values())
+    candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
+    rows = training_rows(candidates, config.negatives, config.seed)
+
+    model = load_weights(CrossEncoder, config.model, num_labels=1, max_length=config.max_length)
+    if model.device.type == "cpu":  # see DistillationTrainer.train
+        model.transformers_model.set_attn_implementation("eager")
+    fields = training_arguments(str(folder / "checkpoints"), seed=config.seed, **plain(config.trainer))
+    names = {f for f in CrossEncoderTrainingArguments.__dataclass_fields__ if f in plain(config.trainer)}
+    arguments = CrossEncoderTrainingArguments(
+        output_dir=str(folder / "checkpoints"), seed=config.seed, report_to="none", bf16=fields.bf16,
+        use_cpu=fields.use_cpu, **{name: getattr(fields, name) for name in names - {"output_dir", "seed", "bf16"}},
+    )
+    loss = ListNetLoss(model)  # softmax cross-entropy of the scores against the one positive
+    trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
+    checkpoints = folder / "checkpoints"
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None)
+    model.transformers_model.set_attn_implementation("sdpa")
+    model.save_pretrained(str(folder / "model"))
+
+    split = config.evaluation.split
+    if split is not None:
+        pools = mine(collection, retrievers, split, evaluator.limit)
+        scores = score_candidates(CrossEncoderTeacher(str(folder / "model"), config.max_length), pools)
+        metrics = {
+            "retrieved": dict(evaluator.evaluate(make(config.student), collection, split, reuse=True).mean),
+            "reranked": dict(evaluator.rerank(scores, split).mean),
+        }
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        print(f"\n{table(metrics)}")
+    print(f"\nUse it: teacher=cross_encoder teacher.model={folder / 'model'}")
+    return str(folder / "model")
+
+
+if __name__ == "__main__":
+    command(run, "finetune_teacher")

@@ -1,0 +1,14 @@
+"""Who scores the candidates.
+
+A teacher has ``score(queries, documents) -> float32 (n,)`` for aligned pairs of texts, and a
+``fingerprint`` that changes when its scores would. Caching, resuming and progress are written
+once, in ``score_candidates``.
+"""
+
+from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
+from rankdistill.teachers.demo import demo_teacher
+from rankdistill.teachers.dense import DenseTeacher
+from rankdistill.teachers.ensemble import EnsembleTeacher
+from rankdistill.teachers.scoring import score_candidates
+
+__all__ = ["CrossEncoderTeacher", "DenseTeacher", "EnsembleTeacher", "demo_teacher", "score_candidates"]

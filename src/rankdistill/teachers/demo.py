@@ -1,0 +1,52 @@
+"""The teacher that ships with the library: two LoRA adapters for all-MiniLM-L6-v2.
+
+Trained by ``scripts/train_demo_teacher.py``; what on, how long and how good it is:
+``assets/demo_teacher/README.md``.
+"""
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from rankdistill.data.cache import build_folder, cache_folder
+from rankdistill.students.minilm import minilm_path
+from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
+from rankdistill.teachers.dense import DenseTeacher
+from rankdistill.teachers.ensemble import EnsembleTeacher
+
+ASSETS = Path(str(files("rankdistill") / "assets" / "demo_teacher"))
+
+
+def demo_teacher(part: str = "ensemble", max_length: int = 160):
+    """The demo teacher: its ``cross_encoder``, its ``bi_encoder``, or both, ``ensemble``."""
+    weights = json.loads((ASSETS / "ensemble.json").read_text())
+    if part == "cross_encoder":
+        return CrossEncoderTeacher(merged("cross_encoder"), max_length)
+    if part == "bi_encoder":
+        return DenseTeacher(merged("bi_encoder"), scale=1.0, max_length=max_length)
+    return EnsembleTeacher({name: demo_teacher(name, max_length) for name in weights}, weights)
+
+
+def merged(part: str) -> str:
+    """A folder, in the cache, of MiniLM with the adapter ``part`` merged into it."""
+    digest = hashlib.sha256((ASSETS / part / "adapter_model.safetensors").read_bytes()).hexdigest()
+    path = cache_folder() / "models" / f"demo_{part}-{digest[:16]}"
+    return str(build_folder(path, lambda folder: _merge(part, folder)))
+
+
+def _merge(part: str, folder: Path) -> None:
+    from peft import PeftModel
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    base = minilm_path()
+    if part == "bi_encoder":
+        student = SentenceTransformer(base, device="cpu")
+        model = student.transformers_model
+        PeftModel.from_pretrained(model, ASSETS / part).merge_and_unload()
+        student.save_pretrained(str(folder), create_model_card=False)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+        PeftModel.from_pretrained(model, ASSETS / part).merge_and_unload().save_pretrained(folder)
+        AutoTokenizer.from_pretrained(base).save_pretrained(folder)

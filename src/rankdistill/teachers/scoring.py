@@ -1,0 +1,69 @@
+"""From candidates to the score table: once, resumable, with progress."""
+
+import logging
+from typing import Protocol
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from rankdistill.data.cache import cache_folder, fingerprint, locked
+from rankdistill.data.candidates import Candidates
+from rankdistill.data.scores import ScoreTable
+from rankdistill.errors import InputError
+
+log = logging.getLogger(__name__)
+BLOCK = 2048  # pairs between two saves
+
+
+class Teacher(Protocol):
+    """Scores aligned pairs of texts; ``fingerprint`` changes when the scores would."""
+
+    fingerprint: str
+
+    def score(self, queries, documents) -> np.ndarray: ...
+
+
+def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
+    """The table of ``teacher``'s scores of all candidates, from the cache where it is there.
+
+    Scores are saved after every 2,048 pairs; a run that was killed goes on after the last of
+    them. Raises ``InputError`` if the teacher gives a score that isn't finite.
+    """
+    who = teacher.fingerprint
+    path = cache_folder() / "scores" / f"{fingerprint(candidates.fingerprint, who)}.arrow"
+    with locked(path):
+        if path.exists():
+            log.info("reusing teacher scores %s", path)
+        else:
+            part = path.with_suffix(".part")
+            scores = _score(teacher, candidates, part)
+            ScoreTable(candidates, scores, who).save(path)
+            part.unlink()
+    return ScoreTable.load(path, candidates.collection, candidates, who)
+
+
+def _score(teacher: Teacher, candidates: Candidates, part) -> np.ndarray:
+    """All scores, float32 (N,); those done are kept in ``part``, where NaN means not yet."""
+    n = len(candidates.document_rows)
+    if not part.exists() or part.stat().st_size != 4 * n:
+        np.full(n, np.nan, np.float32).tofile(part)
+    scores = np.memmap(part, np.float32, mode="r+", shape=(n,))
+    starts = [start for start in range(0, n, BLOCK) if np.isnan(scores[start : start + BLOCK]).any()]
+    done = n - sum(min(BLOCK, n - start) for start in starts)
+    if done:
+        log.info("going on after %d of %d pairs scored earlier", done, n)
+    with tqdm(total=n, initial=done, unit="pair", unit_scale=True, desc="teacher scores") as bar:
+        for start in starts:
+            stop = min(start + BLOCK, n)
+            queries, documents = zip(*candidates.pairs(start, stop), strict=True)
+            block = np.asarray(teacher.score(queries, documents), dtype=np.float32)
+            if block.shape != (stop - start,) or not np.isfinite(block).all():
+                at = next((i for i, x in enumerate(block.ravel()) if not np.isfinite(x)), 0)
+                raise InputError(
+                    f"teacher: {block.ravel()[at]} (shape {block.shape}) for query {queries[at][:60]!r}; "
+                    "scores must be finite, one a pair"
+                )
+            scores[start:stop] = block
+            scores.flush()
+            bar.update(stop - start)
+    return np.array(scores)

@@ -1,0 +1,106 @@
+"""Training groups: what a sampler shows of each query's pool, as a dataset."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from rankdistill.data.scores import ScoreTable
+from rankdistill.errors import InputError
+
+
+@dataclass(frozen=True)
+class Group:
+    """One query and the G documents it is trained on; ``teacher`` float32 and ``positive`` bool (G,).
+
+    ``pool_rows`` ascending and ``pool_teacher`` (n,) are all its candidates: in-batch negatives
+    are looked up there.
+    """
+
+    query_row: int
+    document_rows: np.ndarray
+    teacher: np.ndarray
+    positive: np.ndarray
+    pool_rows: np.ndarray
+    pool_teacher: np.ndarray
+    pool_positive: np.ndarray
+
+
+class TrainingGroups(Dataset):
+    """Item ``epoch * len(self) + i`` is query i's group in that epoch.
+
+    The group depends on (seed, epoch, query) alone, so it is the same whatever the number of
+    workers or processes and wherever training resumed. Queries whose pool has fewer than two
+    documents teach nothing and are left out.
+
+    ``teacher_scores``: ``raw``; ``minmax`` ((t - min) / (max - min) over the query's pool) or
+    ``zscore`` ((t - mean) / deviation). A pool of equal scores becomes zeros. Samplers see raw
+    scores.
+    """
+
+    def __init__(
+        self,
+        table: ScoreTable,
+        sampler,
+        seed: int = 0,
+        teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
+    ):
+        if teacher_scores not in ("raw", "minmax", "zscore"):
+            raise InputError(f"teacher_scores={teacher_scores!r}: it is raw, minmax or zscore")
+        self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
+        sizes = np.diff(table.candidates.offsets)
+        wanted = getattr(sampler, "positives", 0) + getattr(sampler, "negatives", 0)
+        if wanted > sizes.max():
+            raise InputError(
+                f"sampler: a group of {wanted} documents, but the largest pool has {sizes.max()}; "
+                "lower sampler.negatives or mine more candidates"
+            )
+        self.queries = np.flatnonzero(sizes >= 2)
+        self.wants_ranks = "ranks" in inspect.signature(sampler.select).parameters
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, item: int) -> Group:
+        epoch, i = divmod(int(item), len(self))
+        i = int(self.queries[i])
+        rows, scores, positive = self.table.pool(i)
+        query_row = int(self.table.candidates.query_rows[i])
+        rng = np.random.default_rng([self.seed, epoch, query_row])
+        more = {"ranks": self.table.candidates.ranks[self.table.candidates.pool(i)]} if self.wants_ranks else {}
+        chosen = self.sampler.select(scores, positive, rng, **more)
+        teacher = normalise(scores, self.teacher_scores)
+        return Group(query_row, rows[chosen], teacher[chosen], positive[chosen], rows, teacher, positive)
+
+
+def normalise(scores: np.ndarray, how: str) -> np.ndarray:
+    """``scores`` float32 (n,) as ``TrainingGroups`` describes."""
+    if how == "raw":
+        return scores
+    shift, spread = (
+        (scores.min(), np.ptp(scores)) if how == "minmax" else (scores.mean(), scores.std())
+    )
+    return ((scores - shift) / spread if spread > 0 else np.zeros_like(scores)).astype(np.float32)
+
+
+class EpochSampler(Sampler[int]):
+    """Every item of ``TrainingGroups`` once an epoch, in an order drawn from (seed, epoch).
+
+    The epoch travels within the item's number, so that no worker holds state that grows stale.
+    """
+
+    def __init__(self, size: int, seed: int):
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        return iter((self.epoch * self.size + order).tolist())

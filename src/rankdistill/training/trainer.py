@@ -1,0 +1,253 @@
+"""The distillation step, on transformers' Trainer."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+
+from rankdistill.data.scores import ScoreTable
+from rankdistill.errors import InputError, shorten
+from rankdistill.hardware import autocast, has_bf16
+from rankdistill.losses.weighted_sum import accepted
+from rankdistill.training.collator import GroupCollator
+from rankdistill.training.groups import EpochSampler, TrainingGroups
+
+log = logging.getLogger(__name__)
+SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
+FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
+
+
+def training_arguments(output_dir: str, **fields) -> TrainingArguments:
+    """transformers' ``TrainingArguments`` with defaults that suit a student; ``fields`` override.
+
+    bf16 where the machine computes in it natively, nothing reported to trackers, no evaluation.
+    Raises ``InputError`` for a field that ``TrainingArguments`` lacks or refuses.
+    """
+    defaults = {
+        "per_device_train_batch_size": 16,
+        "learning_rate": 5e-5,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,
+        "num_train_epochs": 1,
+        "logging_steps": 10,
+        "save_strategy": "no",
+        "report_to": "none",
+        "bf16": has_bf16(),
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    try:
+        return TrainingArguments(output_dir=output_dir, **(defaults | fields))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from None
+
+
+class BiEncoder(nn.Module):
+    """Queries and documents through one encoder, in one forward pass that DDP can wrap.
+
+    ``teacher_factor`` scales the teacher's scores; a buffer, so that checkpoints carry it.
+    """
+
+    def __init__(self, encoder: SentenceTransformer, cosine: bool, scale: float):
+        super().__init__()
+        self.encoder, self.cosine, self.scale = encoder, cosine, scale
+        self.register_buffer("teacher_factor", torch.ones(()))
+
+    def forward(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+        """Embeddings of the queries (B, d) and of all chunks' documents (U, d)."""
+        return self._embed(queries), torch.cat([self._embed(chunk) for chunk in documents])
+
+    def _embed(self, features: dict[str, Any]) -> Tensor:
+        embeddings = self.encoder(dict(features))["sentence_embedding"]
+        return normalize(embeddings, dim=1) if self.cosine else embeddings
+
+    def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """float32 (B, U): ``scale`` times cosine or dot product."""
+        with torch.autocast(queries.device.type, enabled=False):
+            return self.scale * queries.float() @ documents.float().T
+
+
+class DistillationTrainer(Trainer):
+    """Trains ``student`` on the groups that ``sampler`` shows of ``table``, by ``loss``.
+
+    ``student`` is changed in place. Its scores are ``scale`` times the ``similarity`` of the
+    embeddings. The teacher's are taken ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over
+    the query's pool) and multiplied by ``teacher_scale``: a number, or ``match``, which makes the
+    mean deviation within a group equal to the student's at the first step. A listwise or margin
+    loss compares the two, so both must be on like scales; the log shows both spreads and warns
+    when they are far apart.
+
+    ``loss`` is called with ``student``, ``teacher``, ``positive``, ``mask`` (B, G) and with those
+    of the following that its ``forward`` names: ``in_batch`` float (B, U), the student's scores of
+    all U distinct documents of the batch; ``in_batch_mask`` bool (B, U), those that may serve as
+    negatives; ``in_batch_teacher`` float (B, U), NaN where unknown; ``query_embeddings`` (B, d);
+    ``document_embeddings`` (U, d); ``index`` int64 (B, G), the groups' documents among the U.
+
+    ``args`` and everything else are transformers' own. Every logging step reports, besides loss
+    and learning rate, of the groups shown: ``teacher_entropy`` (nats, of the softmax of the scaled
+    scores), ``teacher_std``, ``student_std`` (within a group), ``agreement`` (share of the pairs of
+    a group that student and teacher order alike), ``repeated_documents`` (share of a batch's
+    places whose document stands in it already) and ``tokens_per_second`` (without padding).
+
+    Raises ``InputError`` if the loss isn't finite, with the step, the queries and the score range.
+    """
+
+    def __init__(
+        self,
+        student: SentenceTransformer,
+        table: ScoreTable,
+        sampler,
+        loss: nn.Module,
+        args: TrainingArguments | None = None,
+        *,
+        similarity: Literal["cosine", "dot"] = "cosine",
+        scale: float = 20.0,
+        teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
+        teacher_scale: float | Literal["match"] = "match",
+        chunk_tokens: int = 4096,
+        **kwargs,
+    ):
+        if similarity not in ("cosine", "dot"):
+            raise InputError(f"similarity={similarity!r}: it is cosine or dot")
+        if teacher_scale != "match" and not (isinstance(teacher_scale, (int, float)) and teacher_scale > 0):
+            raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
+        args = args or training_arguments("checkpoints")
+        args.remove_unused_columns = False  # groups are no columns
+        groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
+        super().__init__(
+            model=BiEncoder(student, similarity == "cosine", scale),
+            args=args,
+            train_dataset=groups,
+            data_collator=GroupCollator(table.collection, student, chunk_tokens),
+            **kwargs,
+        )
+        self.student, self.loss, self.teacher_scale = student, loss, teacher_scale
+        self.loss.to(args.device)
+        self.can_return_loss = True
+        self.model_accepts_loss_kwargs = False
+        self._sums: dict[str, list[float]] = defaultdict(list)
+        self._tokens, self._since = 0, perf_counter()
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """As the Trainer's. On a CPU attention runs as plain matrix products meanwhile.
+
+        The backward pass of PyTorch's fused CPU attention takes two fifths of a step otherwise.
+        """
+        model = self.student.transformers_model
+        before = getattr(model.config, "_attn_implementation", None)
+        if self.args.device.type == "cpu" and before == "sdpa":
+            model.set_attn_implementation("eager")
+        try:
+            if not resume_from_checkpoint:
+                self._match_scales()
+            self._since = perf_counter()
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            if before == "sdpa":
+                model.set_attn_implementation(before)
+            self.student.eval()
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The loss of one batch of ``GroupCollator``."""
+        queries, documents = model(inputs["queries"], inputs["documents"])
+        bare = self.accelerator.unwrap_model(model)
+        scores = bare.similarity(queries, documents)
+        student = scores.gather(1, inputs["index"])
+        teacher = inputs["teacher"] * bare.teacher_factor
+        offered = {
+            "in_batch": scores,
+            "in_batch_mask": inputs["in_batch_mask"],
+            "in_batch_teacher": inputs["in_batch_teacher"] * bare.teacher_factor,
+            "query_embeddings": queries,
+            "document_embeddings": documents,
+            "index": inputs["index"],
+        }
+        positive, mask = inputs["positive"], inputs["mask"]
+        loss = self.loss(student, teacher, positive, mask, **accepted(self.loss.forward, offered))
+        if not torch.isfinite(loss):
+            ids = [self.train_dataset.table.collection.query_ids[row] for row in inputs["query_rows"].tolist()]
+            raise InputError(
+                f"training stopped at step {self.state.global_step + 1}: the loss is {loss.item()}; queries "
+                f"{shorten(ids)}; student scores {student.min():.3g} to {student.max():.3g}, teacher's "
+                f"{teacher.min():.3g} to {teacher.max():.3g}; lower trainer.learning_rate or look at these scores"
+            )
+        if model.training:
+            self._observe(student.detach(), teacher, mask, inputs)
+        return (loss, {"scores": scores}) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        """Adds the means of what was observed since the last time."""
+        if "loss" in logs and self._sums:
+            logs |= {name: round(float(np.mean(values)), 4) for name, values in self._sums.items()}
+            logs["tokens_per_second"] = round(self._tokens / (perf_counter() - self._since))
+            self._sums.clear()
+            self._tokens, self._since = 0, perf_counter()
+        super().log(logs, *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset=None):
+        return EpochSampler(len(self.train_dataset), self.args.seed)
+
+    def _observe(self, student: Tensor, teacher: Tensor, mask: Tensor, inputs: Mapping[str, Any]) -> None:
+        pairs = mask.unsqueeze(1) & mask.unsqueeze(2) & (teacher.unsqueeze(2) > teacher.unsqueeze(1))
+        alike = (student.unsqueeze(2) > student.unsqueeze(1)) & pairs
+        log_p = teacher.masked_fill(~mask, -1e9).log_softmax(dim=1)
+        for name, value in (
+            ("teacher_entropy", -(log_p.exp() * log_p).sum(dim=1).mean()),
+            ("teacher_std", spread(teacher, mask)),
+            ("student_std", spread(student, mask)),
+            ("agreement", alike.sum() / pairs.sum().clamp(min=1)),
+            ("repeated_documents", 1 - inputs["in_batch_mask"].shape[1] / mask.sum()),
+        ):
+            self._sums[name].append(float(value))
+        self._tokens += sum(int(part["attention_mask"].sum()) for part in (inputs["queries"], *inputs["documents"]))
+
+    @torch.no_grad()
+    def _match_scales(self) -> None:
+        """Sets ``teacher_factor``; logs both spreads, and warns if they stay far apart."""
+        groups = self.train_dataset
+        order = EpochSampler(len(groups), self.args.seed)
+        few = DataLoader(
+            [groups[i] for i in list(order)[:SPREAD_GROUPS]],
+            batch_size=self.args.per_device_train_batch_size, collate_fn=self.data_collator,
+        )
+        model = self.model.to(self.args.device).eval()
+        spreads = []
+        for batch in few:
+            batch = self._prepare_inputs(batch)
+            with autocast(self.args.device):
+                queries, documents = model(batch["queries"], batch["documents"])
+            scores = model.similarity(queries, documents).gather(1, batch["index"])
+            spreads.append([spread(x, batch["mask"]).item() for x in (scores, batch["teacher"])])
+        student, teacher = np.mean(spreads, axis=0)
+        if self.teacher_scale != "match":
+            factor = float(self.teacher_scale)
+        else:
+            factor = float(student / teacher) if teacher > 0 and student > 0 else 1.0
+        model.teacher_factor.fill_(factor)
+        log.info(
+            "spread of scores within a group: student %.3f, teacher %.3f x %.3g = %.3f",
+            student, teacher, factor, teacher * factor,
+        )
+        ratio = teacher * factor / student if student > 0 else np.inf
+        if not 1 / FAR_APART <= ratio <= FAR_APART:
+            log.warning(
+                "the teacher's scores spread %.2g times as far as the student's: a listwise or margin loss "
+                "will first of all rescale the student; teacher_scale=match avoids that", ratio,
+            )
+
+
+def spread(scores: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the groups of the standard deviation of the scores (B, G) where ``mask``; a scalar."""
+    count = mask.sum(dim=1).clamp(min=1)
+    mean = (scores * mask).sum(dim=1) / count
+    variance = (((scores - mean.unsqueeze(1)) * mask).square().sum(dim=1)) / count
+    return variance.sqrt().mean()

@@ -1,0 +1,120 @@
+"""A tiny collection and tiny random models, made here: tests need no hub and no downloads."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+
+from rankdistill.candidates import BM25, Random, mine
+from rankdistill.data import read_beir
+from rankdistill.teachers import score_candidates
+
+WORDS = [f"w{i}" for i in range(200)]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Every test has a cold cache of its own, and no network."""
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def write_collection(folder, documents=60, queries=24, seed=0):
+    """A BEIR folder: each document has words of its own, its query repeats a few of them."""
+    rng = np.random.default_rng(seed)
+    (folder / "qrels").mkdir(parents=True)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(4, 30))) for _ in range(documents)]
+    with open(folder / "corpus.jsonl", "w") as out:
+        out.writelines(json.dumps({"_id": f"d{i}", "title": "", "text": t}) + "\n" for i, t in enumerate(texts))
+    with open(folder / "queries.jsonl", "w") as out:
+        for i in range(queries):
+            out.write(json.dumps({"_id": f"q{i}", "text": " ".join(texts[i].split()[:4])}) + "\n")
+    for split, chosen in (("train", range(0, queries - 8)), ("test", range(queries - 8, queries))):
+        with open(folder / "qrels" / f"{split}.tsv", "w") as out:
+            out.write("query-id\tcorpus-id\tscore\n")
+            out.writelines(f"q{i}\td{i}\t1\n" for i in chosen)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def beir(tmp_path_factory):
+    return write_collection(tmp_path_factory.mktemp("beir") / "tiny")
+
+
+@pytest.fixture
+def collection(beir):
+    return read_beir(beir)
+
+
+def tiny_tokenizer():
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(special + WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=64,
+        pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+    )
+
+
+def tiny_config():
+    return BertConfig(
+        vocab_size=len(WORDS) + 5, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def student_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    BertModel(tiny_config()).save_pretrained(folder / "bert")
+    tiny_tokenizer().save_pretrained(folder / "bert")
+    transformer = Transformer(str(folder / "bert"))
+    SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu").save_pretrained(
+        str(folder / "student"), create_model_card=False
+    )
+    return str(folder / "student")
+
+
+@pytest.fixture(scope="session")
+def cross_encoder_folder(tmp_path_factory):
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("models") / "cross_encoder"
+    config = tiny_config()
+    config.num_labels = 1
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+class WordTeacher:
+    """Scores by shared words: quick, strong on the tiny collection; counts its pairs."""
+
+    fingerprint = "words"
+
+    def __init__(self):
+        self.pairs = 0
+
+    def score(self, queries, documents):
+        self.pairs += len(queries)
+        shared = [len(set(q.split()) & set(d.split())) - len(d.split()) / 40 for q, d in zip(queries, documents)]
+        return np.asarray(shared, dtype=np.float32)
+
+
+@pytest.fixture
+def table(collection):
+    return score_candidates(WordTeacher(), mine(collection, [BM25(10), Random(10)], "train"))

@@ -1,0 +1,125 @@
+"""What every sampler promises (see ``rankdistill.samplers``), on pools that chance thinks of."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
+
+KINDS = {
+    "random": (RandomSampler, {}),
+    "hard": (HardNegativeSampler, {}),
+    "hard-by-retriever": (HardNegativeSampler, {"by": "retriever"}),
+    "hard-filtered": (HardNegativeSampler, {"absolute_margin": 1.0, "relative_margin": 0.05}),
+    **{
+        f"{space}/{placement}{'/jitter' * jitter}": (
+            StratifiedSampler,
+            {"space": space, "placement": placement, "jitter": jitter},
+        )
+        for space in ("quantile", "score")
+        for placement in ("mid", "ends")
+        for jitter in (False, True)
+    },
+}
+every = pytest.mark.parametrize("kind", KINDS)
+quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+
+
+def make(kind, positives=1, negatives=7):
+    sampler, fields = KINDS[kind]
+    return sampler(positives=positives, negatives=negatives, **fields)
+
+
+def choose(sampler, scores, positive, seed=0):
+    """The group; where the sampler asks for ranks, those of a retriever that likes low indices."""
+    by_rank = {"ranks": np.arange(len(scores))} if getattr(sampler, "by", "") == "retriever" else {}
+    return sampler.select(scores, positive, np.random.default_rng(seed), **by_rank)
+
+
+@st.composite
+def pools(draw):
+    """Scores float32 (n,) and labels; half of the pools have few values, so that many are equal."""
+    n = draw(st.integers(0, 25))
+    few = st.integers(-1, 1).map(float)
+    score = draw(st.sampled_from([few, st.floats(-1e4, 1e4, width=32)]))
+    scores = draw(st.lists(score, min_size=n, max_size=n))
+    positive = draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    return np.array(scores, dtype=np.float32), np.array(positive, dtype=bool)
+
+
+@every
+@quick
+@given(pool=pools(), positives=st.integers(0, 4), negatives=st.integers(1, 9), seed=st.integers(0, 3))
+def test_group_is_distinct_positives_first_and_no_larger_than_asked(kind, pool, positives, negatives, seed):
+    """A positive that the group has no room for, shown as a negative, teaches the opposite."""
+    scores, positive = pool
+    group = choose(make(kind, positives, negatives), scores, positive, seed)
+    assert group.dtype == np.int64 and group.ndim == 1
+    assert len(set(group.tolist())) == len(group)
+    assert all(0 <= i < len(scores) for i in group)
+
+    shown = min(positives, positive.sum())
+    assert positive[group[:shown]].all()
+    if positives:
+        assert not positive[group[shown:]].any()
+    available = (~positive).sum() if positives else len(scores)
+    if kind == "hard-filtered" and shown:
+        assert len(group) <= shown + min(negatives, available)
+    else:
+        assert len(group) == shown + min(negatives, available)
+
+
+@every
+@quick
+@given(pool=pools(), negatives=st.integers(1, 9))
+def test_without_positives_no_label_is_used(kind, pool, negatives):
+    scores, positive = pool
+    groups = [choose(make(kind, 0, negatives), scores, y) for y in (positive, ~positive, positive | True)]
+    assert all(np.array_equal(groups[0], group) for group in groups)
+
+
+@every
+@quick
+@given(pool=pools(), seed=st.integers(0, 3))
+def test_group_depends_on_nothing_but_pool_and_generator(kind, pool, seed):
+    """State kept between calls is stale in workers; a changed pool spoils the next epoch."""
+    scores, positive = pool
+    before = scores.copy(), positive.copy()
+    sampler = make(kind, 2, 3)
+    first = choose(sampler, scores, positive, seed)
+    choose(sampler, scores[::-1], positive, seed + 1)
+    assert np.array_equal(choose(sampler, scores, positive, seed), first)
+    assert np.array_equal(scores, before[0]) and np.array_equal(positive, before[1])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "random"])
+def test_positives_are_the_highest_scored(kind):
+    scores = np.array([1, 5, 9, 7, 0, 3], dtype=np.float32)
+    positive = np.array([1, 1, 0, 1, 0, 1], dtype=bool)
+    assert choose(make(kind, 2, 1), scores, positive)[:2].tolist() == [3, 1]
+
+
+@every
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n", [2, 40], ids=["small-pool", "large-pool"])
+def test_a_score_that_is_not_finite_raises(kind, bad, n):
+    """NaN sorts last or first, depending on the sort, and is nearest to every anchor."""
+    scores = np.zeros(n, dtype=np.float32)
+    scores[1] = bad
+    with pytest.raises(ValueError, match="finite.*index 1"):
+        choose(make(kind), scores, np.zeros(n, dtype=bool))
+
+
+@every
+@pytest.mark.parametrize(("scores", "positive"), [((5,), (4,)), ((5,), (5, 1)), ((5, 1), (5, 1)), ((), ())])
+def test_other_shapes_raise(kind, scores, positive):
+    with pytest.raises(ValueError, match="expected"):
+        make(kind).select(np.zeros(scores), np.zeros(positive, dtype=bool), np.random.default_rng(0))
+
+
+@every
+@pytest.mark.parametrize(("positives", "negatives"), [(-1, 7), (1, 0), (1, -1)])
+def test_a_group_that_teaches_nothing_raises(kind, positives, negatives):
+    with pytest.raises(ValueError, match="positives"):
+        make(kind, positives, negatives)
