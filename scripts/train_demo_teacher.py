@@ -19,7 +19,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -151,8 +151,7 @@ def train_bi_encoder(base: str, rows, queries, documents, out: Path, batch: int 
 
 @torch.inference_mode()
 def encode(model, rows: list[list[int]]) -> np.ndarray:
-    with torch.autocast("cpu", torch.bfloat16):
-        return in_chunks(rows, 128, lambda part: embed(model, part)).numpy()
+    return in_chunks(rows, 128, lambda part: embed(model, part)).numpy()
 
 
 def mine(model, queries, documents, depth: int = 40) -> np.ndarray:
@@ -198,7 +197,7 @@ def train_cross_encoder(base: str, queries, documents, hard, groups: int, out: P
     model.save_pretrained(out)
 
 
-def pair(query: list[int], document: list[int], longest: int = 160) -> tuple[list[int], list[int]]:
+def pair(query: list[int], document: list[int], longest: int = 144) -> tuple[list[int], list[int]]:
     """[CLS] query [SEP] document [SEP], from the two with their own special tokens."""
     ids = (query + document[1:])[:longest]
     ids[-1] = query[-1]
@@ -210,12 +209,15 @@ def main():
     parser.add_argument("--packages", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--groups", type=int, default=26000)
+    parser.add_argument("--groups", type=int, default=14000)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args.out.mkdir(parents=True, exist_ok=True)
 
-    rows = corpus(args.packages)
+    if not (args.out / "corpus.jsonl").exists():
+        with open(args.out / "corpus.jsonl", "w") as out:
+            out.writelines(json.dumps(row) + "\n" for row in corpus(args.packages))
+    rows = [json.loads(line) for line in open(args.out / "corpus.jsonl")]
     tokenizer = AutoTokenizer.from_pretrained(args.base)
     queries = tokenizer([row[1] for row in rows], truncation=True, max_length=48)["input_ids"]
     documents = tokenizer([row[2] for row in rows], truncation=True, max_length=136)["input_ids"]
@@ -228,9 +230,9 @@ def main():
     if not bi_encoder.exists():
         train_bi_encoder(args.base, rows, queries, documents, bi_encoder)
     if not hard.exists():
-        from peft import PeftModel
-        model = PeftModel.from_pretrained(AutoModel.from_pretrained(args.base, add_pooling_layer=False), bi_encoder).merge_and_unload().eval()
-        np.save(hard, mine(model, queries, documents))
+        model = AutoModel.from_pretrained(args.base, add_pooling_layer=False)
+        model = PeftModel.from_pretrained(model, bi_encoder).merge_and_unload()
+        np.save(hard, mine(model.to(torch.bfloat16).eval(), queries, documents))
         log.info("mined hard negatives")
     if not (args.out / "cross_encoder").exists():
         train_cross_encoder(args.base, queries, documents, np.load(hard), args.groups, args.out / "cross_encoder")

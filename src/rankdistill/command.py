@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import hydra
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from transformers import TrainingArguments
 
 from rankdistill.errors import InputError
@@ -61,7 +61,7 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
 
 def open_field(argument: str) -> str:
     """``trainer.x=...`` as ``++trainer.x=...``: any field of TrainingArguments may be set."""
-    found = re.match(r"(?:warmup\.)?trainer\.(\w+)=", argument)
+    found = re.match(r"(?:warmup\.|distillation\.)?trainer\.(\w+)=", argument)
     return f"++{argument}" if found and found[1] in ARGUMENTS else argument
 
 
@@ -77,8 +77,11 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
             return f"{key[1] if key else 'configuration'}: {' '.join(str(cause).split())}"
         return None if cause is not None else " ".join(str(error).split())
-    if isinstance(error, MissingConfigException):
-        return " ".join(str(error).split())
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={name}: no such option; {choices(name, error.options)}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: must be given, as {error.full_key}=..."
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
     if isinstance(error, OSError) and error.filename is not None:
@@ -95,9 +98,14 @@ def misspelt(error: BaseException) -> str | None:
     if not key or node is None or not isinstance(node, DictConfig):
         return None
     fields = sorted(str(name) for name in node if name != "_target_")
-    if key.startswith(("trainer.", "warmup.trainer.")):
+    if re.search(r"\btrainer\.\w+$", key):
         fields = ARGUMENTS
-    close = get_close_matches(key.split(".")[-1], fields, n=1)
+    return f"{key}: no such field; {choices(key.split('.')[-1], fields)}"
+
+
+def choices(name: str, known: Sequence[str]) -> str:
+    """What somebody may have meant by ``name``, and what there is."""
+    close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    shown = ", ".join(fields) if len(fields) <= 30 else "the fields of transformers' TrainingArguments"
-    return f"{key}: no such field; {hint}there is: {shown}"
+    shown = ", ".join(known) if known is not ARGUMENTS else "the fields of transformers' TrainingArguments"
+    return f"{hint}there is: {shown}"

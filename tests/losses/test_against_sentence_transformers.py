@@ -36,7 +36,7 @@ def assert_same(ours, theirs, embeddings):
     torch.testing.assert_close(ours, theirs)
     expected = torch.autograd.grad(ours, embeddings, retain_graph=True)
     theirs.backward()  # not autograd.grad: the cached loss works in a hook
-    for embedding, gradient in zip(embeddings, expected):
+    for embedding, gradient in zip(embeddings, expected, strict=True):
         torch.testing.assert_close(embedding.grad, gradient)
 
 

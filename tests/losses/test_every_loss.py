@@ -13,7 +13,7 @@ from rankdistill.losses import info_nce, kl_divergence, margin_mse
 
 def margin_mse_oracle(student, teacher, positive, mask):
     errors = []
-    for s, t, y, m in zip(student, teacher, positive, mask):
+    for s, t, y, m in zip(student, teacher, positive, mask, strict=True):
         for i in range(len(s)):
             for j in range(len(s)):
                 if m[i] and m[j] and y[i] and not y[j]:
@@ -23,13 +23,13 @@ def margin_mse_oracle(student, teacher, positive, mask):
 
 def kl_oracle(student, teacher, positive, mask, student_temperature=1, teacher_temperature=1, rescale=False):
     divergences = []
-    for s, t, m in zip(student, teacher, mask):
+    for s, t, m in zip(student, teacher, mask, strict=True):
         kept = [j for j in range(len(s)) if m[j]]
         if kept:
             p = [t[j] / teacher_temperature for j in kept]
             q = [s[j] / student_temperature for j in kept]
             p, q = p - np.logaddexp.reduce(p), q - np.logaddexp.reduce(q)
-            divergences.append(sum(np.exp(a) * (a - b) for a, b in zip(p, q)))
+            divergences.append(sum(np.exp(a) * (a - b) for a, b in zip(p, q, strict=True)))
     mean = sum(divergences) / len(divergences) if divergences else 0.0
     return mean * student_temperature**2 if rescale else mean
 
@@ -38,7 +38,7 @@ def info_nce_oracle(
     student, teacher, positive, mask, temperature=1, false_negative_margin=None, more=None, more_mask=None
 ):
     means = []
-    for row, (s, t, y, m) in enumerate(zip(student, teacher, positive, mask)):
+    for row, (s, t, y, m) in enumerate(zip(student, teacher, positive, mask, strict=True)):
         relevant = [j for j in range(len(s)) if m[j] and y[j]]
         if not relevant:
             continue
@@ -155,7 +155,7 @@ def test_padding_equals_its_absence_whatever_stands_there(case, garbage):
     order = torch.tensor([6, 0, 1, 7, 2, 3, 4, 5])
     filler = torch.full((5, 2), garbage, dtype=torch.float64)
     pads = filler, filler, torch.ones(5, 2, dtype=torch.bool), torch.zeros(5, 2, dtype=torch.bool)
-    wide = [torch.cat([x, pad], dim=1)[:, order] for x, pad in zip(inputs, pads)]
+    wide = [torch.cat([x, pad], dim=1)[:, order] for x, pad in zip(inputs, pads, strict=True)]
     wide_value, wide_gradient = value_and_gradient(case.loss, *wide)
     torch.testing.assert_close(wide_value, value)
     torch.testing.assert_close(wide_gradient[:, order < 6], gradient)

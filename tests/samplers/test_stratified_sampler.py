@@ -172,6 +172,7 @@ def test_jitter_of_ends_stays_within_half_a_step_and_within_the_range(space):
     for inner in shift[:, 1:-1].T:
         assert kstest(inner, "uniform", args=(-0.5, 1)).pvalue > 0.001
     assert levels[:, 0].min() == 0 and levels[:, -1].max() == 1
+    assert abs(np.corrcoef(shift.T)[np.triu_indices(5, 1)]).max() < 0.25
 
 
 @spaces
@@ -231,7 +232,8 @@ def statistics(request):
             chosen = scores[sampler(1, 7).select(scores, positive, rng)[1:]]
             distance = abs(chosen.var() - scores[~positive].var())
             found[name].append((chosen.var(), np.ptp(chosen), distance))
-    return {name: dict(zip(("variance", "range", "distance"), np.mean(x, 0))) for name, x in found.items()}
+    names = "variance", "range", "distance"
+    return {name: dict(zip(names, np.mean(x, axis=0), strict=True)) for name, x in found.items()}
 
 
 def test_mid_quantiles_keep_the_pools_variance_better_than_hard_and_random_negatives(statistics):

@@ -29,19 +29,18 @@ def info_nce(
     ``false_negative_margin``, in the teacher's units: negatives that the teacher scores above the
     query's lowest positive less the margin are left out, likewise in-batch ones whose
     ``in_batch_teacher`` (B, U), NaN where unknown, is above that. Otherwise teacher scores are
-    not used. Raises ``ValueError`` if shapes disagree.
+    not used. Unchanged by adding a constant to a query's student scores (in-batch ones too).
+    Raises ``ValueError`` if shapes disagree.
     """
     check_temperature("temperature", temperature)
     student, teacher, positive, mask = check_group(student, teacher, positive, mask)
+    counted = positive.any(dim=1, keepdim=True)  # whatever stands in other rows stays out of the gradient
+    student = student.masked_fill(~counted, 0.0)
     negative = mask & ~positive
     scores = student
     if in_batch is not None:
-        if in_batch_mask is None or in_batch.shape != in_batch_mask.shape or len(in_batch) != len(student):
-            raise ValueError(
-                f"in_batch and in_batch_mask must both be (B={len(student)}, U): got {tuple(in_batch.shape)}, "
-                f"{None if in_batch_mask is None else tuple(in_batch_mask.shape)}"
-            )
-        scores = torch.cat([scores, in_batch.to(scores.dtype)], dim=1)
+        _check_in_batch(in_batch, in_batch_mask, len(student))
+        scores = torch.cat([scores, in_batch.to(scores.dtype).masked_fill(~counted, 0.0)], dim=1)
         negative = torch.cat([negative, in_batch_mask], dim=1)
     if false_negative_margin is not None:
         floor = teacher.masked_fill(~positive, torch.inf).amin(dim=1, keepdim=True) - false_negative_margin
@@ -56,7 +55,15 @@ def info_nce(
     # -log(e^s / (e^s + sum e^n)) = log(1 + e^(log sum e^n - s))
     terms = torch.nn.functional.softplus(others - student / temperature).masked_fill(~positive, 0.0)
     per_query = terms.sum(dim=1) / positive.sum(dim=1).clamp(min=1)
-    return per_query.sum() / positive.any(dim=1).sum().clamp(min=1)
+    return per_query.sum() / counted.sum().clamp(min=1)
+
+
+def _check_in_batch(in_batch: Tensor, in_batch_mask: Tensor | None, queries: int) -> None:
+    shapes = [None if x is None else tuple(x.shape) for x in (in_batch, in_batch_mask)]
+    if shapes[0] != shapes[1] or in_batch.ndim != 2 or len(in_batch) != queries:
+        raise ValueError(f"in_batch and in_batch_mask must both be (B={queries}, U): got {shapes[0]}, {shapes[1]}")
+    if in_batch_mask.dtype != torch.bool:
+        raise TypeError(f"in_batch_mask must be bool: got {in_batch_mask.dtype}")
 
 
 class InfoNCE(nn.Module):
@@ -84,6 +91,8 @@ class InfoNCE(nn.Module):
         in_batch_mask: Tensor | None = None,
         in_batch_teacher: Tensor | None = None,
     ) -> Tensor:
+        if self.in_batch and in_batch is None:
+            raise ValueError("InfoNCE(in_batch=True) needs in_batch, the scores of the batch's documents")
         others = (in_batch, in_batch_mask, in_batch_teacher) if self.in_batch else (None, None, None)
         return info_nce(
             student, teacher, positive, mask, self.temperature, self.false_negative_margin, *others

@@ -18,7 +18,8 @@ def kl_divergence(
     """KL(softmax(t / T_t) || softmax(s / T_s)) in nats, per query, mean over the queries.
 
     All (B, G); a scalar. Labels are not used. A query of one document has a divergence of 0; one
-    without documents is left out of the mean. ``rescale`` multiplies by T_s², which keeps the
+    without documents is left out of the mean. Unchanged by adding a constant to a row of either side.
+    ``rescale`` multiplies by T_s², which keeps the
     gradient's size when the temperature rises (Hinton et al. 2015, arXiv 1503.02531, section 2);
     off by default, since Adam does not care and a weighted sum should mean what it says.
     """

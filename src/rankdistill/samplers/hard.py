@@ -57,10 +57,13 @@ class HardNegativeSampler:
             others = others[scores[others] <= limit]
         if self.by == "teacher":
             order = scores
-        elif ranks is None:
-            raise ValueError("HardNegativeSampler(by='retriever') needs the retriever's ranks")
+        elif ranks is None or np.shape(ranks) != scores.shape or np.min(ranks, initial=0) < 0:
+            raise ValueError(
+                f"HardNegativeSampler(by='retriever') needs the retriever's ranks, (n={len(scores)},) and 0 or more: "
+                f"got {ranks if ranks is None else np.shape(ranks)}"
+            )
         else:
-            order = -np.asarray(ranks, dtype=np.int64)
+            order = -np.asarray(ranks, dtype=np.float64)
         return np.concatenate(
             [best(scores, relevant, self.positives), best(order, others, self.negatives)]
         )

@@ -31,4 +31,4 @@ def split(scores: np.ndarray, positive: np.ndarray, positives: int):
 
 def best(scores: np.ndarray, indices: np.ndarray, most: int) -> np.ndarray:
     """The ``most`` highest-scored of ``indices``, best first; equal scores by lower index."""
-    return indices[np.argsort(-np.asarray(scores)[indices], kind="stable")[:most]]
+    return indices[np.argsort(-np.asarray(scores, dtype=np.float64)[indices], kind="stable")[:most]]

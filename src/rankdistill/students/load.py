@@ -53,9 +53,11 @@ def load_weights(kind: type, model: str, **options):
         return kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
+        if model.startswith((".", "/", "~")) and not Path(model).is_dir():
+            reason = "no such folder"
         raise InputError(
-            f"model {model!r} cannot be loaded: {reason} (a folder, or a name on a hub within reach; "
-            "weights in safetensors)"
+            f"model {model!r} cannot be loaded: {reason} (give a folder, or a name on a hub within reach, "
+            "with weights in safetensors)"
         ) from None
 
 

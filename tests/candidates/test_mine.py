@@ -1,0 +1,218 @@
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from rankdistill.candidates import BM25, Dense, Random, mine
+from rankdistill.candidates.mine import union
+from rankdistill.data import Collection
+from rankdistill.errors import InputError
+from rankdistill.evaluation.search import embed_documents, embed_queries
+
+NONE = 65535
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Finds document 0 and 1 for every query; notes each call."""
+
+    calls: list
+    source = "dense"
+    settings = ("always the same",)
+
+    def retrieve(self, collection, query_rows):
+        self.calls.append(query_rows)
+        return np.tile([1, 0], (len(query_rows), 1))
+
+
+def test_the_union_by_hand(collection):
+    """Pools of two queries: sources as bits, the best rank of the retrievers, -1 dropped."""
+    found = union(
+        collection,
+        np.array([4, 7]),
+        [
+            ("bm25", np.array([[9, 3, 5], [2, -1, -1]])),
+            ("dense", np.array([[3, 9], [8, 7]])),
+            ("random", np.array([[5, 6], [2, 0]])),
+        ],
+        {4: [1, 9], 7: [7, 50]},
+    )
+    pools = [found.document_rows[found.pool(i)].tolist() for i in range(2)]
+    assert pools == [[1, 3, 5, 6, 9], [0, 2, 7, 8, 50]]
+    assert found.sources[found.pool(0)].tolist() == [8, 1 | 2, 1 | 4, 4, 1 | 2 | 8]
+    assert found.sources[found.pool(1)].tolist() == [4, 1 | 4, 2 | 8, 2, 8]
+    assert found.ranks[found.pool(0)].tolist() == [NONE, 0, 2, NONE, 0]
+    assert found.ranks[found.pool(1)].tolist() == [NONE, 0, 1, 0, NONE]
+    assert found.positive[found.pool(0)].tolist() == [True, False, False, False, True]
+    assert found.positive[found.pool(1)].tolist() == [False, False, True, False, True]
+    assert [found.query_rows.tolist(), found.offsets.tolist()] == [[4, 7], [0, 5, 10]]
+    kinds = [found.document_rows.dtype, found.sources.dtype, found.ranks.dtype, found.offsets.dtype]
+    assert kinds == [np.int32, np.uint8, np.uint16, np.int64]
+
+
+def test_pairs_are_the_texts_of_the_pools(collection):
+    found = union(collection, np.array([4, 7]), [("bm25", np.array([[9, 3], [2, -1]]))], {})
+    assert list(found.pairs(1, 3)) == [
+        (collection.queries[4], collection.documents[9]), (collection.queries[7], collection.documents[2]),
+    ]
+
+
+def test_positives_are_always_there(collection):
+    found = mine(collection, [Counting([])], "test")
+    assert found.query_rows.tolist() == list(range(16, 24))
+    for i, row in enumerate(found.query_rows):
+        assert found.document_rows[found.pool(i)].tolist() == [0, 1, row]
+        assert found.positive[found.pool(i)].tolist() == [False, False, True]
+
+
+def test_without_retrievers_there_are_the_positives(collection):
+    assert mine(collection, []).document_rows.tolist() == list(range(16))
+
+
+TOY = Collection(
+    "toy",
+    ["cats", "dogs", "both", "code", "none"],
+    ["Cats sleep", "dogs run fast", "a cat runs from dogs", "def parse_header(line): return line", "the of and"],
+    ["cat", "run", "header", "nothing", "stop"],
+    ["sleeping cat", "who runs", "parse the header", "zebra", "and of the"],
+    {"train": {query: {"none": 1} for query in ("cat", "run", "header", "nothing", "stop")}},
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("cat", {"cats", "both"}),
+        ("run", {"dogs", "both"}),
+        ("header", {"code"}),
+        ("nothing", set()),
+        ("stop", set()),
+    ],
+)
+def test_bm25_finds_documents_with_words_of_the_query_and_no_others(query, expected):
+    """Stemmed, without stop words, identifiers split; a document of score 0 is no candidate."""
+    rows = BM25(4).retrieve(TOY, np.array([TOY.query_row[query]]))[0]
+    assert {TOY.document_ids[row] for row in rows if row >= 0} == expected
+    assert rows[: len(expected)].min(initial=0) >= 0, "-1 stands at the end"
+
+
+def test_bm25_puts_the_best_first_and_takes_n(collection):
+    """A query of the tiny collection is the first four words of its document."""
+    rows = BM25(7).retrieve(collection, np.arange(24))
+    assert rows.shape == (24, 7) and rows.dtype == np.int64
+    assert (rows[:, 0] == np.arange(24)).mean() > 0.8
+    assert (rows[:, 0:1] == BM25(1).retrieve(collection, np.arange(24))).all()
+
+
+def test_bm25_is_no_longer_than_the_collection():
+    assert BM25(100).retrieve(TOY, np.array([0])).shape == (1, 5)
+
+
+@pytest.mark.xfail(strict=True, reason="bm25s cannot index an empty vocabulary", raises=ValueError)
+def test_bm25_of_documents_with_no_words_finds_nothing():
+    bare = Collection("bare", ["a", "b"], ["the", "?!"], ["q"], ["what is it"], {})
+    assert (BM25(2).retrieve(bare, np.array([0])) == -1).all()
+
+
+def test_random_documents_are_distinct():
+    rows = Random(5).retrieve(TOY, np.arange(5))
+    assert np.array_equal(np.sort(rows), np.tile(np.arange(5), (5, 1)))
+
+
+@pytest.mark.parametrize(("n", "width"), [(3, 3), (60, 60), (1000, 60)])
+def test_random_takes_n_or_all(collection, n, width):
+    rows = Random(n).retrieve(collection, np.arange(24))
+    assert rows.shape == (24, width)
+    assert all(len(set(row)) == width for row in rows.tolist())
+
+
+def test_random_documents_of_a_query_depend_on_seed_and_query_alone(collection):
+    """Else a limit on queries, or their order, would change every pool and miss every cache."""
+    everyone, few = Random(8).retrieve(collection, np.arange(24)), Random(8).retrieve(collection, np.array([20, 3]))
+    assert np.array_equal(everyone[[20, 3]], few)
+    assert not np.array_equal(everyone[3], everyone[4])
+    assert not np.array_equal(everyone, Random(8, seed=1).retrieve(collection, np.arange(24)))
+
+
+def test_dense_equals_brute_force(collection, student_folder):
+    model = SentenceTransformer(student_folder, device="cpu")
+    similarity = embed_queries(model, collection.queries) @ embed_documents(model, collection.documents).T
+    rows = Dense(model, 9).retrieve(collection, np.arange(24))
+    assert rows.shape == (24, 9) and all(len(set(row)) == 9 for row in rows.tolist())
+    best = -np.sort(-similarity, axis=1)[:, :9]
+    assert np.allclose(np.take_along_axis(similarity, rows, 1), best, atol=1e-6)
+
+
+def test_mining_twice_computes_once(collection, caplog):
+    caplog.set_level(logging.INFO)
+    calls = []
+    first, second = mine(collection, [Counting(calls)]), mine(collection, [Counting(calls)])
+    assert len(calls) == 1
+    assert first.fingerprint == second.fingerprint
+    assert "reusing candidates" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"retrievers": [BM25(6), Random(4)]},
+        {"retrievers": [BM25(5, k1=1.5), Random(4)]},
+        {"retrievers": [BM25(5)]},
+        {"retrievers": [BM25(5), Random(4, seed=1)]},
+        {"split": "test"},
+        {"limit": 5},
+    ],
+)
+def test_other_settings_are_other_candidates(collection, change):
+    """A cache key that forgets a field serves the pools of another run."""
+    usual = {"retrievers": [BM25(5), Random(4)], "split": "train", "limit": None}
+    assert mine(collection, **usual).fingerprint == mine(collection, **usual).fingerprint
+    first, other = mine(collection, **usual), mine(collection, **{**usual, **change})
+    arrays = [np.concatenate([found.query_rows, found.document_rows, found.sources]) for found in (first, other)]
+    if change.get("retrievers", [None])[0] == BM25(5, k1=1.5):
+        return  # may well find the same: that both are there is enough
+    assert not np.array_equal(*arrays) and first.fingerprint != other.fingerprint
+
+
+def test_a_limit_draws_queries_by_seed(collection):
+    assert mine(collection, [], limit=4, seed=2).query_rows.tolist() == collection.query_rows("train", 4, 2).tolist()
+
+
+def test_what_was_mined_shows_its_sources(collection):
+    assert "16 queries" in repr(mine(collection, [Counting([])])) and "dense 32" in repr(mine(collection, [Counting([])]))
+
+
+def test_a_damaged_cache_is_named(collection, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+    mine(collection, [BM25(5)])
+    (file,) = (tmp_path / "candidates").glob("*.arrow")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=f"{file.name}: damaged .*delete it"):
+        mine(collection, [BM25(5)])
+
+
+def test_a_retriever_that_fails_leaves_nothing_to_reuse(collection, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+
+    @dataclass
+    class Failing(Counting):
+        def retrieve(self, collection, query_rows):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mine(collection, [Failing([])])
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("split", "message"), [("dev", "no split 'dev'; there is 'test', 'train'"), ("judged", "no query of split 'judged'")]
+)
+def test_a_split_with_nothing_to_mine_raises(beir, collection, split, message):
+    qrels = {**collection.qrels, "judged": {"q0": {"d3": 0}}} if split == "judged" else collection.qrels
+    given = Collection(
+        "tiny", collection.document_ids, collection.documents, collection.query_ids, collection.queries, qrels
+    )
+    with pytest.raises(InputError, match=message):
+        mine(given, [BM25(5)], split)

@@ -1,0 +1,178 @@
+import gzip
+import json
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankdistill.data import Collection, read_beir, write_beir
+from rankdistill.errors import InputError
+
+CORPUS = [
+    {"_id": "d1", "title": "Zürich", "text": "a lake, 湖"},
+    {"_id": "d2", "title": "", "text": "no title"},
+    {"_id": "d3", "text": "no title field"},
+    {"_id": "d4", "title": "a title alone", "text": ""},
+]
+QUERIES = [{"_id": "q1", "text": "where is the lake?"}, {"_id": "q2", "text": "titles"}]
+HEADER = "query-id\tcorpus-id\tscore\n"
+QRELS = HEADER + "q1\td1\t2\nq1\td2\t0\nq2\td4\t1\n"
+
+
+def write(folder, corpus=CORPUS, queries=QUERIES, qrels=QRELS, packed=False, end="\n"):
+    """A BEIR folder; ``corpus`` and ``queries`` are rows, or strings written as they stand."""
+    for name, content in (("corpus.jsonl", corpus), ("queries.jsonl", queries), ("qrels/test.tsv", qrels)):
+        if not isinstance(content, str):
+            content = "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in content)
+        content = content.replace("\n", end).encode()
+        file = folder / (name + ".gz" * packed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gzip.compress(content) if packed else content)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_reads_plain_and_gzipped_with_either_line_end(tmp_path, packed, end):
+    found = read_beir(write(tmp_path / "lakes", packed=packed, end=end))
+    assert found.name == "lakes"
+    assert dict(zip(found.document_ids, found.documents, strict=True)) == {
+        "d1": "Zürich a lake, 湖", "d2": "no title", "d3": "no title field", "d4": "a title alone",
+    }
+    assert dict(zip(found.query_ids, found.queries, strict=True)) == {"q1": "where is the lake?", "q2": "titles"}
+    assert found.qrels == {"test": {"q1": {"d1": 2, "d2": 0}, "q2": {"d4": 1}}}
+
+
+@pytest.mark.parametrize("qrels", ["q1\t0\td1\t2\nq1\tQ0\td2\t0\nq2\t0\td4\t1\n", QRELS.removeprefix(HEADER)])
+def test_reads_qrels_of_four_columns_and_without_a_header(tmp_path, qrels):
+    """The first judgment taken for a header would be lost."""
+    assert read_beir(write(tmp_path, qrels=qrels)).qrels["test"] == {"q1": {"d1": 2, "d2": 0}, "q2": {"d4": 1}}
+
+
+def test_every_file_of_qrels_is_a_split(tmp_path):
+    write(tmp_path)
+    (tmp_path / "qrels" / "train.tsv.gz").write_bytes(gzip.compress(b"q2\td3\t1\n"))
+    (tmp_path / "qrels" / "notes.txt").write_text("not a split")
+    assert read_beir(tmp_path, name="mine").qrels.keys() == {"test", "train"}
+
+
+def test_blank_lines_are_no_rows(tmp_path):
+    found = read_beir(write(tmp_path, corpus=["\n", *CORPUS, "  \n"], qrels=QRELS + "\n"))
+    assert len(found.documents) == 4
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        read_beir(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("file", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
+def test_a_missing_file_is_named(tmp_path, file):
+    write(tmp_path)
+    (tmp_path / file).unlink()
+    with pytest.raises(InputError, match=file.split("/")[0]):
+        read_beir(tmp_path)
+
+
+@pytest.mark.parametrize("invalid", ["error", "skip"])
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ({"corpus": [*CORPUS, '{"_id": "d5", "text": \n']}, "corpus.jsonl:5: malformed JSON"),
+        ({"queries": ["not json\n"]}, "queries.jsonl:1: malformed JSON"),
+        ({"corpus": ["\n", "[1, 2]\n"]}, "corpus.jsonl:2: expected an object"),
+        ({"corpus": ['{"text": "no id"}\n']}, "corpus.jsonl:1: expected an object"),
+        ({"queries": ['{"_id": "q1", "text": 7}\n']}, "queries.jsonl:1: expected an object"),
+        ({"qrels": HEADER + "q1\td1\t1\nq1 d2 1\n"}, "test.tsv:3: expected query, document"),
+        ({"qrels": HEADER + "q1\td1\thigh\n"}, "test.tsv:2: expected query, document"),
+    ],
+)
+def test_malformed_lines_are_named_and_never_skipped(tmp_path, rows, place, invalid):
+    with pytest.raises(InputError, match=place):
+        read_beir(write(tmp_path, **rows), invalid=invalid)
+
+
+@pytest.mark.parametrize("cut", [lambda raw: raw[: len(raw) // 2], lambda raw: b"plain text"])
+def test_a_damaged_gzip_file_is_named(tmp_path, cut):
+    write(tmp_path, packed=True)
+    file = tmp_path / "corpus.jsonl.gz"
+    file.write_bytes(cut(file.read_bytes()))
+    with pytest.raises(InputError, match="corpus.jsonl.gz"):
+        read_beir(tmp_path)
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path):
+    write(tmp_path)
+    (tmp_path / "corpus.jsonl").write_bytes(b'{"_id": "d1", "text": "Z\xfcrich"}\n')
+    with pytest.raises(InputError, match="corpus.jsonl: not UTF-8"):
+        read_beir(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["corpus", "queries"])
+def test_a_file_with_no_row_is_named(tmp_path, file):
+    with pytest.raises(InputError, match=f"{file}.jsonl: no row"):
+        read_beir(write(tmp_path, **{file: ""}))
+
+
+FAULTS = {
+    "empty texts": {"corpus": [*CORPUS, {"_id": "d5", "title": " ", "text": "\n"}, {"_id": "d6"}]},
+    "duplicate ids": {"corpus": [*CORPUS, {"_id": "d1", "text": "another"}, {"_id": "d2", "text": "no title"}]},
+    "judgments of unknown queries": {"qrels": QRELS + "q8\td1\t1\nq9\td1\t1\n"},
+    "judgments of unknown documents": {"qrels": QRELS + "q1\td8\t1\nq1\td9\t0\n"},
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_unusable_rows_raise_with_their_count_place_and_remedy(tmp_path, kind):
+    with pytest.raises(InputError, match=rf"^2 {kind}: .*:\d.*:\d.*invalid=skip"):
+        read_beir(write(tmp_path, **FAULTS[kind]))
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_unusable_rows_are_skipped_on_demand_and_counted(tmp_path, caplog, kind):
+    """Of a repeated id, the first row stays."""
+    clean = read_beir(write(tmp_path / "clean"))
+    with caplog.at_level(logging.WARNING):
+        found = read_beir(write(tmp_path / "faulty", **FAULTS[kind]), invalid="skip")
+    assert found.fingerprint == clean.fingerprint
+    assert f"skipped 2 {kind}" in caplog.text
+
+
+def test_judgments_of_skipped_documents_go_with_them(tmp_path):
+    corpus = [CORPUS[0], CORPUS[1], CORPUS[2], {"_id": "d4", "text": ""}]
+    assert read_beir(write(tmp_path, corpus), invalid="skip").qrels == {"test": {"q1": {"d1": 2, "d2": 0}}}
+
+
+def test_long_lists_of_faults_are_shortened(tmp_path):
+    many = QRELS + "".join(f"q1\tx{i}\t1\n" for i in range(1200))
+    with pytest.raises(InputError, match=r"1,200 judgments .*x2\) and 1,197 more"):
+        read_beir(write(tmp_path, qrels=many))
+
+
+def test_another_word_for_invalid_raises(tmp_path):
+    with pytest.raises(InputError, match="ignore.*'error' or 'skip'"):
+        read_beir(write(tmp_path), invalid="ignore")
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(bool)
+ids = st.lists(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8), min_size=1, unique=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), document_ids=ids, query_ids=ids)
+def test_what_is_written_reads_back_the_same(tmp_path_factory, data, document_ids, query_ids):
+    """Line separators inside texts must not break lines apart."""
+    texts = data.draw(st.lists(words, min_size=len(document_ids), max_size=len(document_ids)))
+    queries = data.draw(st.lists(words, min_size=len(query_ids), max_size=len(query_ids)))
+    grades = st.dictionaries(st.sampled_from(document_ids), st.integers(-1, 3), min_size=1)
+    qrels = {split: data.draw(st.dictionaries(st.sampled_from(query_ids), grades)) for split in ("train", "test")}
+    collection = Collection("x", document_ids, texts, query_ids, queries, qrels)
+    folder = tmp_path_factory.mktemp("written")
+    write_beir(collection, folder)
+    assert read_beir(folder).fingerprint == collection.fingerprint
+
+
+def test_a_collection_read_and_written_keeps_its_fingerprint(collection, tmp_path):
+    write_beir(collection, tmp_path / "copy")
+    assert read_beir(tmp_path / "copy", name="another name").fingerprint == collection.fingerprint

@@ -1,0 +1,97 @@
+import logging
+import multiprocessing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from rankdistill.data.cache import build_folder, cache_folder, fingerprint, locked
+from rankdistill.errors import InputError
+
+
+def slowly(log: Path, folder: Path):
+    """Builds one file, and notes in ``log`` that it did."""
+    with open(log, "a") as out:
+        out.write("built\n")
+    time.sleep(0.2)
+    (folder / "file").write_text("all of it")
+
+
+def ask(path: Path, log: Path) -> str:
+    return (build_folder(path, partial(slowly, log)) / "file").read_text()
+
+
+def test_every_cache_lies_under_the_environment_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_it_in_the_cache_folder_of_the_user(monkeypatch, tmp_path, value):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("RANKDISTILL_CACHE")
+    if value is not None:
+        monkeypatch.setenv("RANKDISTILL_CACHE", value)
+    assert cache_folder().name == "rankdistill" and cache_folder().is_absolute()
+
+
+def test_fingerprints_are_stable_and_differ():
+    """A fingerprint that changed between versions or processes would make every cache cold."""
+    assert fingerprint("a", {"x": 1, "y": [2]}) == fingerprint("a", {"y": [2], "x": 1})
+    assert len({fingerprint(*parts) for parts in (["a"], ["b"], ["a", None], [["a"]], [{"a": 1}], [])}) == 6
+    assert fingerprint("a", 1) == "2657442bb4a48d62"
+
+
+def test_a_folder_is_built_once_and_the_log_says_so(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        assert ask(tmp_path / "x", tmp_path / "log") == "all of it"
+    assert (tmp_path / "log").read_text() == "built\n"
+    assert f"reusing {tmp_path / 'x'}" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_build_leaves_nothing_behind(tmp_path, error):
+    def fail(folder):
+        (folder / "half").write_text("half of it")
+        raise error
+
+    with pytest.raises(error):
+        build_folder(tmp_path / "x", fail)
+    assert [file.name for file in tmp_path.iterdir() if file.suffix != ".lock"] == []
+    assert ask(tmp_path / "x", tmp_path / "log") == "all of it"
+
+
+def test_threads_that_ask_together_build_once(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda _: ask(tmp_path / "x", tmp_path / "log"), range(4)))
+    assert texts == ["all of it"] * 4
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_processes_that_ask_together_build_once(tmp_path):
+    workers = [
+        multiprocessing.get_context("fork").Process(target=ask, args=(tmp_path / "x", tmp_path / "log"))
+        for _ in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_who_waits_says_so(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with locked(tmp_path / "x"):
+        locked(tmp_path / "x")
+    assert "waiting for another process" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="file/cache: cannot be written .*RANKDISTILL_CACHE"):
+        build_folder(tmp_path / "file" / "cache" / "x", lambda folder: None)

@@ -1,0 +1,88 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rankdistill.data import Collection
+from rankdistill.errors import InputError
+
+FIELDS = {
+    "name": "toy",
+    "document_ids": ["a", "b", "c"],
+    "documents": ["one", "two", "three"],
+    "query_ids": ["q", "r", "s", "t"],
+    "queries": ["1?", "2?", "3?", "4?"],
+    "qrels": {"train": {"r": {"b": 1, "c": 0, "a": 2}, "q": {"c": 1}, "s": {"a": 0}}, "test": {"t": {"a": 1}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"document_ids": ["a", "b"]}, "2 document ids for 3 texts"),
+        ({"queries": ["1?"]}, "4 query ids for 1 texts"),
+        ({"document_ids": ["a", "b", "a"]}, "duplicate document id 'a'"),
+        ({"query_ids": ["q", "r", "s", "s"]}, "duplicate query id 's'"),
+        ({"documents": ["one", " \n", "three"]}, "empty text of document 'b'"),
+        ({"queries": ["1?", "2?", "", ""]}, "empty text of query 's', 't'"),
+        ({"qrels": {"dev": {"z": {"a": 1}}}}, "qrels of dev name no query 'z'"),
+        ({"qrels": {"dev": {"q": {"a": 1, "z": 1}}}}, "qrels of dev name no document 'z'"),
+    ],
+)
+def test_what_does_not_hold_together_raises(change, message):
+    with pytest.raises(InputError, match=f"toy: {message}"):
+        Collection(**{**FIELDS, **change})
+
+
+def test_rows_are_positions():
+    toy = Collection(**FIELDS)
+    assert [toy.document_ids[toy.document_row[i]] for i in "cab"] == ["c", "a", "b"]
+    assert [toy.query_ids[toy.query_row[i]] for i in "tq"] == ["t", "q"]
+
+
+def test_only_queries_with_a_relevant_document_count():
+    toy = Collection(**FIELDS)
+    assert toy.query_rows("train").tolist() == [0, 1]
+    assert toy.query_rows("train").dtype == np.int64
+
+
+def test_positives_are_the_grades_above_zero():
+    assert Collection(**FIELDS).positive_rows("train") == {0: [2], 1: [0, 1], 2: []}
+
+
+def test_an_unknown_split_raises_with_what_there_is():
+    with pytest.raises(InputError, match="no split 'dev'; there is 'train', 'test'"):
+        Collection(**FIELDS).query_rows("dev")
+
+
+def test_a_limit_draws_by_seed(collection):
+    drawn = collection.query_rows("train", 6, seed=1)
+    assert drawn.tolist() == sorted(set(drawn.tolist())) and len(drawn) == 6
+    assert set(drawn) < set(collection.query_rows("train"))
+    assert drawn.tolist() == collection.query_rows("train", 6, seed=1).tolist()
+    assert drawn.tolist() != collection.query_rows("train", 6, seed=2).tolist()
+
+
+@pytest.mark.parametrize("limit", [16, 1000, None])
+def test_a_limit_above_what_there_is_takes_all(collection, limit):
+    assert collection.query_rows("train", limit).tolist() == list(range(16))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"document_ids": ["a", "c", "b"], "qrels": {}},
+        {"documents": ["one", "two", "three!"]},
+        {"queries": ["1?", "2?", "4?", "3?"]},
+        {"qrels": {"test": {"t": {"a": 2}}}},
+        {"qrels": {}},
+    ],
+)
+def test_the_fingerprint_changes_with_ids_texts_and_judgments(change):
+    assert Collection(**{**FIELDS, **change}).fingerprint != Collection(**FIELDS).fingerprint
+
+
+def test_the_fingerprint_does_not_depend_on_the_name_or_the_order_of_judgments():
+    toy = Collection(**FIELDS)
+    turned = {s: dict(reversed(judged.items())) for s, judged in reversed(toy.qrels.items())}
+    assert dataclasses.replace(toy, name="other", qrels=turned).fingerprint == toy.fingerprint

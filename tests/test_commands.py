@@ -1,0 +1,166 @@
+"""The commands as people run them: in a process of their own, in any folder."""
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import write_collection
+
+SMALL = [
+    "candidates.retrievers.bm25.n=8", "candidates.retrievers.dense.n=5", "candidates.retrievers.random.n=6",
+    "sampler.negatives=3", "warmup.sampler.negatives=2", "warmup.trainer.num_train_epochs=1",
+    "warmup.trainer.per_device_train_batch_size=4", "trainer.per_device_train_batch_size=4",
+    "trainer.logging_steps=1", "trainer.save_steps=2",
+]
+
+
+def start(module, arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", f"rankdistill.{module}", *arguments],
+        cwd=cwd, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, text=True, timeout=300,
+    )
+
+
+@pytest.fixture
+def tiny(beir, student_folder, cross_encoder_folder):
+    return [
+        "data=beir", f"data.path={beir}", f"student.model={student_folder}", "student.max_length=64",
+        "teacher=cross_encoder", f"teacher.model={cross_encoder_folder}", "teacher.max_length=64", *SMALL,
+    ]
+
+
+@pytest.mark.slow
+def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    for name in ("one", "two"):
+        done = start("train", [*tiny, "+experiment=stratified", f"hydra.run.dir={tmp_path / name}"], tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "one"
+    assert {p.name for p in folder.iterdir()} >= {
+        "metrics.json", "per_query.csv", "run.trec.gz", "model", "plots", "config.yaml", "train.log", "history.json"
+    }
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert list(metrics) == ["before", "after", "teacher"]
+    assert all(list(values) == ["nDCG@10", "RR@10", "R@100", "AP"] for values in metrics.values())
+    with open(folder / "per_query.csv") as lines:
+        rows = list(csv.DictReader(lines))
+    mean = sum(float(row["nDCG@10 after"]) for row in rows) / len(rows)
+    assert mean == pytest.approx(metrics["after"]["nDCG@10"])
+    with gzip.open(folder / "run.trec.gz", "rt") as lines:
+        assert len(next(lines).split()) == 6
+    assert {p.name for p in (folder / "plots").iterdir()} == {
+        "score_distribution.png", "learning_curve.png", "gains.png"
+    }
+    card = (folder / "model" / "README.md").read_text()
+    assert all(word in card for word in ("CrossEncoderTeacher", "StratifiedSampler", "WeightedSum", "fingerprint", "nDCG@10"))
+    assert SentenceTransformer(str(folder / "model")).encode(["w1"]).shape == (1, 16)
+    assert "| before" in done.stdout and "paired t" in done.stdout
+    assert metrics == json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert (folder / "run.trec.gz").stat().st_size == (tmp_path / "two" / "run.trec.gz").stat().st_size
+    assert "reusing teacher scores" in (tmp_path / "two" / "train.log").read_text()
+    assert not list(folder.glob("checkpoints/*"))
+
+    done = start("evaluate", [f"model={folder / 'model'}", *tiny[:2]], tmp_path)
+    assert f"{metrics['after']['nDCG@10']:.4f}" in done.stdout, done.stderr[-2000:]
+    done = start("evaluate", [f"run={folder / 'run.trec.gz'}", *tiny[:2]], tmp_path)
+    assert f"{metrics['after']['nDCG@10']:.4f}" in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_sweep_shares_candidates_and_scores(tiny, tmp_path):
+    settings = [x for x in tiny if not x.startswith("warmup.")]
+    sweep = ["-m", *settings, "warmup=none", "loss=kl,margin_mse", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    done = start("train", sweep, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    logs = [(tmp_path / "sweep" / job / "train.log").read_text() for job in "01"]
+    assert "reusing teacher scores" not in logs[0] and logs[1].count("reusing teacher scores") == 2
+    assert "mining" not in logs[1]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_to_the_same_result(tiny, tmp_path):
+    """Killed in the second stage, the same command in the same folder ends as if nothing had been."""
+    whole = start("train", [*tiny, f"hydra.run.dir={tmp_path / 'whole'}"], tmp_path)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    program = tmp_path / "killed.py"
+    program.write_text(
+        "import os, sys\n"
+        "from rankdistill.training import DistillationTrainer as T\n"
+        "step = T.training_step\n"
+        "def dying(self, *a, **k):\n"
+        "    if 'distillation' in self.args.output_dir and self.state.global_step == 3: os._exit(9)\n"
+        "    return step(self, *a, **k)\n"
+        "T.training_step = dying\n"
+        "from rankdistill.command import command\n"
+        "from rankdistill.train import run\n"
+        "command(run, 'config')\n"
+    )
+    arguments = [*tiny, f"hydra.run.dir={tmp_path / 'parts'}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([sys.executable, str(program), *arguments], env=environment, capture_output=True, timeout=300)
+    assert killed.returncode == 9
+    again = start("train", arguments, tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "warmup is finished" in (tmp_path / "parts" / "train.log").read_text()
+    one, two = ((tmp_path / x / "model" / "model.safetensors").read_bytes() for x in ("whole", "parts"))
+    assert one == two
+
+
+BAD = [
+    (["sampler=stratfied"], "sampler=stratfied: no such option; did you mean stratified? there is: hard, random, stratified"),
+    (["loss=mse"], "loss=mse: no such option; did you mean margin_mse?"),
+    (["sampler.negativs=3"], "sampler.negativs: no such field; did you mean negatives?"),
+    (["trainer.learnin_rate=1"], "trainer.learnin_rate: no such field; did you mean learning_rate?"),
+    (["sampler.negatives=0"], "negatives=0"),
+    (["sampler.placement=middle"], "placement='middle': it is 'mid' or 'ends'"),
+    (["evaluator.measures=[nDCGG@3]"], "'nDCGG@3' is no measure"),
+    (["sampler.negatives=500"], "a group of 501 documents, but the largest pool has"),
+    (["data.path=nowhere"], "nowhere: no such folder"),
+    (["student.model=./nowhere"], "'./nowhere' cannot be loaded: no such folder"),
+    (["evaluation.split=tset"], "no split 'tset'; there is 'test', 'train'"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_ends_in_one_clear_line_and_status_2(tiny, tmp_path, arguments, message):
+    done = start("train", [*tiny, *arguments], tmp_path)
+    assert done.returncode == 2, done.stderr[-2000:]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_is_named(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = start("train", tiny, tmp_path, RANKDISTILL_CACHE=str(tmp_path / "file" / "cache"))
+    assert done.returncode == 2 and "cannot be written" in done.stderr and "RANKDISTILL_CACHE" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_missing_path_says_how_to_give_it(tmp_path):
+    done = start("train", ["data=beir"], tmp_path)
+    assert done.returncode == 2 and "data.path: must be given" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_teacher_is_fine_tuned_on_the_collection(tmp_path, student_folder, cross_encoder_folder):
+    folder = write_collection(tmp_path / "data", documents=80, queries=48)
+    done = start(
+        "finetune_teacher",
+        ["data=beir", f"data.path={folder}", f"model={cross_encoder_folder}", "max_length=64", "negatives=4",
+         f"student.model={student_folder}", *SMALL[:3], "trainer.num_train_epochs=2", "evaluation.split=test",
+         f"hydra.run.dir={tmp_path / 'teacher'}"], tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "teacher=cross_encoder teacher.model=" in done.stdout
+    assert set(json.loads((tmp_path / "teacher" / "metrics.json").read_text())) == {"retrieved", "reranked"}
+    from rankdistill.teachers import CrossEncoderTeacher
+
+    assert CrossEncoderTeacher(str(tmp_path / "teacher" / "model")).score(["w1"], ["w1 w2"]).shape == (1,)

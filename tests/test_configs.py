@@ -1,0 +1,71 @@
+"""Every YAML is composed and instantiated: no default points at what isn't there."""
+
+import dataclasses
+import inspect
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class, get_method
+from omegaconf import DictConfig, OmegaConf
+from transformers import TrainingArguments
+
+from rankdistill.command import config_folder, make
+
+FOLDER = config_folder()
+GROUPS = ["sampler", "loss", "warmup", "trainer", "evaluator", "data", "candidates", "teacher", "student"]
+OPTIONS = [(g, f.stem) for g in GROUPS for f in sorted((FOLDER / g).glob("*.yaml"))]
+FIELDS = {field.name for field in dataclasses.fields(TrainingArguments)}
+
+
+def composed(*overrides, name="config"):
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+def targets(node):
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        for key in node:
+            if not OmegaConf.is_missing(node, key):
+                yield from targets(node[key])
+
+
+def check(config):
+    found = list(targets(config))
+    assert found
+    for node in found:
+        try:
+            function = get_class(node._target_).__init__
+        except (ValueError, TypeError):
+            function = get_method(node._target_)
+        parameters = inspect.signature(function).parameters
+        assert {key for key in node if key != "_target_"} <= set(parameters), node._target_
+    for trainer in (config.trainer, config.get("warmup", {}).get("trainer", {})):
+        assert set(trainer) <= FIELDS
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_fits_its_target(group, option):
+    check(composed(f"{group}={option}"))
+
+
+@pytest.mark.parametrize("option", sorted(f.stem for f in (FOLDER / "experiment").glob("*.yaml")))
+def test_every_experiment_composes(option):
+    check(composed(f"+experiment={option}"))
+
+
+@pytest.mark.parametrize("name", ["evaluate", "finetune_teacher"])
+def test_the_other_commands_compose(name):
+    assert list(targets(composed(name=name)))
+
+
+@pytest.mark.parametrize(("group", "option"), [x for x in OPTIONS if x[0] in ("sampler", "loss", "evaluator")])
+def test_light_options_instantiate(group, option):
+    assert make(composed(f"{group}={option}")[group]) is not None
+
+
+def test_every_line_of_a_config_that_needs_it_says_its_effect():
+    for file in FOLDER.glob("*/*.yaml"):
+        lines = file.read_text().splitlines()
+        assert len(lines) <= 30, file

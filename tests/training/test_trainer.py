@@ -1,0 +1,214 @@
+import copy
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rankdistill.errors import InputError
+from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
+from rankdistill.samplers import RandomSampler, StratifiedSampler
+from rankdistill.students import load_student
+from rankdistill.training import DistillationTrainer, GroupCollator, TrainingGroups, training_arguments
+
+
+def arguments(folder, **fields):
+    defaults = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "bf16": False, "disable_tqdm": True}
+    return training_arguments(str(folder), **(defaults | fields))
+
+
+def trainer_of(student_folder, table, folder, loss=None, sampler=None, **more):
+    fields = {k: more.pop(k) for k in list(more) if k in arguments(folder).__dict__}
+    return DistillationTrainer(
+        load_student(student_folder), table, sampler or RandomSampler(1, 3), loss or KLDivergence(),
+        arguments(folder, **fields), **more,
+    )
+
+
+def weights(trainer):
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 40, 100_000])
+@pytest.mark.parametrize("loss", [KLDivergence(), MarginMSE(), InfoNCE(in_batch=True)])
+def test_chunks_change_neither_loss_nor_gradient(student_folder, table, tmp_path, chunk_tokens, loss):
+    def step(tokens):
+        trainer = trainer_of(student_folder, table, tmp_path, loss, chunk_tokens=tokens)
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(6)])
+        trainer.model.train()
+        value = trainer.compute_loss(trainer.model, batch)
+        value.backward()
+        return value.item(), [p.grad for p in trainer.model.parameters() if p.grad is not None]
+
+    value, gradients = step(chunk_tokens)
+    expected, expected_gradients = step(10**9)
+    assert value == pytest.approx(expected, abs=1e-5)
+    for got, wanted in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path):
+    """Sorting, deduplication and gathering must put every score in its place."""
+    trainer = trainer_of(student_folder, table, tmp_path, chunk_tokens=50)
+    groups = [trainer.train_dataset[i] for i in range(5)]
+    seen = {}
+
+    class Spy(nn.Module):
+        def forward(self, student, teacher, positive, mask, in_batch, in_batch_mask, in_batch_teacher):
+            seen.update(locals())
+            return student.sum()
+
+    trainer.loss = Spy()
+    trainer.compute_loss(trainer.model, trainer.data_collator(groups))
+    collection, encode = table.collection, trainer.student.encode
+    for b, group in enumerate(groups):
+        query = encode([collection.queries[group.query_row]], normalize_embeddings=True)
+        documents = encode([collection.documents[row] for row in group.document_rows], normalize_embeddings=True)
+        g = len(group.document_rows)
+        np.testing.assert_allclose(seen["student"][b, :g].detach(), 20 * (documents @ query[0]), atol=1e-3)
+        np.testing.assert_allclose(seen["teacher"][b, :g], group.teacher, rtol=1e-6)
+        assert seen["mask"][b].sum() == g
+
+
+def test_in_batch_negatives_are_other_groups_documents_without_known_positives(student_folder, table):
+    """In-batch duplicates and known positives of other queries are false negatives."""
+    groups = [TrainingGroups(table, RandomSampler(1, 3))[i] for i in range(8)]
+    batch = GroupCollator(table.collection, load_student(student_folder), 10**9)(groups)
+    order = {}  # place of a document in the batch, from the groups themselves
+    for b, group in enumerate(groups):
+        order |= dict(zip(group.document_rows.tolist(), batch["index"][b].tolist(), strict=False))
+    assert sorted(order.values()) == list(range(len(order)))
+    for b, group in enumerate(groups):
+        for row, place in order.items():
+            known = row in group.pool_rows
+            relevant = known and group.pool_positive[group.pool_rows == row][0]
+            allowed = row not in group.document_rows and not relevant
+            assert batch["in_batch_mask"][b, place].item() == allowed
+            score = batch["in_batch_teacher"][b, place]
+            assert score.isnan() if not known else score == group.pool_teacher[group.pool_rows == row][0]
+
+
+def test_training_moves_the_student_towards_the_teacher(student_folder, table, tmp_path):
+    trainer = trainer_of(
+        student_folder, table, tmp_path, sampler=StratifiedSampler(1, 5),
+        num_train_epochs=8, learning_rate=1e-2, logging_steps=4,
+    )
+    trainer.train()
+    agreement = [row["agreement"] for row in trainer.state.log_history if "agreement" in row]
+    assert agreement[-1] > agreement[0] + 0.1
+    assert not trainer.student.training
+
+
+def test_the_log_says_what_was_shown(student_folder, table, tmp_path):
+    trainer = trainer_of(student_folder, table, tmp_path, logging_steps=1, num_train_epochs=1, teacher_scale=1.0)
+    trainer.train()
+    first = trainer.state.log_history[0]
+    order = list(trainer._get_train_sampler())[:4]
+    shown = np.stack([trainer.train_dataset[i].teacher for i in order])
+    p = np.exp(shown) / np.exp(shown).sum(axis=1, keepdims=True)
+    assert first["teacher_std"] == pytest.approx(shown.std(axis=1).mean(), abs=1e-3)
+    assert first["teacher_entropy"] == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), abs=1e-3)
+    rows = np.concatenate([trainer.train_dataset[i].document_rows for i in order])
+    assert first["repeated_documents"] == pytest.approx(1 - len(set(rows.tolist())) / len(rows), abs=1e-3)
+    assert first["tokens_per_second"] > 0
+
+
+def test_match_gives_the_teacher_the_students_spread(student_folder, table, tmp_path):
+    trainer = trainer_of(student_folder, table, tmp_path, logging_steps=1, max_steps=1, learning_rate=0.0,
+                         per_device_train_batch_size=16)
+    trainer.train()
+    first = trainer.state.log_history[0]
+    assert first["teacher_std"] == pytest.approx(first["student_std"], rel=0.02)
+
+
+def test_spreads_far_apart_are_warned_of(student_folder, table, tmp_path, caplog):
+    trainer = trainer_of(student_folder, table, tmp_path, max_steps=1, teacher_scale=1000.0)
+    with caplog.at_level(logging.WARNING, logger="rankdistill"):
+        trainer.train()
+    assert "times as far as the student's" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_queries_and_scores(student_folder, table, tmp_path):
+    class Broken(nn.Module):
+        def forward(self, student, teacher, positive, mask):
+            return student.sum() * float("nan")
+
+    with pytest.raises(InputError, match=r"step 1: the loss is nan; queries 'q\d+'.* student scores .* teacher's"):
+        trainer_of(student_folder, table, tmp_path, Broken(), max_steps=2).train()
+
+
+@pytest.mark.parametrize("stop", [3, 5])
+def test_a_resumed_run_ends_with_the_same_weights(student_folder, table, tmp_path, stop):
+    """4 steps an epoch: one stop within the first epoch, one in the second, whose order differs."""
+    loss = WeightedSum({"kl": KLDivergence(), "infonce": InfoNCE(in_batch=True)}, {"kl": 1.0, "infonce": 0.5})
+    fields = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": stop}
+    whole = trainer_of(student_folder, table, tmp_path / "whole", copy.deepcopy(loss), **fields)
+    whole.train()
+
+    class Stop(Exception):
+        pass
+
+    def interrupted(*args, **kwargs):
+        raise Stop
+
+    first = trainer_of(student_folder, table, tmp_path / "parts", copy.deepcopy(loss), **fields)
+    step, count = first.training_step, iter(range(stop))
+    first.training_step = lambda *a, **k: step(*a, **k) if next(count, None) is not None else interrupted()
+    with pytest.raises(Stop):
+        first.train()
+    second = trainer_of(student_folder, table, tmp_path / "parts", copy.deepcopy(loss), **fields)
+    second.train(resume_from_checkpoint=str(tmp_path / "parts" / f"checkpoint-{stop}"))
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(second)[name]), name
+
+
+def test_lora_trains_few_weights_and_merges_into_a_plain_model(student_folder, table, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    from rankdistill.students import merge_adapter
+
+    student = load_student(student_folder, lora={"r": 2})
+    share = sum(p.numel() for p in student.parameters() if p.requires_grad) / sum(
+        p.numel() for p in student.parameters()
+    )
+    assert 0 < share < 0.5
+    trainer = DistillationTrainer(student, table, RandomSampler(1, 3), KLDivergence(), arguments(tmp_path, max_steps=3))
+    trainer.train()
+    adapted = student.encode(["w1 w2 w3"])
+    merge_adapter(student)
+    np.testing.assert_allclose(student.encode(["w1 w2 w3"]), adapted, atol=1e-5)
+    student.save_pretrained(str(tmp_path / "merged"), create_model_card=False)
+    assert not list((tmp_path / "merged").glob("**/adapter*"))
+    np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "merged")).encode(["w1 w2 w3"]), adapted, atol=1e-5)
+    assert not np.allclose(load_student(student_folder).encode(["w1 w2 w3"]), adapted, atol=1e-4)
+
+
+def test_the_saved_student_scores_as_trained(student_folder, table, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    trainer = trainer_of(student_folder, table, tmp_path, max_steps=2)
+    trainer.train()
+    trainer.student.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    texts = table.collection.documents[:5]
+    np.testing.assert_allclose(
+        SentenceTransformer(str(tmp_path / "model")).encode(texts), trainer.student.encode(texts), atol=1e-6
+    )
+    assert not list((tmp_path / "model").glob("**/*.bin"))
+    json.loads((tmp_path / "model" / "modules.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"similarity": "euclid"}, "cosine or dot"), ({"teacher_scale": 0}, "teacher_scale=0"),
+     ({"teacher_scores": "log"}, "teacher_scores='log'")],
+)
+def test_bad_settings_are_named(student_folder, table, tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        trainer_of(student_folder, table, tmp_path, **settings)
+
+
+def test_an_unknown_training_argument_is_named():
+    with pytest.raises(InputError, match="learnin_rate"):
+        training_arguments("x", learnin_rate=1)
