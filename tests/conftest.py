@@ -1,6 +1,9 @@
 """A tiny collection and tiny random models, made here: tests need no hub and no downloads."""
 
 import json
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 import numpy as np
 import pytest
@@ -19,9 +22,8 @@ WORDS = [f"w{i}" for i in range(200)]
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """Every test has a cold cache of its own, and no network."""
+    """Every test has a cold cache of its own."""
     monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,6 +42,7 @@ def plain(config: DictConfig) -> dict:
 
 def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     """Runs ``run`` with the composed configuration; bad input ends in one line and status 2."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
     for name in ("faiss.loader", "bm25s", "httpx", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)

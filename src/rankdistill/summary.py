@@ -40,7 +40,11 @@ def model_card(config: Mapping[str, Any], scores: ScoreTable, results: str) -> s
 
     def named(part: str) -> str:
         values = config.get(part) or {}
-        settings = ", ".join(f"{k}={v}" for k, v in values.items() if k != "_target_" and not isinstance(v, dict))
+        settings = ", ".join(
+            f"{k}={v if not isinstance(v, dict) else {i: x for i, x in v.items() if not isinstance(x, dict)} or list(v)}"
+            for k, v in values.items()
+            if k != "_target_" and v is not None
+        )
         return f"`{str(values.get('_target_', part)).rpartition('.')[2]}`" + (f" ({settings})" if settings else "")
 
     return f"""---

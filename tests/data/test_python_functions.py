@@ -111,7 +111,6 @@ def test_tests_of_a_package_are_left_out(package, file):
     assert names(found) == {"fakery.b.other"}
 
 
-@pytest.mark.xfail(strict=True, reason="sources are split at more than the parser's line ends")
 def test_a_form_feed_does_not_shift_lines(package):
     """Only newlines count as line ends to the parser, str.splitlines knows ten more."""
     found = python_functions([package({"a.py": "import os\n\x0c\ns = 'a\u2028b'\n" + function("f")})])
@@ -191,6 +190,7 @@ def test_a_failed_build_is_not_taken_for_a_collection(package):
     assert names(python_functions([name])) == {"fakery.a.f"}
 
 
+@pytest.mark.slow
 def test_the_standard_library_is_there():
     found = python_functions(["stdlib"], limit=50)
     assert len(found.documents) == 50 and not any(".site-packages." in name for name in found.document_ids)

@@ -47,7 +47,6 @@ def test_other_readers_see_ids_and_scores(table, collection, saved):
     assert [source & 8 > 0 for source in row["sources"]] == positive.tolist()
 
 
-@pytest.mark.xfail(strict=True, reason="combine_chunks copies")
 def test_a_loaded_table_stays_on_disk(collection, tmp_path):
     n = 200_000
     candidates = Candidates(
@@ -74,7 +73,6 @@ def test_a_table_of_other_queries_is_refused(collection, saved):
         ScoreTable.load(saved, other)
 
 
-@pytest.mark.xfail(strict=True, reason="only ids are compared unless candidates are given")
 def test_a_table_of_other_texts_under_the_same_ids_is_refused(collection, saved):
     """Ids of python_functions are names: another version of a package has other texts under them."""
     other = dataclasses.replace(collection, documents=[text + " changed" for text in collection.documents])
@@ -108,7 +106,6 @@ def test_a_damaged_table_is_named(collection, saved, damage):
         ScoreTable.load(saved, collection)
 
 
-@pytest.mark.xfail(strict=True, reason="KeyError: no column scores", raises=KeyError)
 def test_a_file_without_scores_is_named(table, collection, tmp_path):
     write_arrow(to_arrow(table.candidates), tmp_path / "candidates.arrow")
     with pytest.raises(InputError, match="candidates.arrow"):

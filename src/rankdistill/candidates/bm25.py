@@ -25,7 +25,10 @@ class BM25:
         """Document rows, best first, int64 (Q, n); -1 where fewer share a word with the query."""
         n = min(self.n, len(collection.documents))
         index = bm25s.BM25(k1=self.k1, b=self.b)
-        index.index(self._tokens(collection.documents), show_progress=False)
+        documents = self._tokens(collection.documents)
+        if not any(map(len, documents.ids)):
+            return np.full((len(query_rows), n), -1)  # stop words only
+        index.index(documents, show_progress=False)
         rows, scores = index.retrieve(
             self._tokens([collection.queries[row] for row in query_rows]), k=n, show_progress=False
         )

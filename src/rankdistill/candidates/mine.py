@@ -1,6 +1,5 @@
 """The union of several retrievers' candidates, computed once."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -46,7 +45,7 @@ def mine(
     query_rows = collection.query_rows(split, limit, seed)
     if not len(query_rows):
         raise InputError(f"{collection.name}: no query of split {split!r} has a relevant document")
-    settings = [[r.source, getattr(r, "settings", None) or dataclasses.asdict(r)] for r in retrievers]
+    settings = [[r.source, getattr(r, "settings", None) or vars(r)] for r in retrievers]
     key = fingerprint(collection.fingerprint, settings, split, query_rows.tolist())
     path = cache_folder() / "candidates" / f"{key}.arrow"
     with locked(path):

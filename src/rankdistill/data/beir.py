@@ -49,11 +49,10 @@ def read_beir(
     faults = _Faults()
     documents = _read_texts(_find(folder / "corpus.jsonl"), ("title", "text"), faults)
     queries = _read_texts(_find(folder / "queries.jsonl"), ("text",), faults)
-    files = {
-        file.name.split(".")[0]: file
-        for file in sorted(folder.glob("qrels/*"))
-        if file.name.endswith((".tsv", ".tsv.gz"))
-    }
+    files: dict[str, Path] = {}
+    for file in sorted(folder.glob("qrels/*")):
+        if file.name.endswith((".tsv", ".tsv.gz")):
+            files.setdefault(file.name.split(".")[0], file)
     if not files:
         raise InputError(f"{folder / 'qrels'}: no <split>.tsv (query, document and grade, tab-separated)")
     qrels = {split: _read_qrels(file, queries, documents, faults) for split, file in files.items()}
@@ -92,7 +91,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
     """(place, line) of each line that is not blank."""
     opener = gzip.open if file.suffix == ".gz" else open
     try:
-        with opener(file, "rt", encoding="utf-8") as lines:
+        with opener(file, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield f"{file}:{number}", line.rstrip("\n")
@@ -105,6 +104,8 @@ def _read_texts(file: Path, fields: tuple[str, ...], faults: _Faults) -> dict[st
     for place, line in _lines(file):
         try:
             row = json.loads(line)
+            if not isinstance(row["_id"], (str, int)):
+                raise TypeError
             key = str(row["_id"])
             text = " ".join(row[field] for field in fields if row.get(field)).strip()
         except json.JSONDecodeError as error:
@@ -131,15 +132,17 @@ def _read_qrels(file: Path, queries, documents, faults: _Faults) -> dict[str, di
         if len(cells) == 4:  # TREC: query, iteration, document, grade
             cells = [cells[0], *cells[2:]]
         try:
-            query, document, grade = cells[0], cells[1], int(cells[2])
+            query, document, grade = cells[0], cells[1], int(float(cells[2]))
         except (IndexError, ValueError):
-            if place.endswith(":1"):
+            if place.endswith(":1") and len(cells) == 3:
                 continue  # the header
             raise InputError(f"{place}: expected query, document and whole-number grade, tab-separated") from None
         if query not in queries:
             faults.add("judgments of unknown queries", f"{place} ({query})")
         elif document not in documents:
             faults.add("judgments of unknown documents", f"{place} ({document})")
+        elif qrels.get(query, {}).get(document, grade) != grade:
+            faults.add("judgments that contradict an earlier one", f"{place} ({query}, {document})")
         else:
             qrels.setdefault(query, {})[document] = grade
     return qrels

@@ -92,7 +92,7 @@ def to_arrow(candidates: Candidates, scores: np.ndarray | None = None) -> pa.Tab
     }
     if scores is not None:
         columns["scores"] = lists(pa.array(scores))
-    return pa.table(columns)
+    return pa.table(columns).replace_schema_metadata({"collection": candidates.collection.fingerprint})
 
 
 def write_arrow(table: pa.Table, path: Path) -> None:
@@ -109,33 +109,29 @@ def write_arrow(table: pa.Table, path: Path) -> None:
 def open_arrow(path: Path) -> pa.Table:
     """The memory-mapped table at ``path``; raises ``InputError`` if it is missing or damaged."""
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table.validate(full=True)  # a damaged offset would be read from outside the file
+        return table
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: damaged or not an Arrow file ({error}); delete it to build it anew") from None
 
 
 def values(table: pa.Table, column: str) -> np.ndarray:
-    """The flat values of a list column, without a copy where there is one chunk."""
-    chunk = table.column(column).combine_chunks()
-    if isinstance(chunk, pa.ChunkedArray):
-        chunk = chunk.chunk(0)
-    flat = chunk.values
+    """The flat values of a list column, without a copy: our files have one chunk."""
+    flat = table.column(column).chunk(0).values
     return (flat.indices if isinstance(flat, pa.DictionaryArray) else flat).to_numpy()
 
 
 def from_arrow(table: pa.Table, collection: Collection, path: Path) -> Candidates:
     """The candidates in ``table``; raises ``InputError`` if they are of another collection."""
-    try:
-        query_rows = np.array([collection.query_row[q] for q in table.column("query_id").to_pylist()], np.int64)
-        lists = table.column("document_ids").chunk(0)
-        same = lists.values.dictionary.equals(pa.array(list(collection.document_ids), pa.large_string()))
-    except (KeyError, AttributeError, IndexError):
-        same = False
-    if not same:
+    if (table.schema.metadata or {}).get(b"collection") != collection.fingerprint.encode():
         raise InputError(f"{path}: belongs to another collection than {collection.name}; delete it to build it anew")
+    query_rows = [collection.query_row[query] for query in table.column("query_id").to_pylist()]
     return Candidates(
-        collection, query_rows, lists.offsets.to_numpy(),
+        collection,
+        np.array(query_rows, dtype=np.int64),
+        table.column("document_ids").chunk(0).offsets.to_numpy(),
         *(values(table, name) for name in ("document_ids", "sources", "ranks")),
     )

@@ -84,6 +84,8 @@ class Collection:
 
         With ``limit``, at most that many, drawn with ``seed``. int64.
         """
+        if limit is not None and limit < 1:
+            raise InputError(f"limit={limit}: it is a number of queries, 1 or more")
         rows = sorted(
             self.query_row[query]
             for query, judged in self.judged(split).items()

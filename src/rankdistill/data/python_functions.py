@@ -12,6 +12,7 @@ import logging
 import sys
 import sysconfig
 import textwrap
+import tokenize
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -45,6 +46,7 @@ def python_functions(
     """
     if limit is not None and limit < 1:
         raise InputError(f"data.limit={limit}: it is a number of functions, 1 or more")
+    packages = [packages] if isinstance(packages, str) else packages
     if not packages:
         raise InputError("data.packages is empty: name one or more, such as stdlib, numpy")
     roots = {package: package_root(package) for package in packages}
@@ -80,11 +82,12 @@ def functions(root: Path, prefix: str) -> Iterator[tuple[str, str, str]]:
             continue
         module = ".".join([part for part in (prefix, *parts) if part and part != "__init__"])
         try:
-            source = file.read_text(encoding="utf-8")
+            with tokenize.open(file) as text:  # by the file's own encoding
+                source = text.read()
             tree = ast.parse(source)
         except (SyntaxError, ValueError, RecursionError, OSError):
-            continue  # templates, other encodings, sources of other Python versions
-        lines = source.splitlines()
+            continue  # templates, sources of other Python versions
+        lines = source.split("\n")  # as ast counts them
         yield from _functions_in(tree.body, module, lines)
 
 

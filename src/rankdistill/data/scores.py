@@ -55,12 +55,8 @@ class ScoreTable:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             table = to_arrow(self.candidates, np.asarray(self.scores, dtype=np.float32))
-            write_arrow(
-                table.replace_schema_metadata(
-                    {"candidates": self.candidates.fingerprint, "teacher": self.teacher}
-                ),
-                path,
-            )
+            fingerprints = {"candidates": self.candidates.fingerprint, "teacher": self.teacher}
+            write_arrow(table.replace_schema_metadata(table.schema.metadata | fingerprints), path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -81,6 +77,8 @@ class ScoreTable:
         table = open_arrow(path)
         found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         stored = from_arrow(table, collection, path)
+        if "scores" not in table.column_names:
+            raise InputError(f"{path}: candidates without scores; score them first")
         for what, expected in (
             ("candidates", candidates.fingerprint if candidates is not None else None),
             ("teacher", teacher),

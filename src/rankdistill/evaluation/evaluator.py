@@ -7,6 +7,7 @@ import ir_measures
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from rankdistill.data.candidates import SOURCES
 from rankdistill.data.collection import Collection
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
@@ -47,6 +48,8 @@ class Evaluator:
     ):
         if not measures:
             raise InputError("evaluator.measures is empty: name one or more, such as nDCG@10")
+        if k < 1:
+            raise InputError(f"evaluator.k={k}: it is a number of documents, 1 or more")
         self.measures = {str(name): parse_measure(str(name)) for name in measures}
         self.index, self.k, self.limit, self.seed = index, k, limit, seed
 
@@ -77,7 +80,11 @@ class Evaluator:
         Positives that no retriever found stay out, as they would if the teacher reranked.
         """
         collection, candidates = table.collection, table.candidates
-        found = candidates.sources != 8
+        judged = collection.judged(split)
+        if not any(collection.query_ids[row] in judged for row in candidates.query_rows):
+            raise InputError(f"none of the scored queries is in split {split!r} of {collection.name}")
+        retrieved = SOURCES["bm25"] | SOURCES["dense"]
+        found = ~candidates.positive | ((candidates.sources & retrieved) > 0)
         scored = {}
         for i, row in enumerate(candidates.query_rows):
             span = candidates.pool(i)
@@ -89,12 +96,15 @@ class Evaluator:
     def measure(self, run: Run, collection: Collection, split: str = "test") -> Evaluation:
         """Measures ``run``; queries of the split that it has no results for count 0."""
         wanted = {collection.query_ids[row] for row in collection.query_rows(split, self.limit, self.seed)}
+        if not wanted:
+            raise InputError(f"{collection.name}: no query of split {split!r} has a relevant document")
         qrels = {query: dict(judged) for query, judged in collection.judged(split).items() if query in wanted}
         values = {name: dict.fromkeys(sorted(wanted), 0.0) for name in self.measures}
-        names = {measure: name for name, measure in self.measures.items()}
         ranked = {query: documents for query, documents in run.strict().items() if query in wanted}
-        for metric in ir_measures.iter_calc(list(names), qrels, ranked):
-            values[names[metric.measure]][metric.query_id] = float(metric.value)
+        for metric in ir_measures.iter_calc(list(set(self.measures.values())), qrels, ranked):
+            for name, measure in self.measures.items():  # two names may stand for one measure
+                if measure == metric.measure:
+                    values[name][metric.query_id] = float(metric.value)
         return Evaluation(run, values)
 
 
@@ -104,6 +114,7 @@ def parse_measure(name: str):
         measure = ir_measures.parse_measure(name)
         ir_measures.evaluator([measure], {"q": {"d": 1}})
         return measure
-    except (ValueError, NameError, AttributeError, SyntaxError, TypeError, RuntimeError) as error:
+    except Exception as error:  # ir-measures asserts, looks up and evaluates what it parses
         known = "AP, nDCG@10, P@5, R@100, RR@10, Success@1, Judged@10"
-        raise InputError(f"evaluator.measures: {name!r} is no measure here ({error}); such as {known}") from None
+        reason = f" ({error})" if str(error) else ""
+        raise InputError(f"evaluator.measures: {name!r} is no measure here{reason}; such as {known}") from None

@@ -62,7 +62,7 @@ class Run:
         with opener(path, "wt", encoding="utf-8") as out:
             for query, ranked in self.ranking.items():
                 for rank, (document, score) in enumerate(ranked, 1):
-                    out.write(f"{query} Q0 {document} {rank} {score:.6f} {self.name}\n")
+                    out.write(f"{query} Q0 {document} {rank} {score:.9g} {self.name}\n")
 
     @classmethod
     def read(cls, path: str | Path) -> "Run":

@@ -62,11 +62,11 @@ def search(documents: np.ndarray, queries: np.ndarray, k: int, index: str = "Fla
     try:
         built = faiss.index_factory(documents.shape[1], index, faiss.METRIC_INNER_PRODUCT)
         built.train(documents)
+        built.add(documents)
+        scores, rows = built.search(queries, k)
     except RuntimeError as error:
         reason = str(error).split("Error:")[-1].strip().split("\n")[0]
         raise InputError(
             f"evaluator.index={index!r}: FAISS refuses it ({reason}); such as Flat, HNSW32, IVF64,Flat"
         ) from None
-    built.add(documents)
-    scores, rows = built.search(queries, k)
     return rows, scores

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
@@ -18,6 +19,7 @@ def load_student(
     model: str = "minilm",
     layers: int | None = None,
     max_length: int | None = 256,
+    dropout: float | None = None,
     prompts: dict[str, str] | None = None,
     lora: dict[str, Any] | None = None,
     device: str | None = None,
@@ -25,8 +27,8 @@ def load_student(
 ) -> SentenceTransformer:
     """A sentence-transformers model: a folder, a hub name, or ``minilm`` (all-MiniLM-L6-v2).
 
-    ``layers`` keeps the first that many; ``max_length`` is in tokens; ``prompts`` has the keys
-    ``query`` and ``document``; ``lora`` holds fields of ``peft.LoraConfig`` (every linear layer
+    ``layers`` keeps the first that many; ``max_length`` is in tokens; ``dropout`` replaces every
+    dropout probability of the model; ``prompts`` has the keys ``query`` and ``document``; ``lora`` holds fields of ``peft.LoraConfig`` (every linear layer
     unless ``target_modules`` says otherwise). A plain transformer gets masked mean pooling.
 
     Raises ``InputError`` if the model can't be had, isn't in safetensors, or has fewer layers.
@@ -38,6 +40,8 @@ def load_student(
         student.max_seq_length = min(max_length, student.max_seq_length or max_length)
     if layers is not None:
         keep_layers(student.transformers_model, layers)
+    if dropout is not None:
+        set_dropout(student.transformers_model, dropout)
     if lora is not None:
         from peft import LoraConfig
 
@@ -51,7 +55,7 @@ def load_weights(kind: type, model: str, **options):
     name = minilm_path() if model in ("minilm", HUB_NAME) else model
     try:
         return kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
         if model.startswith((".", "/", "~")) and not Path(model).is_dir():
             reason = "no such folder"
@@ -71,6 +75,19 @@ def keep_layers(model: nn.Module, layers: int) -> None:
             if isinstance(child, nn.ModuleList) and len(child) == depth:
                 setattr(module, name, child[:layers])
     model.config.num_hidden_layers = layers
+
+
+def set_dropout(model: nn.Module, dropout: float) -> None:
+    """Sets every dropout probability of ``model``, in its configuration and in its layers."""
+    for name in [name for name in model.config.to_dict() if name.endswith(("dropout", "dropout_prob", "dropout_p"))]:
+        if isinstance(getattr(model.config, name), (int, float)):
+            setattr(model.config, name, dropout)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+        for name in ("dropout_prob", "attention_dropout"):  # attention layers that call the function
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, dropout)
 
 
 def merge_adapter(student: SentenceTransformer) -> None:
@@ -96,13 +113,14 @@ def load_weights_from(student: SentenceTransformer, file: Path) -> None:
 
 
 def fingerprint_of(model: SentenceTransformer) -> str:
-    """Changes with any weight, the maximum length, and the prompts."""
-    return hash_weights(model, [model.max_seq_length, model.prompts])
+    """Changes with any weight, and with all that turns texts into comparable embeddings."""
+    modules = [[type(module).__name__, module.get_config_dict()] for module in model]
+    return hash_weights(model, [model.max_seq_length, model.prompts, model.similarity_fn_name, modules])
 
 
 def hash_weights(model: nn.Module, settings: list) -> str:
     """Sixteen hexadecimal digits that change with any weight of ``model`` or with ``settings``."""
-    digest = hashlib.sha256(json.dumps(settings).encode())
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -1,12 +1,12 @@
 """A cross-encoder as the teacher."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
+from rankdistill.errors import InputError
 from rankdistill.hardware import has_bf16
 from rankdistill.students.load import hash_weights, load_weights
 
@@ -32,13 +32,17 @@ class CrossEncoderTeacher:
             CrossEncoder, self.name, device=device, num_labels=1, max_length=max_length,
             trust_remote_code=trust_remote_code,
         )
-        self.fingerprint  # of the weights as they came, before they are rounded
+        kinds = self.model.transformers_model.config.architectures or []
+        if kinds and not any("Classification" in kind for kind in kinds):
+            raise InputError(
+                f"teacher.model={self.name!r} has no scoring head ({kinds[0]}); train one: "
+                f"python -m rankdistill.finetune_teacher model={self.name}"
+            )
+        # of the weights as they came, before they are rounded
+        self.fingerprint = hash_weights(self.model, ["cross-encoder", self.model.max_length])
         if has_bf16():
             self.model.bfloat16()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return hash_weights(self.model, ["cross-encoder", self.model.max_length])
+            keep_head_in_float32(self.model.transformers_model)
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Logits of the aligned pairs, float32 (n,)."""
@@ -46,3 +50,10 @@ class CrossEncoderTeacher:
         return self.model.predict(
             pairs, batch_size=self.batch_size, activation_fn=torch.nn.Identity(), show_progress_bar=False
         ).astype(np.float32)
+
+
+def keep_head_in_float32(model: torch.nn.Module) -> None:
+    """Runs the scoring head in float32: bf16 logits between 8 and 16 are 0.06 apart, and tie."""
+    head = getattr(model, "classifier", None) or getattr(model, "score", None)
+    if isinstance(head, torch.nn.Module):
+        head.float().register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))

@@ -58,12 +58,15 @@ def _score(teacher: Teacher, candidates: Candidates, part) -> np.ndarray:
             queries, documents = zip(*candidates.pairs(start, stop), strict=True)
             block = np.asarray(teacher.score(queries, documents), dtype=np.float32)
             if block.shape != (stop - start,) or not np.isfinite(block).all():
-                at = next((i for i, x in enumerate(block.ravel()) if not np.isfinite(x)), 0)
-                raise InputError(
-                    f"teacher: {block.ravel()[at]} (shape {block.shape}) for query {queries[at][:60]!r}; "
-                    "scores must be finite, one a pair"
-                )
+                raise InputError(f"teacher: {_fault(block, queries)}; scores must be finite, one a pair")
             scores[start:stop] = block
             scores.flush()
             bar.update(stop - start)
     return np.array(scores)
+
+
+def _fault(block: np.ndarray, queries) -> str:
+    if block.shape != (len(queries),):
+        return f"scores of shape {block.shape} for {len(queries)} pairs"
+    at = int(np.flatnonzero(~np.isfinite(block))[0])
+    return f"score {block[at]} for query {queries[at][:60]!r}"

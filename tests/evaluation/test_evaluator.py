@@ -1,0 +1,223 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from rankdistill.candidates import BM25, mine
+from rankdistill.data import Candidates, Collection, ScoreTable
+from rankdistill.errors import InputError
+from rankdistill.evaluation import Evaluator, Run
+from rankdistill.evaluation.search import embed_documents, embed_queries
+
+
+def ndcg(grades, judged, k):
+    """Järvelin and Kekäläinen 2002, with the grade as gain."""
+    ideal = sorted(judged, reverse=True)
+    gain = [sum(max(g, 0) / np.log2(i + 2) for i, g in enumerate(ranked[:k])) for ranked in (grades, ideal)]
+    return gain[0] / gain[1]
+
+
+def reciprocal_rank(grades, judged, k):
+    return next((1 / (i + 1) for i, grade in enumerate(grades[:k]) if grade > 0), 0.0)
+
+
+def recall(grades, judged, k):
+    return sum(grade > 0 for grade in grades[:k]) / sum(grade > 0 for grade in judged)
+
+
+def average_precision(grades, judged, k):
+    hits = [sum(g > 0 for g in grades[: i + 1]) / (i + 1) for i, grade in enumerate(grades) if grade > 0]
+    return sum(hits) / sum(grade > 0 for grade in judged)
+
+
+ORACLE = {
+    "nDCG@10": (ndcg, 10), "nDCG": (ndcg, 1000), "RR@10": (reciprocal_rank, 10), "RR": (reciprocal_rank, 1000),
+    "R@100": (recall, 100), "R@5": (recall, 5), "AP": (average_precision, None),
+}
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """150 documents, 20 queries with graded judgments, a third of them hard to find."""
+    rng = np.random.default_rng(0)
+    documents = [f"d{i}" for i in range(150)]
+    qrels = {
+        f"q{i}": {str(d): int(rng.integers(0, 4)) for d in rng.choice(documents, 12, replace=False)} for i in range(20)
+    }
+    return Collection("judged", documents, documents, list(qrels), list(qrels), {"test": qrels})
+
+
+@pytest.mark.parametrize("digits", [8, 1, 0], ids=["no-ties", "ties", "mostly-ties"])
+def test_measures_equal_an_oracle(judged, digits):
+    """Equal scores stand in the order of document ids, for RR and RR@10 alike."""
+    rng = np.random.default_rng(1)
+    scored = {
+        query: {d: round(float(rng.uniform()), digits) for d in rng.choice(judged.document_ids, 120, replace=False)}
+        for query in judged.query_ids
+    }
+    found = Evaluator(list(ORACLE)).measure(Run.from_scores(scored), judged)
+    for name, (measure, k) in ORACLE.items():
+        expected = {}
+        for query, documents in scored.items():
+            grades = judged.qrels["test"][query]
+            order = sorted(documents, key=lambda d: (-documents[d], d))
+            expected[query] = measure([grades.get(d, 0) for d in order], list(grades.values()), k)
+        assert found.per_query[name] == pytest.approx(expected, abs=1e-6), name
+        assert found.mean[name] == pytest.approx(np.mean(list(expected.values())), abs=1e-6)
+        assert 0.03 < found.mean[name] < 0.97, "or the test shows little"
+
+
+@pytest.mark.parametrize(("relevant", "rr"), [("a", 1.0), ("b", 0.5), ("c", 1 / 3)])
+def test_ties_are_broken_by_document_id_whatever_the_measure(relevant, rr):
+    """Two providers of ir-measures break them in opposite directions."""
+    toy = Collection("toy", ["a", "b", "c"], ["1", "2", "3"], ["q"], ["?"], {"test": {"q": {relevant: 1}}})
+    run = Run.from_scores({"q": {"c": 1.0, "a": 1.0, "b": 1.0}})
+    found = Evaluator(["RR", "RR@10", "AP", "nDCG@10", "P@1"]).measure(run, toy).mean
+    assert [found["RR"], found["RR@10"], found["AP"]] == pytest.approx([rr] * 3)
+    assert found["nDCG@10"] == pytest.approx(1 / np.log2(1 / rr + 1))
+    assert found["P@1"] == (relevant == "a")
+
+
+def perfect(collection, split="test"):
+    return {query: {d: 1.0 for d in judged} for query, judged in collection.qrels[split].items()}
+
+
+@pytest.mark.parametrize(
+    "absent", [lambda run: run.pop("q20"), lambda run: run["q20"].clear(), lambda run: run.clear()]
+)
+def test_queries_without_results_count_zero(collection, absent):
+    """Averaged over the queries answered, a system gains by staying silent."""
+    run = perfect(collection)
+    absent(run)
+    answered = sum(bool(documents) for documents in run.values())
+    found = Evaluator().measure(Run.from_scores(run), collection)
+    assert all(len(values) == 8 and values["q20"] == 0 for values in found.per_query.values())
+    assert all(mean == answered / 8 for mean in found.mean.values())
+
+
+def test_queries_and_documents_from_elsewhere_do_not_count(collection):
+    run = {**perfect(collection), "q0": {"d5": 1.0}, "nobody": {"d1": 1.0}}
+    found = Evaluator().measure(Run.from_scores(run), collection)
+    assert found.per_query["AP"].keys() == collection.qrels["test"].keys() and found.mean["AP"] == 1
+
+
+def test_queries_with_nothing_relevant_do_not_count(collection):
+    qrels = {"test": {**collection.qrels["test"], "q0": {"d3": 0}}}
+    given = dataclasses.replace(collection, qrels=qrels)
+    assert Evaluator().measure(Run.from_scores(perfect(collection)), given).mean["RR@10"] == 1
+
+
+def test_the_first_measure_is_the_main_one():
+    assert Evaluator().main == "nDCG@10" and list(Evaluator().measures) == ["nDCG@10", "RR@10", "R@100", "AP"]
+    assert Evaluator(["AP(rel=2)", "P@5"]).main == "AP(rel=2)"
+
+
+@pytest.mark.parametrize("name", ["nDCK@10", "nDCG@", "nDCG@10 RR@10", "", "7", "__import__('os')"])
+def test_an_unknown_measure_is_named_with_what_there_is(name):
+    with pytest.raises(InputError) as error:
+        Evaluator(["AP", name])
+    assert repr(name) in str(error.value) and "nDCG@10, P@5" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["P", "R", "nDCG@10.5", "nDCG(foo=1)@10", "P(rel='a')@3"])
+def test_a_measure_with_wrong_parameters_is_named(name):
+    with pytest.raises(InputError, match="evaluator.measures"):
+        Evaluator([name])
+
+
+def test_no_measure_raises():
+    with pytest.raises(InputError, match="evaluator.measures is empty"):
+        Evaluator([])
+
+
+def test_two_names_of_one_measure_have_the_same_value(collection):
+    found = Evaluator(["RR@10", "MRR@10"]).measure(Run.from_scores(perfect(collection)), collection)
+    assert found.mean == {"RR@10": 1.0, "MRR@10": 1.0}
+
+
+def test_a_limit_measures_that_many_queries_drawn_by_seed(collection):
+    run = Run.from_scores(perfect(collection))
+    drawn = [set(Evaluator(limit=3, seed=seed).measure(run, collection).per_query["AP"]) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2] and [len(queries) for queries in drawn] == [3, 3, 3]
+    assert len(Evaluator(limit=100).measure(run, collection).per_query["AP"]) == 8
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_raises(collection, limit):
+    with pytest.raises(InputError, match="limit"):
+        Evaluator(limit=limit).measure(Run.from_scores(perfect(collection)), collection)
+
+
+@pytest.fixture
+def model(student_folder):
+    return SentenceTransformer(student_folder, device="cpu")
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_a_model_is_measured_by_the_run_it_retrieves(model, collection, reuse):
+    found = Evaluator(k=20).evaluate(model, collection, reuse=reuse)
+    similarity = embed_queries(model, collection.queries) @ embed_documents(model, collection.documents).T
+    for row in range(16, 24):
+        ranked = found.run.ranking[f"q{row}"]
+        best = np.sort(similarity[row])[::-1][:20]
+        assert [score for _, score in ranked] == pytest.approx(best.tolist(), abs=1e-6)
+        assert [similarity[row, int(d[1:])] for d, _ in ranked] == pytest.approx(best.tolist(), abs=1e-6)
+    assert len(found.run.ranking) == 8
+    assert found.mean == Evaluator().measure(found.run, collection).mean
+
+
+@pytest.mark.parametrize("index", ["Flat", "IVF6,Flat"])
+def test_padding_of_the_index_never_reaches_a_run(model, collection, index):
+    """-1 would stand for the last document; k is larger than the collection, one list is probed."""
+    found = Evaluator(index=index, k=1000).evaluate(model, collection)
+    similarity = embed_queries(model, collection.queries) @ embed_documents(model, collection.documents).T
+    for query, ranked in found.run.ranking.items():
+        assert len(ranked) == 60 if index == "Flat" else 0 < len(ranked) < 60
+        for document, score in ranked:
+            assert score == pytest.approx(similarity[int(query[1:]), int(document[1:])], abs=1e-5)
+
+
+def test_a_bad_index_raises(model, collection):
+    with pytest.raises(InputError, match="evaluator.index='Flattt'"):
+        Evaluator(index="Flattt").evaluate(model, collection)
+
+
+def test_an_unknown_split_raises(model, collection):
+    with pytest.raises(InputError, match="no split 'dev'"):
+        Evaluator().evaluate(model, collection, "dev")
+
+
+def test_rerank_orders_the_candidates_by_the_teacher(collection):
+    """Of q20's candidates the teacher prefers the positive; of q21's, another document."""
+    candidates = Candidates(
+        collection, np.array([20, 21]), np.array([0, 3, 5]), np.array([3, 8, 20, 4, 21], np.int32),
+        np.array([1, 2, 1 | 8, 1, 2 | 8], np.uint8), np.zeros(5, np.uint16),
+    )
+    found = Evaluator(["RR"]).rerank(ScoreTable(candidates, np.array([1, 2, 3, 9, 4], np.float32)))
+    assert found.run.ranking["q20"] == [("d20", 3.0), ("d8", 2.0), ("d3", 1.0)]
+    assert {query: value for query, value in found.per_query["RR"].items() if value} == {"q20": 1.0, "q21": 0.5}
+
+
+def test_rerank_leaves_out_positives_that_no_retriever_found(collection):
+    """A teacher that is handed the answers looks better than any reranker could be."""
+    candidates = Candidates(
+        collection, np.array([20]), np.array([0, 3]), np.array([3, 8, 20], np.int32),
+        np.array([1, 2, 8], np.uint8), np.zeros(3, np.uint16),
+    )
+    found = Evaluator(["RR", "R@100"]).rerank(ScoreTable(candidates, np.array([1, 2, 3], np.float32)))
+    assert found.run.ranking == {"q20": [("d8", 2.0), ("d3", 1.0)]}
+    assert found.mean == {"RR": 0.0, "R@100": 0.0}
+
+
+def test_rerank_of_the_positives_alone_is_no_result(collection):
+    candidates = mine(collection, [], "test")
+    found = Evaluator().rerank(ScoreTable(candidates, np.ones(8, np.float32)))
+    assert set(found.mean.values()) == {0.0}
+
+
+def test_mined_and_scored_it_reranks_the_test_queries(collection):
+    candidates = mine(collection, [BM25(10)], "test")
+    oracle = np.isin(candidates.document_rows, np.arange(16, 24)) & candidates.positive
+    found = Evaluator().rerank(ScoreTable(candidates, oracle.astype(np.float32)))
+    assert found.mean["RR@10"] == Evaluator(["R@100"]).rerank(ScoreTable(candidates, oracle * -1.0)).mean["R@100"] > 0.8

@@ -1,0 +1,95 @@
+import gzip
+
+import numpy as np
+import pytest
+
+from rankdistill.errors import InputError
+from rankdistill.evaluation import Run
+
+RUN = Run({"q2": [("d1", 2.5), ("d3", -0.25)], "q1": [("d2", 0.5)]}, "mine")
+
+
+def test_equal_scores_are_ordered_by_document_id():
+    run = Run.from_scores({"q": {"b": 1.0, "d10": 2.0, "a": 1.0, "d9": 2.0, "c": 3.0}})
+    assert [document for document, _ in run.ranking["q"]] == ["c", "d10", "d9", "a", "b"]
+
+
+def test_strict_scores_keep_the_order_and_have_no_ties():
+    """Measures of different origin break ties in opposite directions."""
+    run = Run.from_scores({"q": {"b": 1.0, "a": 1.0, "c": 1.0, "x": 2.0}, "r": {}})
+    assert run.strict() == {"q": {"x": 0.0, "a": -1.0, "b": -2.0, "c": -3.0}, "r": {}}
+
+
+def test_rows_of_minus_one_are_no_documents(collection):
+    """-1 would index the last document."""
+    rows, scores = np.array([[3, 0, -1], [-1, -1, -1]]), np.array([[0.5, 0.75, 9.0], [1.0, 1.0, 1.0]], np.float32)
+    run = Run.from_rows(collection, np.array([1, 5]), rows, scores, "x")
+    assert run.ranking == {"q1": [("d0", 0.75), ("d3", 0.5)], "q5": []}
+
+
+@pytest.mark.parametrize("name", ["run.trec", "run.trec.gz"])
+def test_what_is_written_reads_back_the_same(tmp_path, name):
+    RUN.write(tmp_path / name)
+    assert Run.read(tmp_path / name) == RUN
+    assert (tmp_path / name).read_bytes().startswith(b"\x1f\x8b") == name.endswith(".gz")
+
+
+def test_it_is_written_in_trec_format(tmp_path):
+    RUN.write(tmp_path / "run.trec")
+    cells = [line.split(" ") for line in (tmp_path / "run.trec").read_text().splitlines()]
+    assert [row[:4] + row[5:] for row in cells] == [
+        ["q2", "Q0", "d1", "1", "mine"], ["q2", "Q0", "d3", "2", "mine"], ["q1", "Q0", "d2", "1", "mine"],
+    ]
+    assert [float(row[4]) for row in cells] == [2.5, -0.25, 0.5]
+
+
+def test_scores_close_together_keep_their_order_on_disk(tmp_path):
+    """Else the run file measures differently from the run."""
+    scores = np.float32(0.9) + np.arange(4, dtype=np.float32) * np.float32(1.2e-7)
+    assert len(set(scores.tolist())) > 2
+    run = Run.from_scores({"q": dict(zip("abcd", scores.tolist(), strict=True))})
+    run.write(tmp_path / "run.trec")
+    assert Run.read(tmp_path / "run.trec").strict() == run.strict()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("q Q0 d2 2 0.5", "run.trec:3: expected 'query Q0 document rank score name', got 'q Q0 d2 2 0.5'"),
+        ("q Q0 d2 2 0.5 x y", "run.trec:3: expected"),
+        ("q Q0 d2 2 high x", "run.trec:3: expected"),
+        ("q Q0 d2 2 nan x", "run.trec:3: score nan is not finite"),
+        ("q Q0 d2 2 inf x", "run.trec:3: score inf is not finite"),
+        ("q Q0 d1 2 0.5 x", "run.trec:3: document 'd1' twice for query 'q'"),
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path, line, message):
+    (tmp_path / "run.trec").write_text(f"q Q0 d1 1 0.75 x\n\n{line}\n")
+    with pytest.raises(InputError, match=message):
+        Run.read(tmp_path / "run.trec")
+
+
+def test_the_order_is_that_of_the_scores_not_of_the_lines(tmp_path):
+    (tmp_path / "run.trec").write_text("q Q0 a 1 0.5 x\r\nq\tQ0 c 2 0.75  x\nq Q0 b 3 0.75 x\n")
+    assert Run.read(tmp_path / "run.trec") == Run({"q": [("b", 0.75), ("c", 0.75), ("a", 0.5)]}, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("none.trec", None),
+        ("plain.trec.gz", b"q Q0 d1 1 0.5 x\n"),
+        ("cut.trec.gz", gzip.compress(b"q Q0 d1 1 0.5 x\n" * 9)[:-12]),
+        ("latin.trec", b"q Q0 d\xfc 1 0.5 x\n"),
+    ],
+)
+def test_a_file_that_is_no_run_is_named(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        Run.read(tmp_path / name)
+
+
+def test_a_folder_is_no_run(tmp_path):
+    with pytest.raises(InputError, match="not a TREC run"):
+        Run.read(tmp_path)

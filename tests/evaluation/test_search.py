@@ -1,0 +1,133 @@
+import logging
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+from rankdistill.errors import InputError
+from rankdistill.evaluation.search import embed_documents, embed_queries, search, stored_embeddings
+
+RNG = np.random.default_rng(0)
+DOCUMENTS = RNG.normal(size=(200, 8)).astype(np.float32)
+QUERIES = RNG.normal(size=(6, 8)).astype(np.float32)
+
+
+@pytest.fixture
+def model(student_folder):
+    return SentenceTransformer(student_folder, device="cpu")
+
+
+def test_flat_equals_brute_force():
+    rows, scores = search(DOCUMENTS, QUERIES, 10)
+    similarity = QUERIES @ DOCUMENTS.T
+    assert np.array_equal(rows, np.argsort(-similarity, axis=1)[:, :10])
+    assert np.allclose(scores, -np.sort(-similarity, axis=1)[:, :10], atol=1e-5)
+    assert (rows.dtype, scores.dtype) == (np.int64, np.float32)
+
+
+def test_k_is_at_most_the_collection():
+    rows, _ = search(DOCUMENTS[:5], QUERIES, 1000)
+    assert np.array_equal(np.sort(rows), np.tile(np.arange(5), (6, 1)))
+
+
+@pytest.mark.parametrize("index", ["IVF8,Flat", "HNSW16", "SQ8", "PCA4,Flat", "IVF8,Flat,RFlat"])
+def test_any_index_of_the_factory_finds_documents_by_inner_product(index):
+    """The metric left at its default, L2, would rank by distance."""
+    rows, scores = search(DOCUMENTS, QUERIES, 5, index)
+    exact = np.take_along_axis(QUERIES @ DOCUMENTS.T, np.maximum(rows, 0), 1)
+    assert rows.shape == (6, 5) and (rows >= 0).sum() > 20
+    if "PCA" not in index:
+        assert np.allclose(scores[rows >= 0], exact[rows >= 0], atol=0.2)
+    assert (np.diff(scores[(rows >= 0).all(1)]) <= 0).all()
+
+
+def test_an_index_that_finds_too_few_says_minus_one():
+    """One probed list of eight holds about 25 of the 200 documents."""
+    rows, _ = search(DOCUMENTS, QUERIES, 150, "IVF8,Flat")
+    found = (rows >= 0).sum(1)
+    assert (found > 0).all() and (found < 150).all()
+    assert all((row[n:] == -1).all() and len(set(row[:n])) == n for row, n in zip(rows, found, strict=True))
+
+
+@pytest.mark.parametrize("index", ["Flatt", "", "IVF500,Flat", "PQ3", "PCA99,Flat", "LSH"])
+def test_an_index_that_faiss_refuses_is_named(index):
+    with pytest.raises(InputError, match=f"evaluator.index='{index}': FAISS refuses it .*such as Flat"):
+        search(DOCUMENTS, QUERIES, 5, index)
+
+
+def test_an_index_that_refuses_documents_is_named():
+    with pytest.raises(InputError, match="IDMap,Flat"):
+        search(DOCUMENTS, QUERIES, 5, "IDMap,Flat")
+
+
+@pytest.mark.parametrize("embed", [embed_queries, embed_documents])
+def test_embeddings_are_the_models_normalised_for_cosine(model, collection, embed):
+    """Within bf16's rounding, which is used where the machine computes in it natively."""
+    embeddings = embed(model, collection.queries)
+    exact = model.encode(collection.queries, normalize_embeddings=True)
+    assert embeddings.dtype == np.float32 and np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+    assert (embeddings * exact).sum(1).min() > 0.999
+
+
+def test_embeddings_for_dot_keep_their_length(model, collection):
+    model.similarity_fn_name = "dot"
+    embeddings, exact = embed_documents(model, collection.documents), model.encode(collection.documents)
+    assert np.allclose(embeddings, exact, atol=0.05 * np.abs(exact).max())
+
+
+def test_queries_and_documents_have_prompts_of_their_own(model):
+    model.prompts = {"query": "w1 w2 w3 ", "document": ""}
+    query, document = embed_queries(model, ["w9"]), embed_documents(model, ["w9"])
+    assert not np.allclose(query, document, atol=1e-3)
+    assert np.allclose(query, embed_documents(model, ["w1 w2 w3 w9"]), atol=1e-3)
+
+
+def test_stored_embeddings_are_computed_once(model, collection, caplog):
+    caplog.set_level(logging.INFO)
+    first = stored_embeddings(model, collection)
+    assert "reusing" not in caplog.text
+    second = stored_embeddings(model, collection)
+    assert "reusing embeddings" in caplog.text
+    assert np.array_equal(first, second) and np.array_equal(first, embed_documents(model, collection.documents))
+
+
+def change_weights(model):
+    next(model.parameters()).data.mul_(1.5)
+
+
+def change_prompts(model):
+    model.prompts = {"query": "", "document": "w1 w2 "}
+
+
+def change_length(model):
+    model.max_seq_length = 6
+
+
+def change_similarity(model):
+    model.similarity_fn_name = "dot"
+
+
+def change_pooling(model):
+    model[1] = Pooling(16, pooling_mode="cls")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_weights,
+        change_prompts,
+        change_length,
+        change_similarity,
+        change_pooling,
+    ],
+)
+def test_stored_embeddings_are_of_this_very_model(model, student_folder, collection, change):
+    """Embeddings of another model under the same key would be measured in its place."""
+    before = stored_embeddings(model, collection)
+    transformer = Transformer(student_folder)
+    other = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
+    change(other)
+    expected = embed_documents(other, collection.documents)
+    assert not np.allclose(before, expected, atol=1e-3)
+    assert np.allclose(stored_embeddings(other, collection), expected, atol=1e-6)

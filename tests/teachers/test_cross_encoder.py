@@ -1,0 +1,119 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config, tiny_tokenizer
+from sentence_transformers import CrossEncoder
+from transformers import BertForSequenceClassification
+
+from rankdistill.errors import InputError
+from rankdistill.teachers import CrossEncoderTeacher
+
+BF16 = "rankdistill.teachers.cross_encoder.has_bf16"
+
+
+def write_model(folder, seed=1, labels=1, spread=1.0):
+    """A random cross-encoder, its weights scaled by ``spread`` so that its logits differ."""
+    torch.manual_seed(seed)
+    config = tiny_config()
+    config.num_labels = labels
+    model = BertForSequenceClassification(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(spread)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("wide") / "model", spread=10.0)
+
+
+@pytest.fixture
+def pairs(collection):
+    return [(query, document) for query in collection.queries[:6] for document in collection.documents[:10]]
+
+
+@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.4)])
+def test_scores_are_the_logits_of_the_cross_encoder(folder, pairs, monkeypatch, bf16, tolerance):
+    """In float32 closely; bf16's rounding is well below the spread of the scores."""
+    monkeypatch.setattr(BF16, lambda: bf16)
+    reference = CrossEncoder(folder, num_labels=1, max_length=64, device="cpu")
+    logits = reference.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    scores = CrossEncoderTeacher(folder, max_length=64, device="cpu").score(*zip(*pairs, strict=True))
+    assert scores.shape == (60,) and scores.dtype == np.float32
+    assert np.abs(scores - logits).max() < tolerance * logits.std()
+    assert not np.allclose(scores, 1 / (1 + np.exp(-logits)), atol=0.05), "logits, not probabilities"
+
+
+def test_a_score_does_not_depend_on_the_other_pairs(folder, pairs, monkeypatch):
+    """Pairs are batched by length: each score must come back to its place."""
+    monkeypatch.setattr(BF16, lambda: False)
+    teacher = CrossEncoderTeacher(folder, batch_size=8, device="cpu")
+    scores = teacher.score(*zip(*pairs, strict=True))
+    order = np.random.default_rng(0).permutation(len(pairs))
+    assert np.allclose(teacher.score(*zip(*[pairs[i] for i in order], strict=True)), scores[order], atol=1e-5)
+    assert np.allclose(teacher.score(*zip(pairs[5], strict=True)), scores[5], atol=1e-5)
+
+
+def test_queries_and_documents_must_be_pairs(folder):
+    with pytest.raises(ValueError):
+        CrossEncoderTeacher(folder, device="cpu").score(["a", "b"], ["a"])
+
+
+def test_max_length_cuts_documents(folder):
+    teacher = CrossEncoderTeacher(folder, max_length=8, device="cpu")
+    assert teacher.score(["w1"], ["w2 " * 5 + "w3 w4"]) == teacher.score(["w1"], ["w2 " * 5 + "w5 w6"])
+
+
+def test_the_fingerprint_is_of_the_weights_and_the_length(folder, tmp_path, monkeypatch):
+    def made(model, max_length=64):
+        return CrossEncoderTeacher(model, max_length, device="cpu").fingerprint
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    other = write_model(tmp_path / "other", seed=2)
+    assert made(folder) == made(str(copy))
+    assert len({made(folder), made(folder, 32), made(other)}) == 3
+    monkeypatch.setattr(BF16, lambda: False)
+    rounded_not = made(folder)
+    monkeypatch.setattr(BF16, lambda: True)
+    assert made(folder) == rounded_not, "a table scored on one machine is to be found on another"
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder"])
+def test_a_model_that_cannot_be_had_is_named(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=f"model '{name}' cannot be loaded"):
+        CrossEncoderTeacher(name)
+
+
+def test_no_pickle_is_read(tmp_path):
+    """Weights in safetensors only: a pickle runs code."""
+    folder = write_model(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "kept")
+    torch.save({}, tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(InputError, match="safetensors"):
+        CrossEncoderTeacher(folder)
+
+
+def test_a_model_of_several_labels_raises(tmp_path):
+    with pytest.raises(InputError, match="label"):
+        CrossEncoderTeacher(write_model(tmp_path / "model", labels=3))
+
+
+def test_damaged_weights_are_named(tmp_path):
+    folder = write_model(tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        CrossEncoderTeacher(folder)
+
+
+def test_a_model_without_a_scoring_head_raises(student_folder):
+    """A random head scores at random, and differently every time."""
+    with pytest.raises(InputError):
+        CrossEncoderTeacher(student_folder, device="cpu")

@@ -1,0 +1,138 @@
+import logging
+
+import numpy as np
+import pytest
+from conftest import WordTeacher
+
+from rankdistill.candidates import BM25, Random, mine
+from rankdistill.errors import InputError
+from rankdistill.teachers import score_candidates, scoring
+
+BLOCK = 50
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch, tmp_path):
+    monkeypatch.setattr(scoring, "BLOCK", BLOCK)
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+
+
+@pytest.fixture
+def candidates(collection):
+    found = mine(collection, [BM25(10), Random(10)])
+    assert len(found.document_rows) > 3 * BLOCK and len(found.document_rows) % BLOCK
+    return found
+
+
+class Failing(WordTeacher):
+    """Words, until the pair of that number; there it does what it was told."""
+
+    def __init__(self, at, what):
+        super().__init__()
+        self.at, self.what = at, what
+
+    def score(self, queries, documents):
+        scores = super().score(queries, documents)
+        return self.what(scores) if self.pairs > self.at else scores
+
+
+def stop(scores):
+    raise KeyboardInterrupt
+
+
+def put(value):
+    def change(scores):
+        scores[7] = value
+        return scores
+
+    return change
+
+
+def kept(tmp_path):
+    return sorted(file.suffix for file in (tmp_path / "scores").iterdir() if file.suffix != ".lock")
+
+
+def test_scores_are_the_teachers_in_the_order_of_the_candidates(candidates):
+    table = score_candidates(WordTeacher(), candidates)
+    pairs = [
+        (candidates.collection.queries[row], candidates.collection.documents[document])
+        for i, row in enumerate(candidates.query_rows)
+        for document in candidates.document_rows[candidates.pool(i)]
+    ]
+    assert np.array_equal(table.scores, WordTeacher().score(*zip(*pairs, strict=True)))
+    assert table.candidates.fingerprint == candidates.fingerprint and table.teacher == "words"
+
+
+def test_scoring_twice_scores_once(candidates, caplog):
+    caplog.set_level(logging.INFO)
+    first, second = WordTeacher(), WordTeacher()
+    tables = [score_candidates(teacher, candidates) for teacher in (first, second)]
+    assert [first.pairs, second.pairs] == [len(candidates.document_rows), 0]
+    assert np.array_equal(tables[0].scores, tables[1].scores)
+    assert "reusing teacher scores" in caplog.text
+
+
+def test_a_killed_run_goes_on_where_it_was(candidates, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    with pytest.raises(KeyboardInterrupt):
+        score_candidates(Failing(BLOCK, stop), candidates)
+    assert kept(tmp_path) == [".part"], "half a table must not be taken for one"
+    second = WordTeacher()
+    resumed = score_candidates(second, candidates)
+    assert second.pairs == len(candidates.document_rows) - BLOCK
+    assert f"going on after {BLOCK} of {len(candidates.document_rows)} pairs" in caplog.text
+    assert kept(tmp_path) == [".arrow"]
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path / "cold"))
+    assert np.array_equal(resumed.scores, score_candidates(WordTeacher(), candidates).scores)
+
+
+def test_a_part_of_another_length_is_not_gone_on_with(candidates, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        score_candidates(Failing(BLOCK, stop), candidates)
+    (part,) = (tmp_path / "scores").glob("*.part")
+    part.write_bytes(part.read_bytes()[:-4])
+    teacher = WordTeacher()
+    score_candidates(teacher, candidates)
+    assert teacher.pairs == len(candidates.document_rows)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_raises_with_the_query_and_is_not_kept(candidates, tmp_path, value):
+    query = [text for text, _ in candidates.pairs(BLOCK, 2 * BLOCK)][7]
+    with pytest.raises(InputError, match=f"teacher: score {value} for query '{query}'"):
+        score_candidates(Failing(BLOCK, put(value)), candidates)
+    assert kept(tmp_path) == [".part"]
+    mended = WordTeacher()
+    assert np.isfinite(score_candidates(mended, candidates).scores).all()
+    assert mended.pairs == len(candidates.document_rows) - BLOCK
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda scores: scores[:-1],
+        lambda scores: scores[:, None],
+        lambda scores: scores[:0],
+    ],
+)
+def test_scores_of_another_shape_raise(candidates, what):
+    """(n, 1) against (n,) would broadcast."""
+    with pytest.raises(InputError, match="one a pair"):
+        score_candidates(Failing(0, what), candidates)
+
+
+def test_every_teacher_and_candidate_set_has_a_table_of_its_own(candidates, collection):
+    other = WordTeacher()
+    other.fingerprint = "other"
+    for teacher, pools in ((WordTeacher(), candidates), (other, candidates), (WordTeacher(), mine(collection, []))):
+        score_candidates(teacher, pools)
+        assert teacher.pairs == len(pools.document_rows)
+
+
+def test_a_cache_that_cannot_be_written_raises_before_anything_is_scored(candidates, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path / "file"))
+    teacher = WordTeacher()
+    with pytest.raises(InputError, match="RANKDISTILL_CACHE"):
+        score_candidates(teacher, candidates)
+    assert teacher.pairs == 0
