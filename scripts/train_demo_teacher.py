@@ -121,15 +121,30 @@ class Progress:
         self.loss = loss if self.loss is None else 0.98 * self.loss + 0.02 * loss
         if step % 50 == 0 or step == self.steps:
             each = (time.time() - self.start) / step
-            log.info("%s %d/%d loss %.4f, %.2f s/step, %.0f min left", self.what, step, self.steps,
-                     self.loss, each, each * (self.steps - step) / 60)
+            log.info(
+                "%s %d/%d loss %.4f, %.2f s/step, %.0f min left",
+                self.what,
+                step,
+                self.steps,
+                self.loss,
+                each,
+                each * (self.steps - step) / 60,
+            )
 
 
 def train_bi_encoder(base: str, rows, queries, documents, out: Path, batch: int = 128) -> None:
     """Half-batches of one package each, so that in-batch negatives are of the same field."""
     torch.manual_seed(0)
-    model = adapt(AutoModel.from_pretrained(base, attn_implementation="eager", add_pooling_layer=False,
-                                            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0), 32)
+    model = adapt(
+        AutoModel.from_pretrained(
+            base,
+            attn_implementation="eager",
+            add_pooling_layer=False,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        ),
+        32,
+    )
     rng = np.random.default_rng(1)
     packages = np.array([row[0] for row in rows])
     halves = []
@@ -165,11 +180,20 @@ def mine(model, queries, documents, depth: int = 40) -> np.ndarray:
 def train_cross_encoder(base: str, queries, documents, hard, groups: int, out: Path, width: int = 8) -> None:
     """Groups of 1 positive, 4 negatives of the ranks 1-10, 2 of 11-40 and a random one."""
     torch.manual_seed(0)
-    model = adapt(AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=1, attn_implementation="eager",
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0), 48)
+    model = adapt(
+        AutoModelForSequenceClassification.from_pretrained(
+            base,
+            num_labels=1,
+            attn_implementation="eager",
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        ),
+        48,
+    )
     rng = np.random.default_rng(2)
-    order = np.concatenate([rng.permutation(len(queries)) for _ in range(math.ceil(groups / len(queries)))])[:groups]
+    order = np.concatenate([rng.permutation(len(queries)) for _ in range(math.ceil(groups / len(queries)))])[
+        :groups
+    ]
     steps = len(order) // width
     optimizer, progress = MasterAdamW(model, 5e-4, steps), Progress("cross-encoder", steps)
 
@@ -180,8 +204,11 @@ def train_cross_encoder(base: str, queries, documents, hard, groups: int, out: P
     for step in range(1, steps + 1):
         pairs = []
         for q in order[(step - 1) * width : step * width]:
-            others = [*rng.choice(hard[q, :10], 4, replace=False), *rng.choice(hard[q, 10:], 2, replace=False),
-                      rng.integers(len(documents))]
+            others = [
+                *rng.choice(hard[q, :10], 4, replace=False),
+                *rng.choice(hard[q, 10:], 2, replace=False),
+                rng.integers(len(documents)),
+            ]
             pairs += [pair(queries[q], documents[d]) for d in (q, *others)]
         order_by = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
         parts = [forward([pairs[i] for i in order_by[s : s + 16]]) for s in range(0, len(pairs), 16)]
@@ -205,7 +232,9 @@ def pair(query: list[int], document: list[int], longest: int = 144) -> tuple[lis
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--packages", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
@@ -222,8 +251,13 @@ def main():
     queries = tokenizer([row[1] for row in rows], truncation=True, max_length=48)["input_ids"]
     documents = tokenizer([row[2] for row in rows], truncation=True, max_length=136)["input_ids"]
     counts = {name: sum(row[0] == name for row in rows) for name in sorted({row[0] for row in rows})}
-    log.info("%d functions of %d packages, %.0f + %.0f tokens", len(rows), len(counts),
-             np.mean([len(x) for x in queries]), np.mean([len(x) for x in documents]))
+    log.info(
+        "%d functions of %d packages, %.0f + %.0f tokens",
+        len(rows),
+        len(counts),
+        np.mean([len(x) for x in queries]),
+        np.mean([len(x) for x in documents]),
+    )
     (args.out / "corpus.json").write_text(json.dumps(counts, indent=1))
 
     bi_encoder, hard = args.out / "bi_encoder", args.out / "hard.npy"
@@ -235,7 +269,9 @@ def main():
         np.save(hard, mine(model.to(torch.bfloat16).eval(), queries, documents))
         log.info("mined hard negatives")
     if not (args.out / "cross_encoder").exists():
-        train_cross_encoder(args.base, queries, documents, np.load(hard), args.groups, args.out / "cross_encoder")
+        train_cross_encoder(
+            args.base, queries, documents, np.load(hard), args.groups, args.out / "cross_encoder"
+        )
 
 
 if __name__ == "__main__":

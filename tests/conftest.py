@@ -37,7 +37,9 @@ def write_collection(folder, documents=60, queries=24, seed=0):
     (folder / "qrels").mkdir(parents=True)
     texts = [" ".join(rng.choice(WORDS, rng.integers(4, 30))) for _ in range(documents)]
     with open(folder / "corpus.jsonl", "w") as out:
-        out.writelines(json.dumps({"_id": f"d{i}", "title": "", "text": t}) + "\n" for i, t in enumerate(texts))
+        out.writelines(
+            json.dumps({"_id": f"d{i}", "title": "", "text": t}) + "\n" for i, t in enumerate(texts)
+        )
     with open(folder / "queries.jsonl", "w") as out:
         for i in range(queries):
             out.write(json.dumps({"_id": f"q{i}", "text": " ".join(texts[i].split()[:4])}) + "\n")
@@ -64,18 +66,31 @@ def tiny_tokenizer():
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=64,
-        pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+        tokenizer_object=tokenizer,
+        model_max_length=64,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
     )
 
 
 def tiny_config():
     return BertConfig(
-        vocab_size=len(WORDS) + 5, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        vocab_size=len(WORDS) + 5,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
 
 
@@ -113,7 +128,10 @@ class WordTeacher:
 
     def score(self, queries, documents):
         self.pairs += len(queries)
-        shared = [len(set(q.split()) & set(d.split())) - len(d.split()) / 40 for q, d in zip(queries, documents)]
+        shared = [
+            len(set(q.split()) & set(d.split())) - len(d.split()) / 40
+            for q, d in zip(queries, documents, strict=True)
+        ]
         return np.asarray(shared, dtype=np.float32)
 
 

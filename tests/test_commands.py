@@ -11,25 +11,41 @@ import pytest
 from conftest import write_collection
 
 SMALL = [
-    "candidates.retrievers.bm25.n=8", "candidates.retrievers.dense.n=5", "candidates.retrievers.random.n=6",
-    "sampler.negatives=3", "warmup.sampler.negatives=2", "warmup.trainer.num_train_epochs=1",
-    "warmup.trainer.per_device_train_batch_size=4", "trainer.per_device_train_batch_size=4",
-    "trainer.logging_steps=1", "trainer.save_steps=2",
+    "candidates.retrievers.bm25.n=8",
+    "candidates.retrievers.dense.n=5",
+    "candidates.retrievers.random.n=6",
+    "sampler.negatives=3",
+    "warmup.sampler.negatives=2",
+    "warmup.trainer.num_train_epochs=1",
+    "warmup.trainer.per_device_train_batch_size=4",
+    "trainer.per_device_train_batch_size=4",
+    "trainer.logging_steps=1",
+    "trainer.save_steps=2",
 ]
 
 
 def start(module, arguments, cwd, **environment):
     return subprocess.run(
         [sys.executable, "-m", f"rankdistill.{module}", *arguments],
-        cwd=cwd, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, text=True, timeout=300,
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
 @pytest.fixture
 def tiny(beir, student_folder, cross_encoder_folder):
     return [
-        "data=beir", f"data.path={beir}", f"student.model={student_folder}", "student.max_length=64",
-        "teacher=cross_encoder", f"teacher.model={cross_encoder_folder}", "teacher.max_length=64", *SMALL,
+        "data=beir",
+        f"data.path={beir}",
+        f"student.model={student_folder}",
+        "student.max_length=64",
+        "teacher=cross_encoder",
+        f"teacher.model={cross_encoder_folder}",
+        "teacher.max_length=64",
+        *SMALL,
     ]
 
 
@@ -42,7 +58,14 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "one"
     assert {p.name for p in folder.iterdir()} >= {
-        "metrics.json", "per_query.csv", "run.trec.gz", "model", "plots", "config.yaml", "train.log", "history.json"
+        "metrics.json",
+        "per_query.csv",
+        "run.trec.gz",
+        "model",
+        "plots",
+        "config.yaml",
+        "train.log",
+        "history.json",
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert list(metrics) == ["before", "after", "teacher"]
@@ -54,10 +77,15 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     with gzip.open(folder / "run.trec.gz", "rt") as lines:
         assert len(next(lines).split()) == 6
     assert {p.name for p in (folder / "plots").iterdir()} == {
-        "score_distribution.png", "learning_curve.png", "gains.png"
+        "score_distribution.png",
+        "learning_curve.png",
+        "gains.png",
     }
     card = (folder / "model" / "README.md").read_text()
-    assert all(word in card for word in ("CrossEncoderTeacher", "StratifiedSampler", "WeightedSum", "fingerprint", "nDCG@10"))
+    assert all(
+        word in card
+        for word in ("CrossEncoderTeacher", "StratifiedSampler", "WeightedSum", "fingerprint", "nDCG@10")
+    )
     assert SentenceTransformer(str(folder / "model")).encode(["w1"]).shape == (1, 16)
     assert "| before" in done.stdout and "paired t" in done.stdout
     assert metrics == json.loads((tmp_path / "two" / "metrics.json").read_text())
@@ -102,7 +130,9 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tiny, tmp_path):
     )
     arguments = [*tiny, f"hydra.run.dir={tmp_path / 'parts'}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, str(program), *arguments], env=environment, capture_output=True, timeout=300)
+    killed = subprocess.run(
+        [sys.executable, str(program), *arguments], env=environment, capture_output=True, timeout=300
+    )
     assert killed.returncode == 9
     again = start("train", arguments, tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
@@ -112,7 +142,10 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tiny, tmp_path):
 
 
 BAD = [
-    (["sampler=stratfied"], "sampler=stratfied: no such option; did you mean stratified? there is: hard, random, stratified"),
+    (
+        ["sampler=stratfied"],
+        "sampler=stratfied: no such option; did you mean stratified? there is: hard, random, stratified",
+    ),
     (["loss=mse"], "loss=mse: no such option; did you mean margin_mse?"),
     (["sampler.negativs=3"], "sampler.negativs: no such field; did you mean negatives?"),
     (["trainer.learnin_rate=1"], "trainer.learnin_rate: no such field; did you mean learning_rate?"),
@@ -154,9 +187,19 @@ def test_a_teacher_is_fine_tuned_on_the_collection(tmp_path, student_folder, cro
     folder = write_collection(tmp_path / "data", documents=80, queries=48)
     done = start(
         "finetune_teacher",
-        ["data=beir", f"data.path={folder}", f"model={cross_encoder_folder}", "max_length=64", "negatives=4",
-         f"student.model={student_folder}", *SMALL[:3], "trainer.num_train_epochs=2", "evaluation.split=test",
-         f"hydra.run.dir={tmp_path / 'teacher'}"], tmp_path,
+        [
+            "data=beir",
+            f"data.path={folder}",
+            f"model={cross_encoder_folder}",
+            "max_length=64",
+            "negatives=4",
+            f"student.model={student_folder}",
+            *SMALL[:3],
+            "trainer.num_train_epochs=2",
+            "evaluation.split=test",
+            f"hydra.run.dir={tmp_path / 'teacher'}",
+        ],
+        tmp_path,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "teacher=cross_encoder teacher.model=" in done.stdout

@@ -60,7 +60,9 @@ def test_the_other_commands_compose(name):
     assert list(targets(composed(name=name)))
 
 
-@pytest.mark.parametrize(("group", "option"), [x for x in OPTIONS if x[0] in ("sampler", "loss", "evaluator")])
+@pytest.mark.parametrize(
+    ("group", "option"), [x for x in OPTIONS if x[0] in ("sampler", "loss", "evaluator")]
+)
 def test_light_options_instantiate(group, option):
     assert make(composed(f"{group}={option}")[group]) is not None
 

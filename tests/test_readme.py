@@ -18,7 +18,9 @@ COMMANDS = re.findall(r"python -m rankdistill\.(\w+) ?(.*)", README.replace("\\\
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS, ids=lambda x: x[:60])
 def test_every_command_of_the_readme_composes(module, arguments):
     words = [w for w in arguments.split("#")[0].strip("` ").split() if "=" in w and not w.startswith("-")]
-    single = [re.sub(r"=([^,\[{]+),.*", r"=\1", w) if "[" not in w else w for w in words]  # a sweep's first job
+    single = [
+        re.sub(r"=([^,\[{]+),.*", r"=\1", w) if "[" not in w else w for w in words
+    ]  # a sweep's first job
     overrides = [open_field(w) for w in single if not w.startswith("hydra.")]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         compose({"train": "config"}.get(module, module), overrides=overrides)

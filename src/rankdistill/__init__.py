@@ -9,7 +9,13 @@ from rankdistill.evaluation import Evaluator, Run, compare
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
-from rankdistill.teachers import CrossEncoderTeacher, DenseTeacher, EnsembleTeacher, demo_teacher, score_candidates
+from rankdistill.teachers import (
+    CrossEncoderTeacher,
+    DenseTeacher,
+    EnsembleTeacher,
+    demo_teacher,
+    score_candidates,
+)
 from rankdistill.training import DistillationTrainer, training_arguments
 
 try:
@@ -18,9 +24,31 @@ except PackageNotFoundError:  # a checkout on the path, not installed
     __version__ = "0+unknown"
 
 __all__ = [
-    "BM25", "Collection", "CrossEncoderTeacher", "Dense", "DenseTeacher", "DistillationTrainer",
-    "EnsembleTeacher", "Evaluator", "HardNegativeSampler", "InfoNCE", "InputError", "KLDivergence",
-    "MarginMSE", "Random", "RandomSampler", "Run", "ScoreTable", "StratifiedSampler", "WeightedSum",
-    "compare", "demo_teacher", "load_student", "mine", "python_functions", "read_beir",
-    "score_candidates", "training_arguments",
+    "BM25",
+    "Collection",
+    "CrossEncoderTeacher",
+    "Dense",
+    "DenseTeacher",
+    "DistillationTrainer",
+    "EnsembleTeacher",
+    "Evaluator",
+    "HardNegativeSampler",
+    "InfoNCE",
+    "InputError",
+    "KLDivergence",
+    "MarginMSE",
+    "Random",
+    "RandomSampler",
+    "Run",
+    "ScoreTable",
+    "StratifiedSampler",
+    "WeightedSum",
+    "compare",
+    "demo_teacher",
+    "load_student",
+    "mine",
+    "python_functions",
+    "read_beir",
+    "score_candidates",
+    "training_arguments",
 ]

@@ -1,7 +1,7 @@
 """Measures any model or run file.
 
-    python -m rankdistill.evaluate model=path/to/model data=beir data.path=path/to/collection
-    python -m rankdistill.evaluate run=path/to/run.trec.gz data=beir data.path=path/to/collection
+python -m rankdistill.evaluate model=path/to/model data=beir data.path=path/to/collection
+python -m rankdistill.evaluate run=path/to/run.trec.gz data=beir data.path=path/to/collection
 """
 
 import json
@@ -40,7 +40,8 @@ def run(config: DictConfig) -> float:
     result.run.write(folder / "run.trec.gz")
     (folder / "metrics.json").write_text(json.dumps(dict(result.mean), indent=2) + "\n")
     name = Path(str(config.model or config.run)).name
-    print(f"\n{table({name: result.mean})}\n\n{len(result.per_query[evaluator.main]):,} queries. Results in {folder}")
+    queries = len(result.per_query[evaluator.main])
+    print(f"\n{table({name: result.mean})}\n\n{queries:,} queries. Results in {folder}")
     return result.mean[evaluator.main]
 
 

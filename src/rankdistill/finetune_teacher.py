@@ -7,6 +7,7 @@ The result is a folder for ``teacher=cross_encoder teacher.model=<folder>/model`
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from rankdistill.candidates import mine
 from rankdistill.command import command, make, plain
 from rankdistill.data import Candidates
 from rankdistill.errors import InputError
-from rankdistill.students.load import load_weights
+from rankdistill.students.load import load_weights, set_dropout
 from rankdistill.summary import table
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
 from rankdistill.training import training_arguments
@@ -43,7 +44,10 @@ def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Data
         documents, positive = candidates.document_rows[span], candidates.positive[span]
         if positive.any() and (~positive).sum() >= negatives:
             rng = np.random.default_rng([seed, int(query)])
-            chosen = [rng.choice(documents[positive]), *rng.choice(documents[~positive], negatives, replace=False)]
+            chosen = [
+                rng.choice(documents[positive]),
+                *rng.choice(documents[~positive], negatives, replace=False),
+            ]
             rows.append(
                 {
                     "query": collection.queries[query],
@@ -68,20 +72,21 @@ def run(config: DictConfig) -> str:
     rows = training_rows(candidates, config.negatives, config.seed)
 
     model = load_weights(CrossEncoder, config.model, num_labels=1, max_length=config.max_length)
+    set_dropout(model.transformers_model, config.dropout)
     if model.device.type == "cpu":  # see DistillationTrainer.train
         model.transformers_model.set_attn_implementation("eager")
-    fields = training_arguments(str(folder / "checkpoints"), seed=config.seed, **plain(config.trainer))
-    names = {f for f in CrossEncoderTrainingArguments.__dataclass_fields__ if f in plain(config.trainer)}
-    arguments = CrossEncoderTrainingArguments(
-        output_dir=str(folder / "checkpoints"), seed=config.seed, report_to="none", bf16=fields.bf16,
-        use_cpu=fields.use_cpu, **{name: getattr(fields, name) for name in names - {"output_dir", "seed", "bf16"}},
+    checkpoints = folder / "checkpoints"
+    arguments = training_arguments(
+        str(checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **plain(config.trainer)
     )
     loss = ListNetLoss(model)  # softmax cross-entropy of the scores against the one positive
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
-    checkpoints = folder / "checkpoints"
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None)
-    model.transformers_model.set_attn_implementation("sdpa")
+    log.info("training on %d groups of %d", len(rows), config.negatives + 1)
+    trainer.train(
+        resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+    )
     model.save_pretrained(str(folder / "model"))
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
     split = config.evaluation.split
     if split is not None:

@@ -12,10 +12,8 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """A Markdown table, a row per system and a column per measure."""
     measures = list(next(iter(metrics.values())))
     width = max(map(len, metrics))
-    lines = [
-        "| " + " " * width + " | " + " | ".join(f"{m:>8}" for m in measures) + " |",
-        "|-" + "-" * width + "-|" + "|".join("-" * (max(8, len(m)) + 1) + ":" for m in measures) + "|",
-    ]
+    lines = ["| " + " " * width + " | " + " | ".join(f"{m:>8}" for m in measures) + " |"]
+    lines.append("|-" + "-" * width + "-|" + "|".join("-" * max(9, len(m) + 1) + ":" for m in measures) + "|")
     for name, values in metrics.items():
         cells = (f"{values[m]:>{max(8, len(m))}.4f}" for m in measures)
         lines.append(f"| {name:<{width}} | " + " | ".join(cells) + " |")
@@ -34,18 +32,24 @@ def summary(metrics: Mapping[str, Mapping[str, float]], measure: str, gain: Comp
     return f"{table(metrics)}\n\n{significance(measure, gain)}"
 
 
+def brief(value: Any) -> str:
+    """Nested settings on one line; what is unset is left out."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    inner = [
+        f"{k.removeprefix('_target_')}={brief(v)}".lstrip("=") for k, v in value.items() if v is not None
+    ]
+    return f"({', '.join(inner)})" if inner else ""
+
+
 def model_card(config: Mapping[str, Any], scores: ScoreTable, results: str) -> str:
     """The README of a saved student: how it was made and how good it is."""
     collection = scores.collection
 
     def named(part: str) -> str:
         values = config.get(part) or {}
-        settings = ", ".join(
-            f"{k}={v if not isinstance(v, dict) else {i: x for i, x in v.items() if not isinstance(x, dict)} or list(v)}"
-            for k, v in values.items()
-            if k != "_target_" and v is not None
-        )
-        return f"`{str(values.get('_target_', part)).rpartition('.')[2]}`" + (f" ({settings})" if settings else "")
+        settings = brief({key: value for key, value in values.items() if key != "_target_"})
+        return f"`{str(values.get('_target_', part)).rpartition('.')[2]}` {settings}".strip()
 
     return f"""---
 library_name: sentence-transformers
@@ -60,8 +64,8 @@ tags: [sentence-transformers, feature-extraction, ranking-distillation, rankdist
 | teacher | {named("teacher")}, fingerprint `{scores.teacher}` |
 | sampler | {named("sampler")} |
 | loss | {named("loss")} |
-| collection | {collection.name}, {len(collection.documents):,} documents, fingerprint `{collection.fingerprint}` |
-| training queries | {len(scores):,}, with {len(scores.scores):,} scored candidates, fingerprint `{scores.candidates.fingerprint}` |
+| collection | {collection.name}, {len(collection.documents):,} documents, `{collection.fingerprint}` |
+| training queries | {len(scores):,}, {len(scores.scores):,} candidates, `{scores.candidates.fingerprint}` |
 | seed | {config["seed"]} |
 
 {results}

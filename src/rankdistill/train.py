@@ -1,6 +1,6 @@
 """The main job: collection, candidates, teacher scores, groups, student, measured runs.
 
-    python -m rankdistill.train +experiment=stratified
+python -m rankdistill.train +experiment=stratified
 """
 
 import csv
@@ -55,14 +55,18 @@ def distil(config: DictConfig, folder: Path) -> float:
 
     (folder / "plots").mkdir(exist_ok=True)
     save(
-        analysis.plot_score_distribution(table, {str(config.sampler._target_).rpartition(".")[2]: sampler}, config.seed),
+        analysis.plot_score_distribution(
+            table, {str(config.sampler._target_).rpartition(".")[2]: sampler}, config.seed
+        ),
         folder / "plots" / "score_distribution.png",
     )
     history = []
     for stage in ("warmup", "distillation"):
         settings = config.get(stage)
         if settings:
-            history += train_stage(student, table, settings, config, folder / "checkpoints" / stage, stage, history)
+            history += train_stage(
+                student, table, settings, config, folder / "checkpoints" / stage, stage, history
+            )
     merge_adapter(student)
 
     results["after"] = evaluator.evaluate(student, collection, test)
@@ -72,7 +76,9 @@ def distil(config: DictConfig, folder: Path) -> float:
     return results["after"].mean[evaluator.main]
 
 
-def train_stage(student, table, settings: DictConfig, config: DictConfig, folder: Path, stage: str, history: list) -> list:
+def train_stage(
+    student, table, settings: DictConfig, config: DictConfig, folder: Path, stage: str, history: list
+) -> list:
     """Trains ``student`` in place, or takes up where an earlier start left; returns what it logged."""
     finished = folder / "finished"
     if finished.exists():
@@ -80,11 +86,17 @@ def train_stage(student, table, settings: DictConfig, config: DictConfig, folder
         load_weights_from(student, finished / "model.safetensors")
         return json.loads((finished / "history.json").read_text())
     arguments = training_arguments(
-        str(folder), seed=config.seed, **plain(config.trainer) | plain(settings.get("trainer") or OmegaConf.create({}))
+        str(folder),
+        seed=config.seed,
+        **plain(config.trainer) | plain(settings.get("trainer") or OmegaConf.create({})),
     )
     trainer = DistillationTrainer(
-        student, table, make(settings.get("sampler") or config.sampler), make(settings.get("loss") or config.loss),
-        arguments, **plain(config.scores),
+        student,
+        table,
+        make(settings.get("sampler") or config.sampler),
+        make(settings.get("loss") or config.loss),
+        arguments,
+        **plain(config.scores),
     )
     log.info("%s: %d groups, %s", stage, len(trainer.train_dataset), folder)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
@@ -105,7 +117,9 @@ def finish(trainer, logged: list, finished: Path) -> None:
         shutil.rmtree(checkpoint)
 
 
-def report(results: dict[str, Evaluation], student, table, history, main: str, config: DictConfig, folder: Path) -> None:
+def report(
+    results: dict[str, Evaluation], student, table, history, main: str, config: DictConfig, folder: Path
+) -> None:
     """Writes the run's files and prints the table before / after / teacher."""
     before, after = results["before"], results["after"]
     metrics = {name: dict(evaluation.mean) for name, evaluation in results.items()}
@@ -114,12 +128,17 @@ def report(results: dict[str, Evaluation], student, table, history, main: str, c
         writer = csv.writer(out)
         writer.writerow(["query_id", *(f"{m} {name}" for m in before.mean for name in results)])
         for query in before.per_query[main]:
-            writer.writerow([query, *(results[name].per_query[m][query] for m in before.mean for name in results)])
+            writer.writerow(
+                [query, *(results[name].per_query[m][query] for m in before.mean for name in results)]
+            )
     after.run.write(folder / "run.trec.gz")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     (folder / "history.json").write_text(json.dumps(history, indent=1))
     save(analysis.plot_learning_curve(history), folder / "plots" / "learning_curve.png")
-    save(analysis.plot_gains(before.per_query[main], after.per_query[main], main), folder / "plots" / "gains.png")
+    save(
+        analysis.plot_gains(before.per_query[main], after.per_query[main], main),
+        folder / "plots" / "gains.png",
+    )
 
     gain = compare(before.per_query[main], after.per_query[main])
     text = summary(metrics, main, gain)

@@ -56,7 +56,8 @@ def test_the_union_by_hand(collection):
 def test_pairs_are_the_texts_of_the_pools(collection):
     found = union(collection, np.array([4, 7]), [("bm25", np.array([[9, 3], [2, -1]]))], {})
     assert list(found.pairs(1, 3)) == [
-        (collection.queries[4], collection.documents[9]), (collection.queries[7], collection.documents[2]),
+        (collection.queries[4], collection.documents[9]),
+        (collection.queries[7], collection.documents[2]),
     ]
 
 
@@ -75,7 +76,13 @@ def test_without_retrievers_there_are_the_positives(collection):
 TOY = Collection(
     "toy",
     ["cats", "dogs", "both", "code", "none"],
-    ["Cats sleep", "dogs run fast", "a cat runs from dogs", "def parse_header(line): return line", "the of and"],
+    [
+        "Cats sleep",
+        "dogs run fast",
+        "a cat runs from dogs",
+        "def parse_header(line): return line",
+        "the of and",
+    ],
     ["cat", "run", "header", "nothing", "stop"],
     ["sleeping cat", "who runs", "parse the header", "zebra", "and of the"],
     {"train": {query: {"none": 1} for query in ("cat", "run", "header", "nothing", "stop")}},
@@ -130,7 +137,10 @@ def test_random_takes_n_or_all(collection, n, width):
 
 def test_random_documents_of_a_query_depend_on_seed_and_query_alone(collection):
     """Else a limit on queries, or their order, would change every pool and miss every cache."""
-    everyone, few = Random(8).retrieve(collection, np.arange(24)), Random(8).retrieve(collection, np.array([20, 3]))
+    everyone, few = (
+        Random(8).retrieve(collection, np.arange(24)),
+        Random(8).retrieve(collection, np.array([20, 3])),
+    )
     assert np.array_equal(everyone[[20, 3]], few)
     assert not np.array_equal(everyone[3], everyone[4])
     assert not np.array_equal(everyone, Random(8, seed=1).retrieve(collection, np.arange(24)))
@@ -175,7 +185,10 @@ def test_other_settings_are_mined_anew(collection, change, tmp_path, monkeypatch
 
 
 def test_a_limit_draws_queries_by_seed(collection):
-    assert mine(collection, [], limit=4, seed=2).query_rows.tolist() == collection.query_rows("train", 4, 2).tolist()
+    assert (
+        mine(collection, [], limit=4, seed=2).query_rows.tolist()
+        == collection.query_rows("train", 4, 2).tolist()
+    )
 
 
 def test_what_was_mined_shows_its_sources(collection):

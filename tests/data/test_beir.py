@@ -38,16 +38,25 @@ def test_reads_plain_and_gzipped_with_either_line_end(tmp_path, packed, end):
     found = read_beir(write(tmp_path / "lakes", packed=packed, end=end))
     assert found.name == "lakes"
     assert dict(zip(found.document_ids, found.documents, strict=True)) == {
-        "d1": "Zürich a lake, 湖", "d2": "no title", "d3": "no title field", "d4": "a title alone",
+        "d1": "Zürich a lake, 湖",
+        "d2": "no title",
+        "d3": "no title field",
+        "d4": "a title alone",
     }
-    assert dict(zip(found.query_ids, found.queries, strict=True)) == {"q1": "where is the lake?", "q2": "titles"}
+    assert dict(zip(found.query_ids, found.queries, strict=True)) == {
+        "q1": "where is the lake?",
+        "q2": "titles",
+    }
     assert found.qrels == {"test": {"q1": {"d1": 2, "d2": 0}, "q2": {"d4": 1}}}
 
 
 @pytest.mark.parametrize("qrels", ["q1\t0\td1\t2\nq1\tQ0\td2\t0\nq2\t0\td4\t1\n", QRELS.removeprefix(HEADER)])
 def test_reads_qrels_of_four_columns_and_without_a_header(tmp_path, qrels):
     """The first judgment taken for a header would be lost."""
-    assert read_beir(write(tmp_path, qrels=qrels)).qrels["test"] == {"q1": {"d1": 2, "d2": 0}, "q2": {"d4": 1}}
+    assert read_beir(write(tmp_path, qrels=qrels)).qrels["test"] == {
+        "q1": {"d1": 2, "d2": 0},
+        "q2": {"d4": 1},
+    }
 
 
 def test_every_file_of_qrels_is_a_split(tmp_path):
@@ -117,7 +126,9 @@ def test_a_file_with_no_row_is_named(tmp_path, file):
 
 FAULTS = {
     "empty texts": {"corpus": [*CORPUS, {"_id": "d5", "title": " ", "text": "\n"}, {"_id": "d6"}]},
-    "duplicate ids": {"corpus": [*CORPUS, {"_id": "d1", "text": "another"}, {"_id": "d2", "text": "no title"}]},
+    "duplicate ids": {
+        "corpus": [*CORPUS, {"_id": "d1", "text": "another"}, {"_id": "d2", "text": "no title"}]
+    },
     "judgments of unknown queries": {"qrels": QRELS + "q8\td1\t1\nq9\td1\t1\n"},
     "judgments of unknown documents": {"qrels": QRELS + "q1\td8\t1\nq1\td9\t0\n"},
 }
@@ -156,7 +167,9 @@ def test_another_word_for_invalid_raises(tmp_path):
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(bool)
-ids = st.lists(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8), min_size=1, unique=True)
+ids = st.lists(
+    st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8), min_size=1, unique=True
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -166,7 +179,9 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory, data, document_id
     texts = data.draw(st.lists(words, min_size=len(document_ids), max_size=len(document_ids)))
     queries = data.draw(st.lists(words, min_size=len(query_ids), max_size=len(query_ids)))
     grades = st.dictionaries(st.sampled_from(document_ids), st.integers(-1, 3), min_size=1)
-    qrels = {split: data.draw(st.dictionaries(st.sampled_from(query_ids), grades)) for split in ("train", "test")}
+    qrels = {
+        split: data.draw(st.dictionaries(st.sampled_from(query_ids), grades)) for split in ("train", "test")
+    }
     collection = Collection("x", document_ids, texts, query_ids, queries, qrels)
     folder = tmp_path_factory.mktemp("written")
     write_beir(collection, folder)

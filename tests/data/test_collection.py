@@ -12,7 +12,10 @@ FIELDS = {
     "documents": ["one", "two", "three"],
     "query_ids": ["q", "r", "s", "t"],
     "queries": ["1?", "2?", "3?", "4?"],
-    "qrels": {"train": {"r": {"b": 1, "c": 0, "a": 2}, "q": {"c": 1}, "s": {"a": 0}}, "test": {"t": {"a": 1}}},
+    "qrels": {
+        "train": {"r": {"b": 1, "c": 0, "a": 2}, "q": {"c": 1}, "s": {"a": 0}},
+        "test": {"t": {"a": 1}},
+    },
 }
 
 

@@ -120,7 +120,9 @@ def test_a_form_feed_does_not_shift_lines(package):
 def test_duplicates_and_repeated_queries_are_left_out(package):
     copy = function("f", "Says it in other words.")
     query = function("g", "ADDS f up at last.")
-    found = python_functions([package({"a.py": function("f"), "b.py": copy, "c.py": query, "d.py": function("h")})])
+    found = python_functions(
+        [package({"a.py": function("f"), "b.py": copy, "c.py": query, "d.py": function("h")})]
+    )
     assert names(found) == {"fakery.a.f", "fakery.d.h"}
 
 
@@ -137,12 +139,17 @@ def test_splits_depend_on_the_name_alone(package, hundred):
     assert splits(few).items() <= splits(everything).items()
     sizes = {split: len(judged) for split, judged in everything.qrels.items()}
     assert sum(sizes.values()) == 100 and sizes["train"] > sizes["test"] > sizes["dev"] > 0
-    second = python_functions([package({"z.py": function("new")}), package({"b.py": function("g")}, "another")])
+    second = python_functions(
+        [package({"z.py": function("new")}), package({"b.py": function("g")}, "another")]
+    )
     assert splits(everything).items() <= splits(second).items()
 
 
 def test_a_limit_is_drawn_by_seed(hundred, monkeypatch, tmp_path):
-    first, other = python_functions([hundred], limit=20, seed=1), python_functions([hundred], limit=20, seed=2)
+    first, other = (
+        python_functions([hundred], limit=20, seed=1),
+        python_functions([hundred], limit=20, seed=2),
+    )
     assert len(first.documents) == len(other.documents) == 20
     assert first.document_ids != other.document_ids
     monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path / "cold"))

@@ -50,8 +50,12 @@ def test_other_readers_see_ids_and_scores(table, collection, saved):
 def test_a_loaded_table_stays_on_disk(collection, tmp_path):
     n = 200_000
     candidates = Candidates(
-        collection, np.array([0]), np.array([0, n]), (np.arange(n) % 60).astype(np.int32),
-        np.zeros(n, np.uint8), np.zeros(n, np.uint16),
+        collection,
+        np.array([0]),
+        np.array([0, n]),
+        (np.arange(n) % 60).astype(np.int32),
+        np.zeros(n, np.uint8),
+        np.zeros(n, np.uint16),
     )
     ScoreTable(candidates, np.zeros(n, np.float32)).save(tmp_path / "big.arrow")
     before = pa.total_allocated_bytes()
@@ -97,7 +101,12 @@ def test_a_missing_table_is_named(collection, tmp_path):
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda raw: raw[: len(raw) // 2], lambda raw: raw[:-1], lambda raw: b"", lambda raw: bytes(range(256)) * 9],
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw[:-1],
+        lambda raw: b"",
+        lambda raw: bytes(range(256)) * 9,
+    ],
     ids=["half", "last-byte", "empty", "garbage"],
 )
 def test_a_damaged_table_is_named(collection, saved, damage):

@@ -32,8 +32,13 @@ def average_precision(grades, judged, k):
 
 
 ORACLE = {
-    "nDCG@10": (ndcg, 10), "nDCG": (ndcg, 1000), "RR@10": (reciprocal_rank, 10), "RR": (reciprocal_rank, 1000),
-    "R@100": (recall, 100), "R@5": (recall, 5), "AP": (average_precision, None),
+    "nDCG@10": (ndcg, 10),
+    "nDCG": (ndcg, 1000),
+    "RR@10": (reciprocal_rank, 10),
+    "RR": (reciprocal_rank, 1000),
+    "R@100": (recall, 100),
+    "R@5": (recall, 5),
+    "AP": (average_precision, None),
 }
 
 
@@ -43,7 +48,8 @@ def judged():
     rng = np.random.default_rng(0)
     documents = [f"d{i}" for i in range(150)]
     qrels = {
-        f"q{i}": {str(d): int(rng.integers(0, 4)) for d in rng.choice(documents, 12, replace=False)} for i in range(20)
+        f"q{i}": {str(d): int(rng.integers(0, 4)) for d in rng.choice(documents, 12, replace=False)}
+        for i in range(20)
     }
     return Collection("judged", documents, documents, list(qrels), list(qrels), {"test": qrels})
 
@@ -53,7 +59,10 @@ def test_measures_equal_an_oracle(judged, digits):
     """Equal scores stand in the order of document ids, for RR and RR@10 alike."""
     rng = np.random.default_rng(1)
     scored = {
-        query: {d: round(float(rng.uniform()), digits) for d in rng.choice(judged.document_ids, 120, replace=False)}
+        query: {
+            d: round(float(rng.uniform()), digits)
+            for d in rng.choice(judged.document_ids, 120, replace=False)
+        }
         for query in judged.query_ids
     }
     found = Evaluator(list(ORACLE)).measure(Run.from_scores(scored), judged)
@@ -138,7 +147,9 @@ def test_two_names_of_one_measure_have_the_same_value(collection):
 
 def test_a_limit_measures_that_many_queries_drawn_by_seed(collection):
     run = Run.from_scores(perfect(collection))
-    drawn = [set(Evaluator(limit=3, seed=seed).measure(run, collection).per_query["AP"]) for seed in (0, 0, 1)]
+    drawn = [
+        set(Evaluator(limit=3, seed=seed).measure(run, collection).per_query["AP"]) for seed in (0, 0, 1)
+    ]
     assert drawn[0] == drawn[1] != drawn[2] and [len(queries) for queries in drawn] == [3, 3, 3]
     assert len(Evaluator(limit=100).measure(run, collection).per_query["AP"]) == 8
 
@@ -191,19 +202,30 @@ def test_an_unknown_split_raises(model, collection):
 def test_rerank_orders_the_candidates_by_the_teacher(collection):
     """Of q20's candidates the teacher prefers the positive; of q21's, another document."""
     candidates = Candidates(
-        collection, np.array([20, 21]), np.array([0, 3, 5]), np.array([3, 8, 20, 4, 21], np.int32),
-        np.array([1, 2, 1 | 8, 1, 2 | 8], np.uint8), np.zeros(5, np.uint16),
+        collection,
+        np.array([20, 21]),
+        np.array([0, 3, 5]),
+        np.array([3, 8, 20, 4, 21], np.int32),
+        np.array([1, 2, 1 | 8, 1, 2 | 8], np.uint8),
+        np.zeros(5, np.uint16),
     )
     found = Evaluator(["RR"]).rerank(ScoreTable(candidates, np.array([1, 2, 3, 9, 4], np.float32)))
     assert found.run.ranking["q20"] == [("d20", 3.0), ("d8", 2.0), ("d3", 1.0)]
-    assert {query: value for query, value in found.per_query["RR"].items() if value} == {"q20": 1.0, "q21": 0.5}
+    assert {query: value for query, value in found.per_query["RR"].items() if value} == {
+        "q20": 1.0,
+        "q21": 0.5,
+    }
 
 
 def test_rerank_leaves_out_positives_that_no_retriever_found(collection):
     """A teacher that is handed the answers looks better than any reranker could be."""
     candidates = Candidates(
-        collection, np.array([20]), np.array([0, 3]), np.array([3, 8, 20], np.int32),
-        np.array([1, 2, 8], np.uint8), np.zeros(3, np.uint16),
+        collection,
+        np.array([20]),
+        np.array([0, 3]),
+        np.array([3, 8, 20], np.int32),
+        np.array([1, 2, 8], np.uint8),
+        np.zeros(3, np.uint16),
     )
     found = Evaluator(["RR", "R@100"]).rerank(ScoreTable(candidates, np.array([1, 2, 3], np.float32)))
     assert found.run.ranking == {"q20": [("d8", 2.0), ("d3", 1.0)]}
@@ -220,4 +242,8 @@ def test_mined_and_scored_it_reranks_the_test_queries(collection):
     candidates = mine(collection, [BM25(10)], "test")
     oracle = np.isin(candidates.document_rows, np.arange(16, 24)) & candidates.positive
     found = Evaluator().rerank(ScoreTable(candidates, oracle.astype(np.float32)))
-    assert found.mean["RR@10"] == Evaluator(["R@100"]).rerank(ScoreTable(candidates, oracle * -1.0)).mean["R@100"] > 0.8
+    assert (
+        found.mean["RR@10"]
+        == Evaluator(["R@100"]).rerank(ScoreTable(candidates, oracle * -1.0)).mean["R@100"]
+        > 0.8
+    )

@@ -22,7 +22,10 @@ def test_strict_scores_keep_the_order_and_have_no_ties():
 
 def test_rows_of_minus_one_are_no_documents(collection):
     """-1 would index the last document."""
-    rows, scores = np.array([[3, 0, -1], [-1, -1, -1]]), np.array([[0.5, 0.75, 9.0], [1.0, 1.0, 1.0]], np.float32)
+    rows, scores = (
+        np.array([[3, 0, -1], [-1, -1, -1]]),
+        np.array([[0.5, 0.75, 9.0], [1.0, 1.0, 1.0]], np.float32),
+    )
     run = Run.from_rows(collection, np.array([1, 5]), rows, scores, "x")
     assert run.ranking == {"q1": [("d0", 0.75), ("d3", 0.5)], "q5": []}
 
@@ -38,7 +41,9 @@ def test_it_is_written_in_trec_format(tmp_path):
     RUN.write(tmp_path / "run.trec")
     cells = [line.split(" ") for line in (tmp_path / "run.trec").read_text().splitlines()]
     assert [row[:4] + row[5:] for row in cells] == [
-        ["q2", "Q0", "d1", "1", "mine"], ["q2", "Q0", "d3", "2", "mine"], ["q1", "Q0", "d2", "1", "mine"],
+        ["q2", "Q0", "d1", "1", "mine"],
+        ["q2", "Q0", "d3", "2", "mine"],
+        ["q1", "Q0", "d2", "1", "mine"],
     ]
     assert [float(row[4]) for row in cells] == [2.5, -0.25, 0.5]
 

@@ -89,7 +89,9 @@ def test_stored_embeddings_are_computed_once(model, collection, caplog):
     assert "reusing" not in caplog.text
     second = stored_embeddings(model, collection)
     assert "reusing embeddings" in caplog.text
-    assert np.array_equal(first, second) and np.array_equal(first, embed_documents(model, collection.documents))
+    assert np.array_equal(first, second) and np.array_equal(
+        first, embed_documents(model, collection.documents)
+    )
 
 
 def change_weights(model):

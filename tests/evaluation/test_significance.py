@@ -17,7 +17,9 @@ def test_equals_scipys_paired_t_test(n, shift, seed):
     expected = stats.ttest_rel(b, a)
     low, high = expected.confidence_interval(0.95)
     found = compare(values(a), values(b))
-    assert [found.t, found.p, found.low, found.high] == pytest.approx([expected.statistic, expected.pvalue, low, high])
+    assert [found.t, found.p, found.low, found.high] == pytest.approx(
+        [expected.statistic, expected.pvalue, low, high]
+    )
     assert found.difference == pytest.approx((b - a).mean()) and found.n == n
 
 

@@ -12,7 +12,7 @@ def negatives(sampler, scores, relevant, **more):
     """The scores of the negatives shown, where the pool is the ``relevant`` scores, then ``scores``."""
     pool = np.array([*relevant, *scores], dtype=np.float32)
     group = sampler.select(pool, np.arange(len(pool)) < len(relevant), RNG, **more)
-    return pool[group[min(sampler.positives, len(relevant)):]].tolist()
+    return pool[group[min(sampler.positives, len(relevant)) :]].tolist()
 
 
 def test_equals_argsort():
@@ -67,8 +67,15 @@ SCORES = [9.0, 4.0, -1.5, -2.0, -2.0625, -2.125, -3.0]
         ({"absolute_margin": 0.5}, [], 9.0),
     ],
     ids=[
-        "no-filter", "absolute", "relative-below-0", "relative-above-0", "absolute-lowest-positive",
-        "relative-lowest-positive", "relative-is-stricter", "absolute-is-stricter", "no-positive",
+        "no-filter",
+        "absolute",
+        "relative-below-0",
+        "relative-above-0",
+        "absolute-lowest-positive",
+        "relative-lowest-positive",
+        "relative-is-stricter",
+        "absolute-is-stricter",
+        "no-positive",
     ],
 )
 def test_filter_leaves_out_what_is_above_the_limit(fields, relevant, highest):

@@ -21,6 +21,7 @@ def choose(sampler, scores, positive=None, seed=0):
 
 def oracle(scores, positive, positives, k, space, placement):
     """The docstring in exact arithmetic."""
+
     def highest_first(pool):
         return sorted(pool, key=lambda i: (-scores[i], i))
 

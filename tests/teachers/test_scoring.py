@@ -124,7 +124,11 @@ def test_scores_of_another_shape_raise(candidates, what):
 def test_every_teacher_and_candidate_set_has_a_table_of_its_own(candidates, collection):
     other = WordTeacher()
     other.fingerprint = "other"
-    for teacher, pools in ((WordTeacher(), candidates), (other, candidates), (WordTeacher(), mine(collection, []))):
+    for teacher, pools in (
+        (WordTeacher(), candidates),
+        (other, candidates),
+        (WordTeacher(), mine(collection, [])),
+    ):
         score_candidates(teacher, pools)
         assert teacher.pairs == len(pools.document_rows)
 

@@ -13,7 +13,10 @@ def same(a, b):
 
 def test_a_group_depends_on_seed_epoch_and_query_alone(table):
     """Sampling state in the dataset would make groups depend on workers and on where training resumed."""
-    one, other = TrainingGroups(table, RandomSampler(1, 3), seed=5), TrainingGroups(table, RandomSampler(1, 3), seed=5)
+    one, other = (
+        TrainingGroups(table, RandomSampler(1, 3), seed=5),
+        TrainingGroups(table, RandomSampler(1, 3), seed=5),
+    )
     items = list(range(3 * len(one)))
     forwards = {i: one[i] for i in items}
     assert all(same(forwards[i], other[i]) for i in reversed(items))
@@ -47,7 +50,7 @@ def test_ranks_go_to_samplers_that_name_them(table):
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"), [("raw", [1, 3, 5]), ("minmax", [0, 0.5, 1]), ("zscore", [-1.5**0.5, 0, 1.5**0.5])]
+    ("how", "expected"), [("raw", [1, 3, 5]), ("minmax", [0, 0.5, 1]), ("zscore", [-(1.5**0.5), 0, 1.5**0.5])]
 )
 def test_normalised_scores(how, expected):
     np.testing.assert_allclose(normalise(np.array([1, 3, 5], np.float32), how), expected, rtol=1e-6)

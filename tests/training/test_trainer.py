@@ -22,8 +22,12 @@ def arguments(folder, **fields):
 def trainer_of(student_folder, table, folder, loss=None, sampler=None, **more):
     fields = {k: more.pop(k) for k in list(more) if k in arguments(folder).__dict__}
     return DistillationTrainer(
-        load_student(student_folder), table, sampler or RandomSampler(1, 3), loss or KLDivergence(),
-        arguments(folder, **fields), **more,
+        load_student(student_folder),
+        table,
+        sampler or RandomSampler(1, 3),
+        loss or KLDivergence(),
+        arguments(folder, **fields),
+        **more,
     )
 
 
@@ -65,7 +69,9 @@ def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path):
     collection, encode = table.collection, trainer.student.encode
     for b, group in enumerate(groups):
         query = encode([collection.queries[group.query_row]], normalize_embeddings=True)
-        documents = encode([collection.documents[row] for row in group.document_rows], normalize_embeddings=True)
+        documents = encode(
+            [collection.documents[row] for row in group.document_rows], normalize_embeddings=True
+        )
         g = len(group.document_rows)
         np.testing.assert_allclose(seen["student"][b, :g].detach(), 20 * (documents @ query[0]), atol=1e-3)
         np.testing.assert_allclose(seen["teacher"][b, :g], group.teacher, rtol=1e-6)
@@ -92,8 +98,13 @@ def test_in_batch_negatives_are_other_groups_documents_without_known_positives(s
 
 def test_training_moves_the_student_towards_the_teacher(student_folder, table, tmp_path):
     trainer = trainer_of(
-        student_folder, table, tmp_path, sampler=StratifiedSampler(1, 5),
-        num_train_epochs=8, learning_rate=1e-2, logging_steps=4,
+        student_folder,
+        table,
+        tmp_path,
+        sampler=StratifiedSampler(1, 5),
+        num_train_epochs=8,
+        learning_rate=1e-2,
+        logging_steps=4,
     )
     trainer.train()
     agreement = [row["agreement"] for row in trainer.state.log_history if "agreement" in row]
@@ -102,7 +113,9 @@ def test_training_moves_the_student_towards_the_teacher(student_folder, table, t
 
 
 def test_the_log_says_what_was_shown(student_folder, table, tmp_path):
-    trainer = trainer_of(student_folder, table, tmp_path, logging_steps=1, num_train_epochs=1, teacher_scale=1.0)
+    trainer = trainer_of(
+        student_folder, table, tmp_path, logging_steps=1, num_train_epochs=1, teacher_scale=1.0
+    )
     trainer.train()
     first = trainer.state.log_history[0]
     order = list(trainer._get_train_sampler())[:4]
@@ -116,8 +129,15 @@ def test_the_log_says_what_was_shown(student_folder, table, tmp_path):
 
 
 def test_match_gives_the_teacher_the_students_spread(student_folder, table, tmp_path):
-    trainer = trainer_of(student_folder, table, tmp_path, logging_steps=1, max_steps=1, learning_rate=0.0,
-                         per_device_train_batch_size=16)
+    trainer = trainer_of(
+        student_folder,
+        table,
+        tmp_path,
+        logging_steps=1,
+        max_steps=1,
+        learning_rate=0.0,
+        per_device_train_batch_size=16,
+    )
     trainer.train()
     first = trainer.state.log_history[0]
     assert first["teacher_std"] == pytest.approx(first["student_std"], rel=0.02)
@@ -135,7 +155,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_queries_and_scores(student_fo
         def forward(self, student, teacher, positive, mask):
             return student.sum() * float("nan")
 
-    with pytest.raises(InputError, match=r"step 1: the loss is nan; queries 'q\d+'.* student scores .* teacher's"):
+    with pytest.raises(
+        InputError, match=r"step 1: the loss is nan; queries 'q\d+'.* student scores .* teacher's"
+    ):
         trainer_of(student_folder, table, tmp_path, Broken(), max_steps=2).train()
 
 
@@ -174,14 +196,18 @@ def test_lora_trains_few_weights_and_merges_into_a_plain_model(student_folder, t
         p.numel() for p in student.parameters()
     )
     assert 0 < share < 0.5
-    trainer = DistillationTrainer(student, table, RandomSampler(1, 3), KLDivergence(), arguments(tmp_path, max_steps=3))
+    trainer = DistillationTrainer(
+        student, table, RandomSampler(1, 3), KLDivergence(), arguments(tmp_path, max_steps=3)
+    )
     trainer.train()
     adapted = student.encode(["w1 w2 w3"])
     merge_adapter(student)
     np.testing.assert_allclose(student.encode(["w1 w2 w3"]), adapted, atol=1e-5)
     student.save_pretrained(str(tmp_path / "merged"), create_model_card=False)
     assert not list((tmp_path / "merged").glob("**/adapter*"))
-    np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "merged")).encode(["w1 w2 w3"]), adapted, atol=1e-5)
+    np.testing.assert_allclose(
+        SentenceTransformer(str(tmp_path / "merged")).encode(["w1 w2 w3"]), adapted, atol=1e-5
+    )
     assert not np.allclose(load_student(student_folder).encode(["w1 w2 w3"]), adapted, atol=1e-4)
 
 
@@ -201,8 +227,11 @@ def test_the_saved_student_scores_as_trained(student_folder, table, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"similarity": "euclid"}, "cosine or dot"), ({"teacher_scale": 0}, "teacher_scale=0"),
-     ({"teacher_scores": "log"}, "teacher_scores='log'")],
+    [
+        ({"similarity": "euclid"}, "cosine or dot"),
+        ({"teacher_scale": 0}, "teacher_scale=0"),
+        ({"teacher_scores": "log"}, "teacher_scores='log'"),
+    ],
 )
 def test_bad_settings_are_named(student_folder, table, tmp_path, settings, message):
     with pytest.raises(InputError, match=message):

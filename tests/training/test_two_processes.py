@@ -27,8 +27,10 @@ class Teacher:
 folder, student, batch, out = sys.argv[1:]
 torch.set_num_threads(1)
 table = score_candidates(Teacher(), mine(read_beir(folder), [BM25(10), Random(10)], "train"))
-arguments = training_arguments(out, per_device_train_batch_size=int(batch), max_steps=1, bf16=False, use_cpu=True,
-                               learning_rate=1e-3, optim="sgd", max_grad_norm=0, disable_tqdm=True, warmup_steps=0)
+arguments = training_arguments(
+    out, per_device_train_batch_size=int(batch), max_steps=1, bf16=False, use_cpu=True, learning_rate=1e-3,
+    optim="sgd", max_grad_norm=0, disable_tqdm=True, warmup_steps=0,
+)
 trainer = DistillationTrainer(load_student(student, device="cpu"), table, RandomSampler(1, 3), KLDivergence(),
                               arguments, teacher_scale=1.0)
 trainer.train()
@@ -51,15 +53,21 @@ def test_two_gloo_processes_take_the_step_of_one(beir, student_folder, tmp_path)
             head += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         done = subprocess.run(
             [*head, str(program), str(beir), student_folder, str(batch), str(out)],
-            env=environment, capture_output=True, text=True, timeout=300,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return load_file(out / "model.safetensors"), json.loads((out / "log.json").read_text())
 
     (one, _), (two, _) = launch(1, 8), launch(2, 4)
     start = load_file(os.path.join(student_folder, "model.safetensors"))
-    moved = max((one["encoder.0.model." + name] - value).abs().max().item() for name, value in start.items()
-                if "encoder.0.model." + name in one)
+    moved = max(
+        (one["encoder.0.model." + name] - value).abs().max().item()
+        for name, value in start.items()
+        if "encoder.0.model." + name in one
+    )
     assert moved > 1e-6
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=1e-6, rtol=1e-4)

@@ -1,9 +1,19 @@
 """What the teacher's scores look like, in the pools and in the groups a sampler shows; plots."""
 
-from rankdistill.analysis.distribution import Distribution, group_scores, pool_distribution, shown_distribution
+from rankdistill.analysis.distribution import (
+    Distribution,
+    group_scores,
+    pool_distribution,
+    shown_distribution,
+)
 from rankdistill.analysis.plots import plot_gains, plot_learning_curve, plot_score_distribution
 
 __all__ = [
-    "Distribution", "group_scores", "plot_gains", "plot_learning_curve", "plot_score_distribution",
-    "pool_distribution", "shown_distribution",
+    "Distribution",
+    "group_scores",
+    "plot_gains",
+    "plot_learning_curve",
+    "plot_score_distribution",
+    "pool_distribution",
+    "shown_distribution",
 ]

@@ -38,8 +38,19 @@ def plot_score_distribution(
     styles = zip((BLUE, ORANGE, GREEN, "black"), ("-", "--", "-.", ":"), strict=True)
     for (name, sampler), (colour, style) in zip(samplers.items(), styles, strict=False):
         shown = np.concatenate(group_scores(table, sampler, seed))
-        ax.hist(shown, bins, density=True, histtype="step", color=colour, linestyle=style, linewidth=1.8, label=name)
-    ax.set(xlabel="teacher score", ylabel="density", title="Teacher scores in the pools and in the groups shown")
+        ax.hist(
+            shown,
+            bins,
+            density=True,
+            histtype="step",
+            color=colour,
+            linestyle=style,
+            linewidth=1.8,
+            label=name,
+        )
+    ax.set(
+        xlabel="teacher score", ylabel="density", title="Teacher scores in the pools and in the groups shown"
+    )
     ax.legend(frameon=False)
     return ax
 
@@ -56,18 +67,29 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
     ax.set(xlabel="step", ylabel="loss", title="Learning curve")
     other = ax.twinx()
     other.spines["top"].set_visible(False)
-    other.plot(steps, [row.get("agreement", np.nan) for row in rows], color=ORANGE, linestyle="--", label="agreement")
+    other.plot(
+        steps, [row.get("agreement", np.nan) for row in rows], color=ORANGE, linestyle="--", label="agreement"
+    )
     other.set_ylabel("pairs ordered as the teacher does")
     for earlier, later in zip(rows, rows[1:], strict=False):
         if earlier.get("stage") != later.get("stage"):
             ax.axvline(earlier["step"], color=GREY, linewidth=1)
-            ax.text(earlier["step"], 0.98, f" {later['stage']}", transform=ax.get_xaxis_transform(), va="top", color=GREY)
+            ax.text(
+                earlier["step"],
+                0.98,
+                f" {later['stage']}",
+                transform=ax.get_xaxis_transform(),
+                va="top",
+                color=GREY,
+            )
     lines = [*ax.get_lines()[:1], *other.get_lines()[:1]]
     ax.legend(lines, [line.get_label() for line in lines], frameon=False, loc="center right")
     return ax
 
 
-def plot_gains(before: Mapping[str, float], after: Mapping[str, float], measure: str, ax: Axes | None = None) -> Axes:
+def plot_gains(
+    before: Mapping[str, float], after: Mapping[str, float], measure: str, ax: Axes | None = None
+) -> Axes:
     """Each query's gain in ``measure``, sorted from the largest loss to the largest gain."""
     ax = _axes(ax)
     gains = np.sort([after[query] - before[query] for query in before])
@@ -75,6 +97,10 @@ def plot_gains(before: Mapping[str, float], after: Mapping[str, float], measure:
     ax.bar(x, np.where(gains > 0, gains, 0), width=1.0, color=BLUE, label=f"better: {(gains > 0).sum()}")
     ax.bar(x, np.where(gains < 0, gains, 0), width=1.0, color=ORANGE, label=f"worse: {(gains < 0).sum()}")
     ax.axhline(gains.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {gains.mean():+.3f}")
-    ax.set(xlabel="queries, by gain", ylabel=f"gain in {measure}", title=f"Gain per query (same: {(gains == 0).sum()})")
+    ax.set(
+        xlabel="queries, by gain",
+        ylabel=f"gain in {measure}",
+        title=f"Gain per query (same: {(gains == 0).sum()})",
+    )
     ax.legend(frameon=False)
     return ax

@@ -37,5 +37,7 @@ class BM25:
     def _tokens(self, texts):
         return bm25s.tokenize(
             [text.replace("_", " ") for text in texts],
-            stopwords="en", stemmer=Stemmer.Stemmer("english"), show_progress=False,
+            stopwords="en",
+            stemmer=Stemmer.Stemmer("english"),
+            show_progress=False,
         )

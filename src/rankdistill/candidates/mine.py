@@ -52,8 +52,12 @@ def mine(
         if path.exists():
             log.info("reusing candidates %s", path)
         else:
-            log.info("mining candidates of %d queries (%s): %s", len(query_rows), split,
-                     ", ".join(r.source for r in retrievers))
+            log.info(
+                "mining candidates of %d queries (%s): %s",
+                len(query_rows),
+                split,
+                ", ".join(r.source for r in retrievers),
+            )
             found = [(r.source, r.retrieve(collection, query_rows)) for r in retrievers]
             write_arrow(to_arrow(union(collection, query_rows, found, collection.positive_rows(split))), path)
     candidates = from_arrow(open_arrow(path), collection, path)

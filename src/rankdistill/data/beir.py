@@ -45,7 +45,9 @@ def read_beir(
     if invalid not in ("error", "skip"):
         raise InputError(f"invalid={invalid!r}: it is 'error' or 'skip'")
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder (a BEIR folder holds corpus.jsonl, queries.jsonl, qrels/)")
+        raise InputError(
+            f"{folder}: no such folder (a BEIR folder holds corpus.jsonl, queries.jsonl, qrels/)"
+        )
     faults = _Faults()
     documents = _read_texts(_find(folder / "corpus.jsonl"), ("title", "text"), faults)
     queries = _read_texts(_find(folder / "queries.jsonl"), ("text",), faults)
@@ -59,7 +61,11 @@ def read_beir(
     faults.settle(invalid)
     return Collection(
         name or folder.resolve().name,
-        list(documents), list(documents.values()), list(queries), list(queries.values()), qrels,
+        list(documents),
+        list(documents.values()),
+        list(queries),
+        list(queries.values()),
+        qrels,
     )
 
 
@@ -136,7 +142,9 @@ def _read_qrels(file: Path, queries, documents, faults: _Faults) -> dict[str, di
         except (IndexError, ValueError):
             if place.endswith(":1") and len(cells) == 3:
                 continue  # the header
-            raise InputError(f"{place}: expected query, document and whole-number grade, tab-separated") from None
+            raise InputError(
+                f"{place}: expected query, document and whole-number grade, tab-separated"
+            ) from None
         if query not in queries:
             faults.add("judgments of unknown queries", f"{place} ({query})")
         elif document not in documents:

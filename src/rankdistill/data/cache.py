@@ -39,8 +39,7 @@ def locked(path: Path) -> FileLock:
         log.info("waiting for another process to finish %s", path)
     except OSError as error:
         raise InputError(
-            f"{path.parent}: cannot be written ({error.strerror}); "
-            "set RANKDISTILL_CACHE to a folder that can"
+            f"{path.parent}: cannot be written ({error.strerror}); set RANKDISTILL_CACHE to a folder that can"
         ) from None
     return lock
 

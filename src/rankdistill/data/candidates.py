@@ -49,7 +49,10 @@ class Candidates:
         """Changes with the collection and with any candidate."""
         return fingerprint(
             self.collection.fingerprint,
-            [hash_array(x) for x in (self.query_rows, self.offsets, self.document_rows, self.sources, self.ranks)],
+            [
+                hash_array(x)
+                for x in (self.query_rows, self.offsets, self.document_rows, self.sources, self.ranks)
+            ],
         )
 
     def pool(self, i: int) -> slice:
@@ -64,7 +67,9 @@ class Candidates:
 
     def __repr__(self) -> str:
         sizes = np.diff(self.offsets)
-        counts = ", ".join(f"{name} {int(((self.sources & bit) > 0).sum()):,}" for name, bit in SOURCES.items())
+        counts = ", ".join(
+            f"{name} {int(((self.sources & bit) > 0).sum()):,}" for name, bit in SOURCES.items()
+        )
         return f"Candidates({len(self):,} queries, {sizes.min()}-{sizes.max()} documents each; {counts})"
 
 
@@ -115,7 +120,9 @@ def open_arrow(path: Path) -> pa.Table:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: damaged or not an Arrow file ({error}); delete it to build it anew") from None
+        raise InputError(
+            f"{path}: damaged or not an Arrow file ({error}); delete it to build it anew"
+        ) from None
 
 
 def values(table: pa.Table, column: str) -> np.ndarray:
@@ -127,7 +134,9 @@ def values(table: pa.Table, column: str) -> np.ndarray:
 def from_arrow(table: pa.Table, collection: Collection, path: Path) -> Candidates:
     """The candidates in ``table``; raises ``InputError`` if they are of another collection."""
     if (table.schema.metadata or {}).get(b"collection") != collection.fingerprint.encode():
-        raise InputError(f"{path}: belongs to another collection than {collection.name}; delete it to build it anew")
+        raise InputError(
+            f"{path}: belongs to another collection than {collection.name}; delete it to build it anew"
+        )
     query_rows = [collection.query_row[query] for query in table.column("query_id").to_pylist()]
     return Candidates(
         collection,

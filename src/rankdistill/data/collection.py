@@ -50,9 +50,7 @@ class Collection:
                     raise InputError(f"{self.name}: qrels of {split} name no query {query!r}")
                 missing = [document for document in judged if document not in self.document_row]
                 if missing:
-                    raise InputError(
-                        f"{self.name}: qrels of {split} name no document {shorten(missing)}"
-                    )
+                    raise InputError(f"{self.name}: qrels of {split} name no document {shorten(missing)}")
 
     @cached_property
     def document_row(self) -> dict[str, int]:
@@ -66,8 +64,11 @@ class Collection:
     def fingerprint(self) -> str:
         """Changes with any id, text or judgment."""
         return fingerprint(
-            list(self.document_ids), list(self.documents),
-            list(self.query_ids), list(self.queries), self.qrels,
+            list(self.document_ids),
+            list(self.documents),
+            list(self.query_ids),
+            list(self.queries),
+            self.qrels,
         )
 
     def judged(self, split: str) -> Qrels:
@@ -75,9 +76,7 @@ class Collection:
         try:
             return self.qrels[split]
         except KeyError:
-            raise InputError(
-                f"{self.name}: no split {split!r}; there is {shorten(self.qrels, 9)}"
-            ) from None
+            raise InputError(f"{self.name}: no split {split!r}; there is {shorten(self.qrels, 9)}") from None
 
     def query_rows(self, split: str, limit: int | None = None, seed: int = 0) -> np.ndarray:
         """Rows, ascending, of the queries of ``split`` that have a relevant document.

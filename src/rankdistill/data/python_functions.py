@@ -126,7 +126,9 @@ def _version(package: str) -> str:
     if package == "stdlib":
         return sys.version.split()[0]
     names = metadata.packages_distributions().get(package, ())
-    return ",".join(f"{name}=={metadata.version(name)}" for name in sorted(set(names))) or str(package_root(package))
+    return ",".join(f"{name}=={metadata.version(name)}" for name in sorted(set(names))) or str(
+        package_root(package)
+    )
 
 
 def _build(roots: dict[str, Path], limit: int | None, seed: int) -> Collection:
@@ -147,8 +149,10 @@ def _build(roots: dict[str, Path], limit: int | None, seed: int) -> Collection:
         qrels[_split(name)]["q:" + name] = {name: 1}
     return Collection(
         "python_functions",
-        names, [rows[name][1] for name in names],
-        ["q:" + name for name in names], [rows[name][0] for name in names],
+        names,
+        [rows[name][1] for name in names],
+        ["q:" + name for name in names],
+        [rows[name][0] for name in names],
         qrels,
     )
 

@@ -117,4 +117,6 @@ def parse_measure(name: str):
     except Exception as error:  # ir-measures asserts, looks up and evaluates what it parses
         known = "AP, nDCG@10, P@5, R@100, RR@10, Success@1, Judged@10"
         reason = f" ({error})" if str(error) else ""
-        raise InputError(f"evaluator.measures: {name!r} is no measure here{reason}; such as {known}") from None
+        raise InputError(
+            f"evaluator.measures: {name!r} is no measure here{reason}; such as {known}"
+        ) from None

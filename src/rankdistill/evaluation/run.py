@@ -82,7 +82,8 @@ class Run:
                         value = float(score)
                     except ValueError:
                         raise InputError(
-                            f"{path}:{number}: expected 'query Q0 document rank score name', got {line.strip()[:60]!r}"
+                            f"{path}:{number}: expected 'query Q0 document rank score name', "
+                            f"got {line.strip()[:60]!r}"
                         ) from None
                     if not np.isfinite(value):
                         raise InputError(f"{path}:{number}: score {score} is not finite")

@@ -16,19 +16,19 @@ log = logging.getLogger(__name__)
 BAR_FROM = 1000  # texts; fewer are embedded within seconds
 
 
-def embed_queries(model: SentenceTransformer, texts: list[str]) -> np.ndarray:
+def embed_queries(model: SentenceTransformer, texts: list[str], progress: bool = True) -> np.ndarray:
     """float32 (Q, d), with the model's query prompt, normalised if its similarity is cosine."""
-    return _embed(model, model.encode_query, texts)
+    return _embed(model, model.encode_query, texts, progress)
 
 
-def embed_documents(model: SentenceTransformer, texts: list[str]) -> np.ndarray:
+def embed_documents(model: SentenceTransformer, texts: list[str], progress: bool = True) -> np.ndarray:
     """float32 (D, d), with the model's document prompt, normalised if its similarity is cosine."""
-    return _embed(model, model.encode_document, texts)
+    return _embed(model, model.encode_document, texts, progress)
 
 
-def _embed(model, encode, texts) -> np.ndarray:
+def _embed(model, encode, texts, progress) -> np.ndarray:
     with autocast(model.device):
-        embeddings = encode(list(texts), batch_size=64, show_progress_bar=len(texts) >= BAR_FROM)
+        embeddings = encode(list(texts), batch_size=64, show_progress_bar=progress and len(texts) >= BAR_FROM)
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
     if model.similarity_fn_name == "cosine":
         faiss.normalize_L2(embeddings)
@@ -52,7 +52,9 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
     return embeddings
 
 
-def search(documents: np.ndarray, queries: np.ndarray, k: int, index: str = "Flat") -> tuple[np.ndarray, np.ndarray]:
+def search(
+    documents: np.ndarray, queries: np.ndarray, k: int, index: str = "Flat"
+) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` best documents of each query by inner product: rows int64 and scores float32 (Q, k).
 
     ``index`` is any FAISS ``index_factory`` string, trained on the documents if it must be. Where an

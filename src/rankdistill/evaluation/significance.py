@@ -25,12 +25,16 @@ def compare(a: Mapping[str, float], b: Mapping[str, float]) -> Comparison:
     Raises ``ValueError`` unless both have the same queries, two or more.
     """
     if set(a) != set(b) or len(a) < 2:
-        raise ValueError(f"expected the same two or more queries: got {len(a)} and {len(b)}, {len(set(a) & set(b))} shared")
+        raise ValueError(
+            f"expected the same two or more queries: got {len(a)} and {len(b)}, {len(set(a) & set(b))} shared"
+        )
     differences = np.array([b[query] - a[query] for query in a])
     mean, n = float(differences.mean()), len(differences)
     error = float(differences.std(ddof=1) / np.sqrt(n))
     if error == 0:  # every query changed alike: nothing to test if by 0, certain otherwise
-        return Comparison(mean, mean, mean, 0.0 if mean == 0 else float(np.copysign(np.inf, mean)), float(mean == 0), n)
+        return Comparison(
+            mean, mean, mean, 0.0 if mean == 0 else float(np.copysign(np.inf, mean)), float(mean == 0), n
+        )
     t = mean / error
     half = float(stats.t.ppf(0.975, n - 1)) * error
     return Comparison(mean, mean - half, mean + half, t, float(2 * stats.t.sf(abs(t), n - 1)), n)

@@ -13,6 +13,11 @@ from rankdistill.losses.margin_mse import MarginMSE, margin_mse
 from rankdistill.losses.weighted_sum import WeightedSum
 
 __all__ = [
-    "InfoNCE", "KLDivergence", "MarginMSE", "WeightedSum",
-    "info_nce", "kl_divergence", "margin_mse",
+    "InfoNCE",
+    "KLDivergence",
+    "MarginMSE",
+    "WeightedSum",
+    "info_nce",
+    "kl_divergence",
+    "margin_mse",
 ]

@@ -61,7 +61,9 @@ def info_nce(
 def _check_in_batch(in_batch: Tensor, in_batch_mask: Tensor | None, queries: int) -> None:
     shapes = [None if x is None else tuple(x.shape) for x in (in_batch, in_batch_mask)]
     if shapes[0] != shapes[1] or in_batch.ndim != 2 or len(in_batch) != queries:
-        raise ValueError(f"in_batch and in_batch_mask must both be (B={queries}, U): got {shapes[0]}, {shapes[1]}")
+        raise ValueError(
+            f"in_batch and in_batch_mask must both be (B={queries}, U): got {shapes[0]}, {shapes[1]}"
+        )
     if in_batch_mask.dtype != torch.bool:
         raise TypeError(f"in_batch_mask must be bool: got {in_batch_mask.dtype}")
 

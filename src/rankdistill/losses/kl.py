@@ -50,6 +50,11 @@ class KLDivergence(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor) -> Tensor:
         return kl_divergence(
-            student, teacher, positive, mask,
-            self.student_temperature, self.teacher_temperature, self.rescale,
+            student,
+            teacher,
+            positive,
+            mask,
+            self.student_temperature,
+            self.teacher_temperature,
+            self.rescale,
         )

@@ -14,14 +14,12 @@ def check_group(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor
     shapes = [tuple(x.shape) for x in (student, teacher, positive, mask)]
     if len(set(shapes)) != 1 or student.ndim != 2:
         raise ValueError(
-            "student, teacher, positive and mask must all be (B, G): got "
-            + ", ".join(map(str, shapes))
+            "student, teacher, positive and mask must all be (B, G): got " + ", ".join(map(str, shapes))
         )
     if positive.dtype != torch.bool or mask.dtype != torch.bool:
         raise TypeError(f"positive and mask must be bool: got {positive.dtype}, {mask.dtype}")
     student, teacher = (
-        x.to(torch.promote_types(x.dtype, torch.float32)).masked_fill(~mask, 0.0)
-        for x in (student, teacher)
+        x.to(torch.promote_types(x.dtype, torch.float32)).masked_fill(~mask, 0.0) for x in (student, teacher)
     )
     return student, teacher, positive & mask, mask
 

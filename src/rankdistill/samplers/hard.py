@@ -59,11 +59,9 @@ class HardNegativeSampler:
             order = scores
         elif ranks is None or np.shape(ranks) != scores.shape or np.min(ranks, initial=0) < 0:
             raise ValueError(
-                f"HardNegativeSampler(by='retriever') needs the retriever's ranks, (n={len(scores)},) and 0 or more: "
-                f"got {ranks if ranks is None else np.shape(ranks)}"
+                f"HardNegativeSampler(by='retriever') needs the retriever's ranks, (n={len(scores)},) "
+                f"and 0 or more: got {ranks if ranks is None else np.shape(ranks)}"
             )
         else:
             order = -np.asarray(ranks, dtype=np.float64)
-        return np.concatenate(
-            [best(scores, relevant, self.positives), best(order, others, self.negatives)]
-        )
+        return np.concatenate([best(scores, relevant, self.positives), best(order, others, self.negatives)])

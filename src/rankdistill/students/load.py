@@ -28,8 +28,9 @@ def load_student(
     """A sentence-transformers model: a folder, a hub name, or ``minilm`` (all-MiniLM-L6-v2).
 
     ``layers`` keeps the first that many; ``max_length`` is in tokens; ``dropout`` replaces every
-    dropout probability of the model; ``prompts`` has the keys ``query`` and ``document``; ``lora`` holds fields of ``peft.LoraConfig`` (every linear layer
-    unless ``target_modules`` says otherwise). A plain transformer gets masked mean pooling.
+    dropout probability of the model; ``prompts`` has the keys ``query`` and ``document``; ``lora``
+    holds fields of ``peft.LoraConfig`` (every linear layer unless ``target_modules`` says otherwise).
+    A plain transformer gets masked mean pooling.
 
     Raises ``InputError`` if the model can't be had, isn't in safetensors, or has fewer layers.
     """
@@ -79,7 +80,9 @@ def keep_layers(model: nn.Module, layers: int) -> None:
 
 def set_dropout(model: nn.Module, dropout: float) -> None:
     """Sets every dropout probability of ``model``, in its configuration and in its layers."""
-    for name in [name for name in model.config.to_dict() if name.endswith(("dropout", "dropout_prob", "dropout_p"))]:
+    for name in [
+        name for name in model.config.to_dict() if name.endswith(("dropout", "dropout_prob", "dropout_p"))
+    ]:
         if isinstance(getattr(model.config, name), (int, float)):
             setattr(model.config, name, dropout)
     for module in model.modules():

@@ -29,7 +29,11 @@ class CrossEncoderTeacher:
         self.name = str(model)
         self.batch_size = batch_size
         self.model = load_weights(
-            CrossEncoder, self.name, device=device, num_labels=1, max_length=max_length,
+            CrossEncoder,
+            self.name,
+            device=device,
+            num_labels=1,
+            max_length=max_length,
             trust_remote_code=trust_remote_code,
         )
         kinds = self.model.transformers_model.config.architectures or []

@@ -36,5 +36,7 @@ class DenseTeacher:
         new = [text for text in dict.fromkeys(texts) if (kind, text) not in self._kept]
         if new:
             embed = embed_queries if kind == "query" else embed_documents
-            self._kept.update(zip(((kind, text) for text in new), embed(self.model, new), strict=True))
+            self._kept.update(
+                zip(((kind, text) for text in new), embed(self.model, new, progress=False), strict=True)
+            )
         return np.stack([self._kept[kind, text] for text in texts])

@@ -22,7 +22,9 @@ class EnsembleTeacher:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint([[self.weights[name], teacher.fingerprint] for name, teacher in sorted(self.teachers.items())])
+        return fingerprint(
+            [[self.weights[name], teacher.fingerprint] for name, teacher in sorted(self.teachers.items())]
+        )
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,)."""

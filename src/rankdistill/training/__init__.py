@@ -5,6 +5,11 @@ from rankdistill.training.groups import EpochSampler, Group, TrainingGroups
 from rankdistill.training.trainer import BiEncoder, DistillationTrainer, training_arguments
 
 __all__ = [
-    "BiEncoder", "DistillationTrainer", "EpochSampler", "Group", "GroupCollator", "TrainingGroups",
+    "BiEncoder",
+    "DistillationTrainer",
+    "EpochSampler",
+    "Group",
+    "GroupCollator",
+    "TrainingGroups",
     "training_arguments",
 ]

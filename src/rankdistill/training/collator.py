@@ -62,8 +62,12 @@ class GroupCollator:
         return {
             "queries": self._features("query", [self.collection.queries[g.query_row] for g in groups]),
             "documents": self._chunks(features, order, lengths[order].tolist()),
-            "index": index, "teacher": teacher, "positive": positive, "mask": mask,
-            "in_batch_mask": in_batch_mask, "in_batch_teacher": in_batch_teacher,
+            "index": index,
+            "teacher": teacher,
+            "positive": positive,
+            "mask": mask,
+            "in_batch_mask": in_batch_mask,
+            "in_batch_teacher": in_batch_teacher,
             "query_rows": torch.tensor([g.query_row for g in groups]),
         }
 

@@ -70,7 +70,9 @@ class TrainingGroups(Dataset):
         rows, scores, positive = self.table.pool(i)
         query_row = int(self.table.candidates.query_rows[i])
         rng = np.random.default_rng([self.seed, epoch, query_row])
-        more = {"ranks": self.table.candidates.ranks[self.table.candidates.pool(i)]} if self.wants_ranks else {}
+        more = (
+            {"ranks": self.table.candidates.ranks[self.table.candidates.pool(i)]} if self.wants_ranks else {}
+        )
         chosen = self.sampler.select(scores, positive, rng, **more)
         teacher = normalise(scores, self.teacher_scores)
         return Group(query_row, rows[chosen], teacher[chosen], positive[chosen], rows, teacher, positive)
@@ -80,9 +82,7 @@ def normalise(scores: np.ndarray, how: str) -> np.ndarray:
     """``scores`` float32 (n,) as ``TrainingGroups`` describes."""
     if how == "raw":
         return scores
-    shift, spread = (
-        (scores.min(), np.ptp(scores)) if how == "minmax" else (scores.mean(), scores.std())
-    )
+    shift, spread = (scores.min(), np.ptp(scores)) if how == "minmax" else (scores.mean(), scores.std())
     return ((scores - shift) / spread if spread > 0 else np.zeros_like(scores)).astype(np.float32)
 
 

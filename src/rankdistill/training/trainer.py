@@ -27,8 +27,10 @@ SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
 
 
-def training_arguments(output_dir: str, **fields) -> TrainingArguments:
+def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields) -> TrainingArguments:
     """transformers' ``TrainingArguments`` with defaults that suit a student; ``fields`` override.
+
+    ``kind`` may be a subclass.
 
     bf16 where the machine computes in it natively, nothing reported to trackers, no evaluation.
     Raises ``InputError`` for a field that ``TrainingArguments`` lacks or refuses.
@@ -47,7 +49,7 @@ def training_arguments(output_dir: str, **fields) -> TrainingArguments:
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
     try:
-        return TrainingArguments(output_dir=output_dir, **(defaults | fields))
+        return kind(output_dir=output_dir, **(defaults | fields))
     except (TypeError, ValueError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from None
 
@@ -183,11 +185,14 @@ class DistillationTrainer(Trainer):
         positive, mask = inputs["positive"], inputs["mask"]
         loss = self.loss(student, teacher, positive, mask, **accepted(self.loss.forward, offered))
         if not torch.isfinite(loss):
-            ids = [self.train_dataset.table.collection.query_ids[row] for row in inputs["query_rows"].tolist()]
+            ids = [
+                self.train_dataset.table.collection.query_ids[row] for row in inputs["query_rows"].tolist()
+            ]
+            ranges = [f"{x.min():.3g} to {x.max():.3g}" for x in (student, teacher)]
             raise InputError(
                 f"training stopped at step {self.state.global_step + 1}: the loss is {loss.item()}; queries "
-                f"{shorten(ids)}; student scores {student.min():.3g} to {student.max():.3g}, teacher's "
-                f"{teacher.min():.3g} to {teacher.max():.3g}; lower trainer.learning_rate or look at these scores"
+                f"{shorten(ids)}; student scores {ranges[0]}, teacher's {ranges[1]}; "
+                "lower trainer.learning_rate or look at these scores"
             )
         if model.training:
             self._observe(student.detach(), teacher, mask, inputs)
@@ -217,7 +222,9 @@ class DistillationTrainer(Trainer):
             ("repeated_documents", 1 - inputs["in_batch_mask"].shape[1] / mask.sum()),
         ):
             self._sums[name].append(float(value))
-        self._tokens += sum(int(part["attention_mask"].sum()) for part in (inputs["queries"], *inputs["documents"]))
+        self._tokens += sum(
+            int(part["attention_mask"].sum()) for part in (inputs["queries"], *inputs["documents"])
+        )
 
     @torch.no_grad()
     def _match_scales(self) -> None:
@@ -226,7 +233,8 @@ class DistillationTrainer(Trainer):
         order = EpochSampler(len(groups), self.args.seed)
         few = DataLoader(
             [groups[i] for i in list(order)[:SPREAD_GROUPS]],
-            batch_size=self.args.per_device_train_batch_size, collate_fn=self.data_collator,
+            batch_size=self.args.per_device_train_batch_size,
+            collate_fn=self.data_collator,
         )
         model = self.model.to(self.args.device).eval()
         spreads = []
@@ -243,13 +251,17 @@ class DistillationTrainer(Trainer):
         model.teacher_factor.fill_(factor)
         log.info(
             "spread of scores within a group: student %.3f, teacher %.3f x %.3g = %.3f",
-            student, teacher, factor, teacher * factor,
+            student,
+            teacher,
+            factor,
+            teacher * factor,
         )
         ratio = teacher * factor / student if student > 0 else np.inf
         if not 1 / FAR_APART <= ratio <= FAR_APART:
             log.warning(
                 "the teacher's scores spread %.2g times as far as the student's: a listwise or margin loss "
-                "will first of all rescale the student; teacher_scale=match avoids that", ratio,
+                "will first of all rescale the student; teacher_scale=match avoids that",
+                ratio,
             )
 
 
