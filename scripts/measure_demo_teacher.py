@@ -53,7 +53,7 @@ def main():
     print(table({name: result.mean for name, result in systems.items()}))
     for name, result in list(systems.items())[1:]:
         gain = compare(plain.per_query["nDCG@10"], result.per_query["nDCG@10"])
-        print(f"{name}: {significance('nDCG@10', gain)}")
+        print(significance("nDCG@10", gain, f"{name} - MiniLM"))
 
 
 if __name__ == "__main__":

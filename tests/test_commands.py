@@ -202,7 +202,7 @@ def test_a_teacher_is_fine_tuned_on_the_collection(tmp_path, student_folder, cro
         tmp_path,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "teacher=cross_encoder teacher.model=" in done.stdout
+    assert "Use it: teacher.model=" in done.stdout
     assert set(json.loads((tmp_path / "teacher" / "metrics.json").read_text())) == {"retrieved", "reranked"}
     from rankdistill.teachers import CrossEncoderTeacher
 

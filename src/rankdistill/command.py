@@ -1,10 +1,13 @@
 """What the commands share: where configurations lie, and how errors end."""
 
 import dataclasses
+import errno
+import functools
 import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -20,6 +23,7 @@ from transformers import TrainingArguments
 
 from rankdistill.errors import InputError
 
+log = logging.getLogger(__name__)
 ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
 
 
@@ -47,9 +51,17 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     for name in ("faiss.loader", "bm25s", "httpx", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]
-    main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(run)
+
+    @functools.wraps(run)
+    def logged(config: DictConfig):
+        try:
+            return run(config)
+        except Exception as error:  # into the run's own log: a sweep shows but the first failure
+            log.error("%s", explain(error) or traceback.format_exc())
+            raise
+
     try:
-        main()
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(logged)()
     except KeyboardInterrupt:
         print("interrupted; the same command in the same run folder goes on from here", file=sys.stderr)
         sys.exit(130)
@@ -86,8 +98,8 @@ def explain(error: BaseException) -> str | None:
         return f"{error.full_key}: must be given, as {error.full_key}=..."
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR):
+        return f"{error.filename}: {error.strerror}; free it, or write elsewhere: hydra.run.dir=..."
     return None
 
 

@@ -4,7 +4,6 @@ python -m rankdistill.evaluate model=path/to/model data=beir data.path=path/to/c
 python -m rankdistill.evaluate run=path/to/run.trec.gz data=beir data.path=path/to/collection
 """
 
-import json
 import logging
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from rankdistill.command import command, make
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Run
 from rankdistill.students import load_student
-from rankdistill.summary import table
+from rankdistill.summary import table, write_measures
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +37,8 @@ def run(config: DictConfig) -> float:
         result = evaluator.evaluate(model, collection, config.split)
     folder = Path(HydraConfig.get().runtime.output_dir)
     result.run.write(folder / "run.trec.gz")
-    (folder / "metrics.json").write_text(json.dumps(dict(result.mean), indent=2) + "\n")
     name = Path(str(config.model or config.run)).name
+    write_measures({name: result}, folder)
     queries = len(result.per_query[evaluator.main])
     print(f"\n{table({name: result.mean})}\n\n{queries:,} queries. Results in {folder}")
     return result.mean[evaluator.main]

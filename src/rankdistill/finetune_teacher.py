@@ -2,12 +2,11 @@
 
     python -m rankdistill.finetune_teacher data=beir data.path=path/to/collection
 
-The result is a folder for ``teacher=cross_encoder teacher.model=<folder>/model``.
+The result is a folder for ``teacher.model=<folder>/model``.
 """
 
 import json
 import logging
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +17,27 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import ListNetLoss
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from rankdistill.candidates import mine
 from rankdistill.command import command, make, plain
 from rankdistill.data import Candidates
+from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
 from rankdistill.students.load import load_weights, set_dropout
 from rankdistill.summary import table
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
 from rankdistill.training import training_arguments
+from rankdistill.training.checkpoints import begin, clear, last_checkpoint
+from rankdistill.training.trainer import fast_attention
 
 log = logging.getLogger(__name__)
 
 
 def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Dataset:
-    """A row per query: its text, a positive and ``negatives`` other candidates, labels 1 and 0.
+    """A row per query: its text, a positive and ``negatives`` other candidates, and their labels.
+
+    ListNet's target is the softmax of the labels: 100 and 0 make it one-hot, so that the loss is
+    the cross-entropy of the positive; 1 and 0 would ask for a margin of no more than 1.
 
     Negatives are drawn uniformly from the pool, which holds hard and random ones. Queries whose
     pool has fewer are left out; raises ``InputError`` if that leaves none.
@@ -52,7 +56,7 @@ def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Data
                 {
                     "query": collection.queries[query],
                     "documents": [collection.documents[row] for row in chosen],
-                    "labels": [1.0] + [0.0] * negatives,
+                    "labels": [100.0] + [0.0] * negatives,
                 }
             )
     if not rows:
@@ -73,24 +77,24 @@ def run(config: DictConfig) -> str:
 
     model = load_weights(CrossEncoder, config.model, num_labels=1, max_length=config.max_length)
     set_dropout(model.transformers_model, config.dropout)
-    if model.device.type == "cpu":  # see DistillationTrainer.train
-        model.transformers_model.set_attn_implementation("eager")
     checkpoints = folder / "checkpoints"
     arguments = training_arguments(
         str(checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **plain(config.trainer)
     )
-    loss = ListNetLoss(model)  # softmax cross-entropy of the scores against the one positive
+    loss = ListNetLoss(model)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
     log.info("training on %d groups of %d", len(rows), config.negatives + 1)
-    trainer.train(
-        resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
-    )
+    begin(checkpoints, fingerprint(plain(config), candidates.fingerprint))
+    with fast_attention(model.transformers_model, model.device):
+        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     model.save_pretrained(str(folder / "model"))
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    clear(checkpoints)
 
     split = config.evaluation.split
-    if split is not None:
-        pools = mine(collection, retrievers, split, evaluator.limit)
+    if split is not None and split not in collection.qrels:
+        log.info("%s has no split %r: the teacher is not measured", collection.name, split)
+    elif split is not None:
+        pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
         scores = score_candidates(CrossEncoderTeacher(str(folder / "model"), config.max_length), pools)
         metrics = {
             "retrieved": dict(evaluator.evaluate(make(config.student), collection, split, reuse=True).mean),
@@ -98,7 +102,7 @@ def run(config: DictConfig) -> str:
         }
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         print(f"\n{table(metrics)}")
-    print(f"\nUse it: teacher=cross_encoder teacher.model={folder / 'model'}")
+    print(f"\nUse it: teacher.model={folder / 'model'}")
     return str(folder / "model")
 
 

@@ -1,11 +1,14 @@
 """A run in words: the closing table and the model card."""
 
+import csv
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rankdistill import __version__
 from rankdistill.data.scores import ScoreTable
-from rankdistill.evaluation import Comparison
+from rankdistill.evaluation import Comparison, Evaluation
 
 
 def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
@@ -20,16 +23,30 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def significance(measure: str, gain: Comparison) -> str:
+def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
+    """metrics.json, system -> measure -> mean, and per_query.csv, a row per query."""
+    metrics = {name: dict(result.mean) for name, result in results.items()}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    first = next(iter(results.values())).per_query
+    with open(folder / "per_query.csv", "w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(["query_id", *(f"{measure} {name}" for measure in first for name in results)])
+        for query in next(iter(first.values())):
+            values = (results[name].per_query[measure][query] for measure in first for name in results)
+            writer.writerow([query, *values])
+
+
+def significance(measure: str, gain: Comparison, what: str = "after - before") -> str:
     """One line: the mean difference, its interval, and the paired t-test."""
     return (
-        f"{measure} after - before: {gain.difference:+.4f}, 95 % interval [{gain.low:+.4f}, {gain.high:+.4f}], "
+        f"{measure} {what}: {gain.difference:+.4f}, 95 % interval [{gain.low:+.4f}, {gain.high:+.4f}], "
         f"paired t = {gain.t:.2f}, p = {gain.p:.2g}, {gain.n} queries"
     )
 
 
-def summary(metrics: Mapping[str, Mapping[str, float]], measure: str, gain: Comparison) -> str:
-    return f"{table(metrics)}\n\n{significance(measure, gain)}"
+def summary(metrics: Mapping[str, Mapping[str, float]], measure: str, gain: Comparison | None) -> str:
+    """The table of the systems, and how sure the gain is where it was tested."""
+    return table(metrics) + (f"\n\n{significance(measure, gain)}" if gain else "")
 
 
 def brief(value: Any) -> str:

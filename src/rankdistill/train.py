@@ -3,32 +3,51 @@
 python -m rankdistill.train +experiment=stratified
 """
 
-import csv
 import json
 import logging
-import shutil
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import TrainingArguments, set_seed
 
 from rankdistill import analysis
 from rankdistill.analysis.plots import save
 from rankdistill.candidates import mine
 from rankdistill.command import command, make, plain
+from rankdistill.data.cache import fingerprint
+from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluation, compare
 from rankdistill.students import load_weights_from, merge_adapter
-from rankdistill.summary import model_card, summary
+from rankdistill.summary import model_card, summary, write_measures
 from rankdistill.teachers import score_candidates
 from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.training.checkpoints import begin, clear, finish, last_checkpoint
+from rankdistill.training.trainer import check_scores
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of training needs besides student and scores."""
+
+    name: str
+    folder: Path
+    sampler: Any
+    loss: Any
+    arguments: TrainingArguments
+
+
 def run(config: DictConfig) -> float:
     """One run, in Hydra's run folder; returns the main measure after training."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError(
+            "this command runs in one process; start it without torchrun (DistillationTrainer takes DDP)"
+        )
     return distil(config, Path(HydraConfig.get().runtime.output_dir))
 
 
@@ -37,114 +56,101 @@ def distil(config: DictConfig, folder: Path) -> float:
     set_seed(config.seed)
     evaluator = make(config.evaluator)
     sampler = make(config.sampler)
+    check_scores(config.scores.similarity, config.scores.teacher_scale)
+    stages = plan(config, folder / "checkpoints")
     collection = make(config.data)
     log.info("%s", collection)
     student = make(config.student)
     retrievers = list(make(config.candidates.retrievers).values())
 
-    split, test = config.candidates.split, config.evaluation.split
-    candidates = mine(collection, retrievers, split, config.candidates.limit)
+    test = config.evaluation.split
+    collection.judged(test)
+    candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     teacher = make(config.teacher)
     table = score_candidates(teacher, candidates)
     results = {"before": evaluator.evaluate(student, collection, test, reuse=True)}
     log.info("before: %s", results["before"].mean)
     if config.evaluation.teacher:
-        pools = mine(collection, retrievers, test, evaluator.limit)
+        pools = mine(collection, retrievers, test, evaluator.limit, evaluator.seed)
         teacher_table = score_candidates(teacher, pools)
-    del teacher
+    del teacher  # its memory is needed
 
     (folder / "plots").mkdir(exist_ok=True)
-    save(
-        analysis.plot_score_distribution(
-            table, {str(config.sampler._target_).rpartition(".")[2]: sampler}, config.seed
-        ),
-        folder / "plots" / "score_distribution.png",
-    )
-    history = []
-    for stage in ("warmup", "distillation"):
-        settings = config.get(stage)
-        if settings:
-            history += train_stage(
-                student, table, settings, config, folder / "checkpoints" / stage, stage, history
-            )
+    name = type(sampler).__name__
+    shown = analysis.plot_score_distribution(table, {name: sampler}, config.seed)
+    save(shown, folder / "plots" / "score_distribution.png")
+
+    begin(folder / "checkpoints", fingerprint(plain(config), table.teacher, candidates.fingerprint))
+    history: list[dict] = []
+    for stage in stages:
+        history += train_stage(student, table, stage, plain(config.scores), history)
     merge_adapter(student)
 
     results["after"] = evaluator.evaluate(student, collection, test)
     if config.evaluation.teacher:
         results["teacher"] = evaluator.rerank(teacher_table, test)
     report(results, student, table, history, evaluator.main, config, folder)
+    clear(folder / "checkpoints")
     return results["after"].mean[evaluator.main]
 
 
-def train_stage(
-    student, table, settings: DictConfig, config: DictConfig, folder: Path, stage: str, history: list
-) -> list:
-    """Trains ``student`` in place, or takes up where an earlier start left; returns what it logged."""
-    finished = folder / "finished"
+def plan(config: DictConfig, folder: Path) -> list[Stage]:
+    """The stages that ``config`` asks for, their parts made: what is wrong with them shows now."""
+    stages = []
+    for name, settings in (("warmup", config.warmup), ("distillation", config.distillation)):
+        if name == "warmup" and "loss" not in (settings or {}):
+            continue  # warmup=none, whatever else is set of it
+        fields = plain(config.trainer) | plain(settings.get("trainer") or OmegaConf.create({}))
+        for field, remedy in (("seed", "set seed=..."), ("output_dir", "set hydra.run.dir=...")):
+            if field in fields:
+                raise InputError(f"trainer.{field}: {remedy}")
+        stages.append(
+            Stage(
+                name,
+                folder / name,
+                make(settings.get("sampler") or config.sampler),
+                make(settings.get("loss") or config.loss),
+                training_arguments(str(folder / name), seed=config.seed, **fields),
+            )
+        )
+    return stages
+
+
+def train_stage(student, table, stage: Stage, scores: dict, history: list[dict]) -> list[dict]:
+    """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged."""
+    finished = stage.folder / "finished"
     if finished.exists():
-        log.info("%s is finished: reusing %s", stage, finished)
+        log.info("%s is finished: reusing %s", stage.name, finished)
         load_weights_from(student, finished / "model.safetensors")
         return json.loads((finished / "history.json").read_text())
-    arguments = training_arguments(
-        str(folder),
-        seed=config.seed,
-        **plain(config.trainer) | plain(settings.get("trainer") or OmegaConf.create({})),
-    )
-    trainer = DistillationTrainer(
-        student,
-        table,
-        make(settings.get("sampler") or config.sampler),
-        make(settings.get("loss") or config.loss),
-        arguments,
-        **plain(config.scores),
-    )
-    log.info("%s: %d groups, %s", stage, len(trainer.train_dataset), folder)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
+    trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **scores)
+    log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
+    trainer.train(resume_from_checkpoint=last_checkpoint(stage.folder))
     before = history[-1]["step"] if history else 0
-    logged = [row | {"step": row["step"] + before, "stage": stage} for row in trainer.state.log_history]
+    logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
     finish(trainer, logged, finished)
     return logged
 
 
-def finish(trainer, logged: list, finished: Path) -> None:
-    """Leaves weights and history in ``finished``, all of it or nothing, and drops the checkpoints."""
-    draft = finished.with_name("unfinished")
-    shutil.rmtree(draft, ignore_errors=True)
-    trainer.save_model(str(draft))
-    (draft / "history.json").write_text(json.dumps(logged))
-    draft.rename(finished)
-    for checkpoint in finished.parent.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
-
-
 def report(
-    results: dict[str, Evaluation], student, table, history, main: str, config: DictConfig, folder: Path
+    results: dict[str, Evaluation], student, table, history: list, main: str, config: DictConfig, folder: Path
 ) -> None:
     """Writes the run's files and prints the table before / after / teacher."""
     before, after = results["before"], results["after"]
-    metrics = {name: dict(evaluation.mean) for name, evaluation in results.items()}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    with open(folder / "per_query.csv", "w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(["query_id", *(f"{m} {name}" for m in before.mean for name in results)])
-        for query in before.per_query[main]:
-            writer.writerow(
-                [query, *(results[name].per_query[m][query] for m in before.mean for name in results)]
-            )
+    text = summary(
+        {name: result.mean for name, result in results.items()},
+        main,
+        compare(before.per_query[main], after.per_query[main]) if len(before.per_query[main]) > 1 else None,
+    )
+    student.save_pretrained(str(folder / "model"), create_model_card=False)
+    (folder / "model" / "README.md").write_text(model_card(plain(config), table, text), encoding="utf-8")
+    write_measures(results, folder)
     after.run.write(folder / "run.trec.gz")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     (folder / "history.json").write_text(json.dumps(history, indent=1))
     save(analysis.plot_learning_curve(history), folder / "plots" / "learning_curve.png")
-    save(
-        analysis.plot_gains(before.per_query[main], after.per_query[main], main),
-        folder / "plots" / "gains.png",
-    )
-
-    gain = compare(before.per_query[main], after.per_query[main])
-    text = summary(metrics, main, gain)
-    student.save_pretrained(str(folder / "model"), create_model_card=False)
-    (folder / "model" / "README.md").write_text(model_card(plain(config), table, text), encoding="utf-8")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    gains = analysis.plot_gains(before.per_query[main], after.per_query[main], main)
+    save(gains, folder / "plots" / "gains.png")
     print(f"\n{text}\n\nResults in {folder}")
 
 

@@ -9,7 +9,7 @@ from rankdistill.candidates import BM25, Dense, Random, mine
 from rankdistill.candidates.mine import union
 from rankdistill.data import Collection
 from rankdistill.errors import InputError
-from rankdistill.evaluation.search import embed_documents, embed_queries
+from rankdistill.retrieval import embed_documents, embed_queries
 
 NONE = 65535
 

@@ -8,7 +8,7 @@ from rankdistill.candidates import BM25, mine
 from rankdistill.data import Candidates, Collection, ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator, Run
-from rankdistill.evaluation.search import embed_documents, embed_queries
+from rankdistill.retrieval import embed_documents, embed_queries
 
 
 def ndcg(grades, judged, k):

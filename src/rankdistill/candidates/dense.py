@@ -6,7 +6,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.data import Collection
-from rankdistill.evaluation.search import embed_queries, search, stored_embeddings
+from rankdistill.retrieval import embed_queries, search, stored_embeddings
 from rankdistill.students import fingerprint_of
 
 

@@ -20,6 +20,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
+RECIPE = 1  # raised whenever the same retrievers would give other candidates
 
 
 class Retriever(Protocol):
@@ -46,7 +47,7 @@ def mine(
     if not len(query_rows):
         raise InputError(f"{collection.name}: no query of split {split!r} has a relevant document")
     settings = [[r.source, getattr(r, "settings", None) or vars(r)] for r in retrievers]
-    key = fingerprint(collection.fingerprint, settings, split, query_rows.tolist())
+    key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist())
     path = cache_folder() / "candidates" / f"{key}.arrow"
     with locked(path):
         if path.exists():

@@ -138,7 +138,10 @@ def _read_qrels(file: Path, queries, documents, faults: _Faults) -> dict[str, di
         if len(cells) == 4:  # TREC: query, iteration, document, grade
             cells = [cells[0], *cells[2:]]
         try:
-            query, document, grade = cells[0], cells[1], int(float(cells[2]))
+            query, document, value = cells[0], cells[1], float(cells[2])
+            if not value.is_integer():
+                raise ValueError
+            grade = int(value)
         except (IndexError, ValueError):
             if place.endswith(":1") and len(cells) == 3:
                 continue  # the header

@@ -116,6 +116,8 @@ def open_arrow(path: Path) -> pa.Table:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         table.validate(full=True)  # a damaged offset would be read from outside the file
+        if table.column(0).num_chunks > 1:  # of another writer; ours has one chunk, not copied
+            table = table.unify_dictionaries().combine_chunks()
         return table
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

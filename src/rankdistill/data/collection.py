@@ -41,6 +41,11 @@ class Collection:
                 seen: set[str] = set()
                 twice = [i for i in ids if i in seen or seen.add(i)]
                 raise InputError(f"{self.name}: duplicate {kind} id {shorten(twice)}")
+            blank = [i for i in ids if len(i.split()) != 1]
+            if blank:
+                raise InputError(
+                    f"{self.name}: {kind} ids with white space, which no run file can hold: {shorten(blank)}"
+                )
             empty = [i for i, text in zip(ids, texts, strict=True) if not text.strip()]
             if empty:
                 raise InputError(f"{self.name}: empty text of {kind} {shorten(empty)}")

@@ -12,7 +12,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation.run import Run
-from rankdistill.evaluation.search import embed_documents, embed_queries, search, stored_embeddings
+from rankdistill.retrieval import embed_documents, embed_queries, search, stored_embeddings
 
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 

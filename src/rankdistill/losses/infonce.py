@@ -26,9 +26,10 @@ def info_nce(
     the batch; ``in_batch_mask`` bool (B, U): which of them may serve the query as negatives (not
     those of its own group, which count already, nor its known positives).
 
-    ``false_negative_margin``, in the teacher's units: negatives that the teacher scores above the
-    query's lowest positive less the margin are left out, likewise in-batch ones whose
-    ``in_batch_teacher`` (B, U), NaN where unknown, is above that. Otherwise teacher scores are
+    ``false_negative_margin``, in units of ``teacher`` as given (the Trainer gives it scaled):
+    negatives that the teacher scores above the query's lowest positive less the margin are left
+    out, likewise in-batch ones whose ``in_batch_teacher`` (B, U), NaN where unknown, is above that.
+    Otherwise teacher scores are
     not used. Unchanged by adding a constant to a query's student scores (in-batch ones too).
     Raises ``ValueError`` if shapes disagree.
     """

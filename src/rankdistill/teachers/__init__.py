@@ -6,9 +6,16 @@ once, in ``score_candidates``.
 """
 
 from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
-from rankdistill.teachers.demo import demo_teacher
+from rankdistill.teachers.demo import demo_teacher, load_teacher
 from rankdistill.teachers.dense import DenseTeacher
 from rankdistill.teachers.ensemble import EnsembleTeacher
 from rankdistill.teachers.scoring import score_candidates
 
-__all__ = ["CrossEncoderTeacher", "DenseTeacher", "EnsembleTeacher", "demo_teacher", "score_candidates"]
+__all__ = [
+    "CrossEncoderTeacher",
+    "DenseTeacher",
+    "EnsembleTeacher",
+    "demo_teacher",
+    "load_teacher",
+    "score_candidates",
+]

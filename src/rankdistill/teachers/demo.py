@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from rankdistill.data.cache import build_folder, cache_folder
+from rankdistill.errors import InputError
 from rankdistill.students.minilm import minilm_path
 from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
 from rankdistill.teachers.dense import DenseTeacher
@@ -18,8 +19,17 @@ from rankdistill.teachers.ensemble import EnsembleTeacher
 ASSETS = Path(str(files("rankdistill") / "assets" / "demo_teacher"))
 
 
+def load_teacher(model: str = "demo", max_length: int | None = 160, trust_remote_code: bool = False):
+    """The ``demo`` teacher that ships with the library, or any cross-encoder by folder or hub name."""
+    if model == "demo":
+        return demo_teacher(max_length=max_length)
+    return CrossEncoderTeacher(model, max_length, trust_remote_code=trust_remote_code)
+
+
 def demo_teacher(part: str = "ensemble", max_length: int = 160):
     """The demo teacher: its ``cross_encoder``, its ``bi_encoder``, or both, ``ensemble``."""
+    if part not in ("ensemble", "cross_encoder", "bi_encoder"):
+        raise InputError(f"part={part!r}: it is ensemble, cross_encoder or bi_encoder")
     weights = json.loads((ASSETS / "ensemble.json").read_text())
     if part == "cross_encoder":
         return CrossEncoderTeacher(merged("cross_encoder"), max_length)
@@ -42,11 +52,11 @@ def _merge(part: str, folder: Path) -> None:
 
     base = minilm_path()
     if part == "bi_encoder":
-        student = SentenceTransformer(base, device="cpu")
+        student = SentenceTransformer(base, device="cpu", model_kwargs={"use_safetensors": True})
         model = student.transformers_model
         PeftModel.from_pretrained(model, ASSETS / part).merge_and_unload()
         student.save_pretrained(str(folder), create_model_card=False)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True)
         PeftModel.from_pretrained(model, ASSETS / part).merge_and_unload().save_pretrained(folder)
         AutoTokenizer.from_pretrained(base).save_pretrained(folder)

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from rankdistill.evaluation.search import embed_documents, embed_queries
+from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.students.load import fingerprint_of, load_student
 
 KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is embedded once

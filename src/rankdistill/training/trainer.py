@@ -1,8 +1,10 @@
 """The distillation step, on transformers' Trainer."""
 
+import dataclasses
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, shorten
@@ -27,14 +29,28 @@ SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
 
 
+UNSUPPORTED = {
+    "fp16": "trains in bf16=true or in float32",
+    "gradient_checkpointing": "not used; for less memory lower trainer.per_device_train_batch_size",
+}
+
+
 def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields) -> TrainingArguments:
     """transformers' ``TrainingArguments`` with defaults that suit a student; ``fields`` override.
 
     ``kind`` may be a subclass.
 
     bf16 where the machine computes in it natively, nothing reported to trackers, no evaluation.
-    Raises ``InputError`` for a field that ``TrainingArguments`` lacks or refuses.
+    Raises ``InputError`` for a field that ``TrainingArguments`` lacks or refuses, or that the step
+    has no use for.
     """
+    for field, remedy in UNSUPPORTED.items():
+        if fields.get(field):
+            raise InputError(f"trainer.{field}: {remedy}")
+    for field in dataclasses.fields(kind):
+        value = fields.get(field.name)
+        if type(field.default) in (int, float) and isinstance(value, str):
+            raise InputError(f"trainer.{field.name}={value!r}: it is a number")
     defaults = {
         "per_device_train_batch_size": 16,
         "learning_rate": 5e-5,
@@ -52,6 +68,41 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
         return kind(output_dir=output_dir, **(defaults | fields))
     except (TypeError, ValueError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from None
+
+
+def check_scores(similarity: str, teacher_scale: float | str) -> None:
+    """Raises ``InputError`` unless student and teacher scores can be made so."""
+    if similarity not in ("cosine", "dot"):
+        raise InputError(f"similarity={similarity!r}: it is cosine or dot")
+    if teacher_scale != "match" and not (isinstance(teacher_scale, (int, float)) and teacher_scale > 0):
+        raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
+
+
+@contextmanager
+def fast_attention(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
+    """On a CPU, attention as plain matrix products while training.
+
+    The backward pass of PyTorch's fused CPU attention takes two fifths of a step otherwise.
+    """
+    before = getattr(model.config, "_attn_implementation", None)
+    if device.type != "cpu" or before != "sdpa":
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+class _TellEpoch(TrainerCallback):
+    """Tells the sampler which epoch begins, however deep a resumed or sharded loader hides it."""
+
+    def __init__(self, sampler: EpochSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 
 
 class BiEncoder(nn.Module):
@@ -91,11 +142,11 @@ class DistillationTrainer(Trainer):
     """Trains ``student`` on the groups that ``sampler`` shows of ``table``, by ``loss``.
 
     ``student`` is changed in place. Its scores are ``scale`` times the ``similarity`` of the
-    embeddings. The teacher's are taken ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over
-    the query's pool) and multiplied by ``teacher_scale``: a number, or ``match``, which makes the
-    mean deviation within a group equal to the student's at the first step. A listwise or margin
-    loss compares the two, so both must be on like scales; the log shows both spreads and warns
-    when they are far apart.
+    embeddings, which it keeps as its own. The teacher's are taken ``raw``, ``minmax`` or ``zscore``
+    (``teacher_scores``, over the query's pool) and multiplied by ``teacher_scale``: a number, or
+    ``match``, which makes the mean deviation within a group equal to the student's at the first
+    step. A listwise or margin loss compares the two, so both must be on like scales; the log shows
+    both spreads and warns when they are far apart.
 
     ``loss`` is called with ``student``, ``teacher``, ``positive``, ``mask`` (B, G) and with those
     of the following that its ``forward`` names: ``in_batch`` float (B, U), the student's scores of
@@ -127,10 +178,7 @@ class DistillationTrainer(Trainer):
         chunk_tokens: int = 4096,
         **kwargs,
     ):
-        if similarity not in ("cosine", "dot"):
-            raise InputError(f"similarity={similarity!r}: it is cosine or dot")
-        if teacher_scale != "match" and not (isinstance(teacher_scale, (int, float)) and teacher_scale > 0):
-            raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
+        check_scores(similarity, teacher_scale)
         args = args or training_arguments("checkpoints")
         args.remove_unused_columns = False  # groups are no columns
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
@@ -142,6 +190,9 @@ class DistillationTrainer(Trainer):
             **kwargs,
         )
         self.student, self.loss, self.teacher_scale = student, loss, teacher_scale
+        student.similarity_fn_name = similarity  # what is evaluated and saved is what was trained
+        self._order = EpochSampler(len(groups), args.seed)
+        self.add_callback(_TellEpoch(self._order))
         self.loss.to(args.device)
         self.can_return_loss = True
         self.model_accepts_loss_kwargs = False
@@ -149,22 +200,14 @@ class DistillationTrainer(Trainer):
         self._tokens, self._since = 0, perf_counter()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
-        """As the Trainer's. On a CPU attention runs as plain matrix products meanwhile.
-
-        The backward pass of PyTorch's fused CPU attention takes two fifths of a step otherwise.
-        """
-        model = self.student.transformers_model
-        before = getattr(model.config, "_attn_implementation", None)
-        if self.args.device.type == "cpu" and before == "sdpa":
-            model.set_attn_implementation("eager")
+        """As the Trainer's; first makes the scales match, unless a checkpoint says how they did."""
         try:
-            if not resume_from_checkpoint:
-                self._match_scales()
-            self._since = perf_counter()
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            with fast_attention(self.student.transformers_model, self.args.device):
+                if not resume_from_checkpoint:
+                    self._match_scales()
+                self._since = perf_counter()
+                return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         finally:
-            if before == "sdpa":
-                model.set_attn_implementation(before)
             self.student.eval()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -208,7 +251,7 @@ class DistillationTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset=None):
-        return EpochSampler(len(self.train_dataset), self.args.seed)
+        return self._order
 
     def _observe(self, student: Tensor, teacher: Tensor, mask: Tensor, inputs: Mapping[str, Any]) -> None:
         pairs = mask.unsqueeze(1) & mask.unsqueeze(2) & (teacher.unsqueeze(2) > teacher.unsqueeze(1))

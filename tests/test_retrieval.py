@@ -6,7 +6,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from rankdistill.errors import InputError
-from rankdistill.evaluation.search import embed_documents, embed_queries, search, stored_embeddings
+from rankdistill.retrieval import embed_documents, embed_queries, search, stored_embeddings
 
 RNG = np.random.default_rng(0)
 DOCUMENTS = RNG.normal(size=(200, 8)).astype(np.float32)

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from rankdistill.data.cache import cache_folder, fingerprint, locked
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
-from rankdistill.hardware import autocast
+from rankdistill.hardware import autocast, has_bf16
 from rankdistill.students import fingerprint_of
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def _embed(model, encode, texts, progress) -> np.ndarray:
 
 def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.ndarray:
     """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d)."""
-    key = fingerprint(collection.fingerprint, fingerprint_of(model))
+    key = fingerprint(collection.fingerprint, fingerprint_of(model), has_bf16())
     path = cache_folder() / "embeddings" / f"{key}.npy"
     with locked(path):
         if path.exists():

