@@ -1,6 +1,6 @@
 """Two runs on the same queries: the difference of a measure, its interval, the paired t-test.
 
-    python scripts/compare_runs.py outputs/contrastive outputs/stratified
+python scripts/compare_runs.py outputs/contrastive outputs/stratified
 """
 
 import argparse
@@ -17,7 +17,9 @@ def after(run: Path, measure: str) -> dict[str, float]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     parser.add_argument("--measure", default="nDCG@10")

@@ -19,6 +19,7 @@ SMALL = [
     "warmup.trainer.num_train_epochs=1",
     "warmup.trainer.per_device_train_batch_size=4",
     "trainer.per_device_train_batch_size=4",
+    "trainer.gradient_accumulation_steps=1",
     "trainer.logging_steps=1",
     "trainer.save_steps=2",
 ]

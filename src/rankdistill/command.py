@@ -119,7 +119,7 @@ def misspelt(error: BaseException) -> str | None:
 
 def choices(name: str, known: Sequence[str]) -> str:
     """What somebody may have meant by ``name``, and what there is."""
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known, n=1) or [one for one in known if name in one]
     hint = f"did you mean {close[0]}? " if close else ""
     shown = ", ".join(known) if known is not ARGUMENTS else "the fields of transformers' TrainingArguments"
     return f"{hint}there is: {shown}"

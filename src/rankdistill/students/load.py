@@ -19,7 +19,7 @@ def load_student(
     model: str = "minilm",
     layers: int | None = None,
     max_length: int | None = 256,
-    dropout: float | None = None,
+    dropout: float | None = 0.0,
     prompts: dict[str, str] | None = None,
     lora: dict[str, Any] | None = None,
     device: str | None = None,
@@ -28,8 +28,9 @@ def load_student(
     """A sentence-transformers model: a folder, a hub name, or ``minilm`` (all-MiniLM-L6-v2).
 
     ``layers`` keeps the first that many; ``max_length`` is in tokens; ``dropout`` replaces every
-    dropout probability of the model; ``prompts`` has the keys ``query`` and ``document``; ``lora``
-    holds fields of ``peft.LoraConfig`` (every linear layer unless ``target_modules`` says otherwise).
+    dropout probability of the model, None keeps them (on a CPU they double the time of a step);
+    ``prompts`` has the keys ``query`` and ``document``; ``lora`` holds fields of ``peft.LoraConfig``
+    (every linear layer unless ``target_modules`` says otherwise).
     A plain transformer gets masked mean pooling.
 
     Raises ``InputError`` if the model can't be had, isn't in safetensors, or has fewer layers.

@@ -43,7 +43,7 @@ class CrossEncoderTeacher:
                 f"python -m rankdistill.finetune_teacher model={self.name}"
             )
         # of the weights as they came, before they are rounded
-        self.fingerprint = hash_weights(self.model, ["cross-encoder", self.model.max_length, has_bf16()])
+        self.fingerprint = hash_weights(self.model, ["cross-encoder", self.model.max_length])
         if has_bf16():
             self.model.bfloat16()
             keep_head_in_float32(self.model.transformers_model)
