@@ -53,7 +53,7 @@ def test_scores_are_the_logits_of_the_cross_encoder(folder, pairs, monkeypatch, 
 def test_a_score_does_not_depend_on_the_other_pairs(folder, pairs, monkeypatch):
     """Pairs are batched by length: each score must come back to its place."""
     monkeypatch.setattr(BF16, lambda: False)
-    teacher = CrossEncoderTeacher(folder, batch_size=8, device="cpu")
+    teacher = CrossEncoderTeacher(folder, device="cpu")
     scores = teacher.score(*zip(*pairs, strict=True))
     order = np.random.default_rng(0).permutation(len(pairs))
     assert np.allclose(teacher.score(*zip(*[pairs[i] for i in order], strict=True)), scores[order], atol=1e-5)

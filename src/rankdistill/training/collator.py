@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from rankdistill.chunking import by_length, chunks
 from rankdistill.data.collection import Collection
 from rankdistill.training.groups import Group
 
@@ -34,8 +35,7 @@ class GroupCollator:
     def __call__(self, groups: Sequence[Group]) -> dict[str, Any]:
         rows, where = np.unique(np.concatenate([g.document_rows for g in groups]), return_inverse=True)
         features = self._features("document", [self.collection.documents[row] for row in rows])
-        lengths = features["attention_mask"].sum(dim=1)
-        order = torch.argsort(lengths, descending=True, stable=True)
+        order = by_length(features)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
         rows = rows[order.numpy()]
@@ -61,7 +61,7 @@ class GroupCollator:
             in_batch_mask[b, index[b, :g]] = False
         return {
             "queries": self._features("query", [self.collection.queries[g.query_row] for g in groups]),
-            "documents": self._chunks(features, order, lengths[order].tolist()),
+            "documents": [chunk for _, chunk in chunks(features, order, self.chunk_tokens)],
             "index": index,
             "teacher": teacher,
             "positive": positive,
@@ -73,18 +73,3 @@ class GroupCollator:
 
     def _features(self, kind: str, texts: list[str]) -> dict[str, Any]:
         return dict(self.preprocess(texts, prompt=self.prompts[kind]))
-
-    def _chunks(self, features, order: torch.Tensor, lengths: list[int]) -> list[dict[str, Any]]:
-        chunks, start = [], 0
-        while start < len(order):
-            stop = start + max(1, self.chunk_tokens // lengths[start])
-            members = order[start:stop]
-            columns = features["attention_mask"][members].any(dim=0)  # padding may be on either side
-            chunks.append(
-                {
-                    name: value[members][:, columns] if torch.is_tensor(value) and value.ndim == 2 else value
-                    for name, value in features.items()
-                }
-            )
-            start = stop
-        return chunks
