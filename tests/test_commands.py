@@ -67,6 +67,7 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
         "config.yaml",
         "train.log",
         "history.json",
+        "conditions.json",
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert list(metrics) == ["before", "after", "teacher"]

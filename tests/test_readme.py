@@ -19,7 +19,7 @@ COMMANDS = [
     line.split("&&")[-1].split("  #")[0].strip()
     for block in BLOCKS
     for line in block.splitlines()
-    if "python -m rankdistill" in line or line.startswith("python scripts/")
+    if "python -m rankdistill" in line
 ]
 
 # Every stage and every file, on next to nothing.
@@ -40,7 +40,7 @@ STAGES = ["warmup.trainer.max_steps=2", "warmup.trainer.per_device_train_batch_s
 def small(command: str) -> list[str]:
     """The words of ``command`` with what makes it small appended; a sweep is cut to two jobs."""
     words = shlex.split(command)
-    if words[1] != "-m":
+    if words[2] == "rankdistill.report":
         return words
     words = [w if re.match(r"(sampler|[\w.]+=\[)", w) else re.sub(r"=([^,{]+),.*", r"=\1", w) for w in words]
     words = [re.sub(r"^sampler=(\w+),(\w+),.*", r"sampler=\1,\2", w) for w in words]
@@ -62,7 +62,6 @@ def folder(tmp_path_factory, student_folder, cross_encoder_folder):
     for name in ("my_collection", "squad-dev"):
         write_collection(folder / name)
         (folder / name / "qrels" / "dev.tsv").write_text((folder / name / "qrels" / "test.tsv").read_text())
-    (folder / "scripts").symlink_to(ROOT / "scripts")
     return folder
 
 

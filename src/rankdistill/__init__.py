@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from rankdistill.candidates import BM25, Dense, Random, mine
 from rankdistill.data import Collection, ScoreTable, python_functions, read_beir
 from rankdistill.errors import InputError
-from rankdistill.evaluation import Evaluator, Run, compare
+from rankdistill.evaluation import Evaluator, Run, compare, report
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
@@ -49,6 +49,7 @@ __all__ = [
     "mine",
     "python_functions",
     "read_beir",
+    "report",
     "score_candidates",
     "training_arguments",
 ]

@@ -2,13 +2,21 @@
 
 import csv
 import json
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import faiss
+import torch
 
 from rankdistill import __version__
 from rankdistill.data.scores import ScoreTable
 from rankdistill.evaluation import Comparison, Evaluation
+from rankdistill.hardware import has_bf16
+
+PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "bm25s", "ir-measures")
 
 
 def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
@@ -24,9 +32,7 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
-    """metrics.json, system -> measure -> mean, and per_query.csv, a row per query."""
-    metrics = {name: dict(result.mean) for name, result in results.items()}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    """per_query.csv, a row per query, and metrics.json, system -> measure -> mean: last, and at once."""
     first = next(iter(results.values())).per_query
     with open(folder / "per_query.csv", "w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
@@ -34,6 +40,24 @@ def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
         for query in next(iter(first.values())):
             values = (results[name].per_query[measure][query] for measure in first for name in results)
             writer.writerow([query, *values])
+    metrics = {name: dict(result.mean) for name, result in results.items()}
+    draft = folder / ".metrics.json"
+    draft.write_text(json.dumps(metrics, indent=2) + "\n")
+    draft.replace(folder / "metrics.json")
+
+
+def write_conditions(folder: Path, **fingerprints: str) -> None:
+    """conditions.json: what must be equal for two runs to be comparable, beside what they set."""
+    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    conditions = {
+        **fingerprints,
+        "hardware": f"{hardware}, {torch.get_num_threads()} threads, {'bf16' if has_bf16() else 'float32'}",
+        "python": platform.python_version(),
+        "rankdistill": __version__,
+        "faiss": faiss.__version__,
+    }
+    conditions |= {name: version(name) for name in PACKAGES}
+    (folder / "conditions.json").write_text(json.dumps(conditions, indent=1) + "\n")
 
 
 def significance(measure: str, gain: Comparison, what: str = "after - before") -> str:

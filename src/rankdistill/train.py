@@ -22,7 +22,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluation, compare
 from rankdistill.students import load_weights_from, merge_adapter
-from rankdistill.summary import model_card, summary, write_measures
+from rankdistill.summary import model_card, summary, write_conditions, write_measures
 from rankdistill.teachers import score_candidates
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.checkpoints import begin, clear, finish, last_checkpoint
@@ -68,6 +68,12 @@ def distil(config: DictConfig, folder: Path) -> float:
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     teacher = make(config.teacher)
     table = score_candidates(teacher, candidates)
+    write_conditions(
+        folder,
+        collection=collection.fingerprint,
+        candidates=candidates.fingerprint,
+        teacher=table.teacher,
+    )
     results = {"before": evaluator.evaluate(student, collection, test, reuse=True)}
     log.info("before: %s", results["before"].mean)
     if config.evaluation.teacher:

@@ -6,13 +6,14 @@ from rankdistill.analysis.distribution import (
     pool_distribution,
     shown_distribution,
 )
-from rankdistill.analysis.plots import plot_gains, plot_learning_curve, plot_score_distribution
+from rankdistill.analysis.plots import plot_gains, plot_learning_curve, plot_report, plot_score_distribution
 
 __all__ = [
     "Distribution",
     "group_scores",
     "plot_gains",
     "plot_learning_curve",
+    "plot_report",
     "plot_score_distribution",
     "pool_distribution",
     "shown_distribution",

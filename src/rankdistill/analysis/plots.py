@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from rankdistill.analysis.distribution import group_scores
 from rankdistill.data.scores import ScoreTable
+from rankdistill.evaluation.report import Report
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 
@@ -103,4 +104,29 @@ def plot_gains(
         title=f"Gain per query (same: {(gains == 0).sum()})",
     )
     ax.legend(frameon=False)
+    return ax
+
+
+def plot_report(report: Report, ax: Axes | None = None) -> Axes:
+    """Each setting's seeds (dots) and their mean (bar), best first; the student before, dashed."""
+    settings, measure = report.settings, report.measure
+    if ax is None:
+        ax = Figure(figsize=(6.0, 1.2 + 0.3 * len(settings)), layout="constrained").subplots()
+    ax = _axes(ax)
+    for y, setting in enumerate(settings):
+        values = setting.by_seed[measure]
+        ax.plot(values, [y] * len(values), "o", color=BLUE, markersize=5, alpha=0.7)
+        ax.plot([np.mean(values)] * 2, [y - 0.3, y + 0.3], color="black", linewidth=1.8)
+    if measure in report.others.get("before", {}):
+        low, high = report.others["before"][measure]
+        ax.axvline(low, color=GREY, linestyle="--", linewidth=1, label="before")
+        ax.axvline(high, color=GREY, linestyle="--", linewidth=1)
+        ax.legend(frameon=False)
+    names = [
+        f"{' '.join(setting.values) or 'all runs'}  {letter}"
+        for setting, letter in zip(settings, report.letters, strict=True)
+    ]
+    ax.set_yticks(range(len(settings)), names)
+    ax.invert_yaxis()
+    ax.set(xlabel=measure, title=f"{measure}: seeds and their mean")
     return ax

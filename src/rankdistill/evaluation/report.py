@@ -1,0 +1,342 @@
+"""Every run under a folder as one table: what was swept, means over seeds, which settings differ."""
+
+import csv
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from rankdistill.errors import InputError, shorten
+from rankdistill.evaluation.significance import (
+    Comparison,
+    compare,
+    effect_size,
+    equivalence,
+    holm,
+    letters,
+    randomisation,
+)
+
+log = logging.getLogger(__name__)
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run's folder; ``missing`` says why there are no measures, where there are none.
+
+    ``overrides``: what was set on the command line, less the seed. ``per_query``: system -> measure
+    -> query id -> value. ``conditions``: versions, hardware and fingerprints, as the run noted them.
+    """
+
+    folder: Path
+    overrides: Mapping[str, str]
+    seed: int
+    per_query: Mapping[str, Mapping[str, Mapping[str, float]]]
+    conditions: Mapping[str, str]
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the runs that differ in nothing but the seed have in common.
+
+    ``values``: of the swept fields; ``by_seed``: measure -> the mean of each seed's run; ``per_query``:
+    measure -> query id -> mean over the seeds.
+    """
+
+    values: tuple[str, ...]
+    seeds: tuple[int, ...]
+    by_seed: Mapping[str, Sequence[float]]
+    per_query: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two settings held against each other: ``second`` - ``first``, of the report's main measure.
+
+    Every p is corrected by Holm's method over all pairs of the report.
+    """
+
+    first: Setting
+    second: Setting
+    difference: Comparison
+    effect_size: float
+    p_t: float
+    p_randomisation: float
+    p_equivalence: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """``settings`` from the best to the worst in ``measure``; ``letters`` stand beside them.
+
+    ``unfinished``: the runs that are not in the table, and why; ``unequal``: conditions that were
+    not the same in all runs; ``others``: system (``before``, ``teacher``) -> measure -> lowest and
+    highest mean over the runs; ``margin`` is the equivalence tests'.
+    """
+
+    swept: tuple[str, ...]
+    measures: tuple[str, ...]
+    measure: str
+    margin: float
+    settings: list[Setting]
+    letters: list[str]
+    pairs: list[Pair]
+    others: Mapping[str, Mapping[str, tuple[float, float]]]
+    unfinished: Mapping[str, str]
+    unequal: Mapping[str, Sequence[str]]
+
+    def rows(self) -> list[list[str]]:
+        """The table, its head first: a row per setting, then the student before and the teacher."""
+        head = [*(self.swept or ("setting",)), "seeds", *self.measures, "letters"]
+        body = [
+            [
+                *(setting.values or ("all runs",)),
+                str(len(setting.seeds)),
+                *(spread(setting.by_seed[measure]) for measure in self.measures),
+                letter,
+            ]
+            for setting, letter in zip(self.settings, self.letters, strict=True)
+        ]
+        blank = [""] * (len(head) - len(self.measures) - 2)
+        for system, values in self.others.items():
+            cells = (between(*values[m]) if m in values else "" for m in self.measures)
+            body.append([system, *blank, *cells, ""])
+        return [head, *body]
+
+    def pair_rows(self) -> list[list[str]]:
+        """The tests, their head first: a row per pair of settings."""
+        head = [
+            "second",
+            "first",
+            "difference",
+            "95 % interval",
+            "d",
+            "p (t)",
+            "p (randomisation)",
+            "p (TOST)",
+        ]
+        return [head] + [
+            [
+                " ".join(pair.second.values),
+                " ".join(pair.first.values),
+                f"{pair.difference.difference:+.4f}",
+                f"{pair.difference.low:+.4f} to {pair.difference.high:+.4f}",
+                f"{pair.effect_size:+.2f}",
+                f"{pair.p_t:.2g}",
+                f"{pair.p_randomisation:.2g}",
+                f"{pair.p_equivalence:.2g}",
+            ]
+            for pair in self.pairs
+        ]
+
+    def notes(self) -> list[str]:
+        """What must be known to read the table, a sentence each."""
+        seeds = "mean ± standard deviation over the seeds"
+        notes = [
+            f"{seeds}; settings that share a letter do not differ in {self.measure} "
+            f"(paired t-tests over the queries, seeds averaged first, Holm's correction, {ALPHA})"
+        ]
+        if len({len(s.seeds) for s in self.settings}) > 1:
+            notes.append("not all settings have as many seeds")
+        notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
+        notes += [f"not equal in all runs: {name}: {shorten(v)}" for name, v in self.unequal.items()]
+        return notes
+
+    def markdown(self) -> str:
+        """Table and notes, then the tests of every pair."""
+        text = f"{as_markdown(self.rows())}\n\n" + "\n".join(f"* {note}" for note in self.notes())
+        if self.pairs:
+            text += (
+                f"\n\nDifferences in {self.measure}, second - first. Equivalence (TOST): small p, the two are"
+                f" within {self.margin} of each other. d: difference in standard deviations.\n\n"
+                + as_markdown(self.pair_rows())
+            )
+        return text + "\n"
+
+    def latex(self) -> str:
+        """The table for a paper (booktabs)."""
+        head, *body = ([tex(cell) for cell in row] for row in self.rows())
+        lines = [" & ".join(row) + r" \\" for row in (head, *body)]
+        kinds = "l" * (len(head) - len(self.measures) - 2) + "r" * (len(self.measures) + 1) + "l"
+        inner = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+        return "\n".join([rf"\begin{{tabular}}{{{kinds}}}", *inner, r"\end{tabular}"]) + "\n"
+
+
+def report(folder: str | Path, measure: str | None = None, margin: float = 0.01) -> Report:
+    """What the runs under ``folder`` show.
+
+    Settings are compared pairwise by ``measure`` (the runs' main one by default) where they were
+    measured on the same queries: t-test, randomisation test and, for |difference| < ``margin``, the
+    equivalence test. Seeds are averaged per query before: queries are what is sampled, and a second
+    seed on the same query is no second query.
+
+    Raises ``InputError`` if there is no finished run, or no such measure.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found = read_runs(Path(folder))
+    runs = [run for run in found if not run.missing]
+    if not runs:
+        reasons = "".join(f"; {run.folder}: {run.missing}" for run in found[:3])
+        raise InputError(f"{folder}: no finished run of rankdistill.train{reasons}")
+    measures = tuple(runs[0].per_query["after"])
+    measure = measure or measures[0]
+    for run in runs:
+        if measure not in run.per_query["after"]:
+            raise InputError(f"measure {measure!r}: {run.folder} has {', '.join(run.per_query['after'])}")
+    measures = tuple(m for m in measures if all(m in run.per_query["after"] for run in runs))
+    names = dict.fromkeys(name for run in found for name in run.overrides)
+    swept = tuple(name for name in names if len({run.overrides.get(name) for run in found}) > 1)
+    settings = sorted(
+        _settings(runs, swept, measures), key=lambda s: np.mean(s.by_seed[measure]), reverse=True
+    )
+    pairs = _pairs(settings, measure, margin)
+    place = {id(setting): i for i, setting in enumerate(settings)}
+    different = np.zeros((len(settings), len(settings)), dtype=bool)
+    for pair in pairs:
+        at = place[id(pair.first)], place[id(pair.second)]
+        different[at] = different[at[::-1]] = pair.p_t < ALPHA
+    return Report(
+        swept,
+        measures,
+        measure,
+        margin,
+        settings,
+        letters(different),
+        pairs,
+        _others(runs, measures),
+        {str(run.folder): run.missing for run in found if run.missing},
+        _unequal(runs),
+    )
+
+
+def read_runs(folder: Path) -> list[TrainingRun]:
+    """The runs of rankdistill.train under ``folder``, in the order of their folders' names."""
+    files = folder.rglob(".hydra/overrides.yaml")
+    places = sorted((f.parents[1] for f in files), key=lambda p: [(len(x), x) for x in p.parts])
+    return [_read(place) for place in places if _is_training(place)]
+
+
+def _is_training(place: Path) -> bool:
+    config = OmegaConf.load(place / ".hydra" / "config.yaml")
+    return {"sampler", "loss", "teacher"} <= set(config)
+
+
+def _read(place: Path) -> TrainingRun:
+    overrides = {}
+    for override in OmegaConf.load(place / ".hydra" / "overrides.yaml"):
+        name, _, value = str(override).lstrip("+~").partition("=")
+        overrides[name] = value
+    overrides.pop("seed", None)
+    seed = int(OmegaConf.load(place / ".hydra" / "config.yaml").seed)
+    noted = place / "conditions.json"
+    conditions = json.loads(noted.read_text()) if noted.exists() else {}
+    if not (place / "metrics.json").exists():
+        return TrainingRun(place, overrides, seed, {}, conditions, _why(place))
+    per_query: dict = defaultdict(lambda: defaultdict(dict))
+    with open(place / "per_query.csv", newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            query = row.pop("query_id")
+            for column, value in row.items():
+                measure, system = column.rsplit(" ", 1)
+                per_query[system][measure][query] = float(value)
+    return TrainingRun(place, overrides, seed, per_query, conditions)
+
+
+def _why(place: Path) -> str:
+    """The error that a run ended with, from its log."""
+    logs = place.glob("*.log")
+    errors = [line for log in logs for line in log.read_text().splitlines() if "[ERROR]" in line]
+    return errors[-1].partition("[ERROR] - ")[2] if errors else "unfinished: killed, or still running"
+
+
+def _settings(
+    runs: Sequence[TrainingRun], swept: tuple[str, ...], measures: tuple[str, ...]
+) -> list[Setting]:
+    groups: dict[tuple, dict[int, TrainingRun]] = defaultdict(dict)
+    for run in runs:
+        values = tuple(run.overrides.get(name, "default") for name in swept)
+        if run.seed in groups[values]:
+            log.warning(
+                "%s: the same setting and seed as %s; the later counts",
+                run.folder,
+                groups[values][run.seed].folder,
+            )
+        groups[values][run.seed] = run
+    settings = []
+    for values, by_seed in groups.items():
+        measured = [run.per_query["after"] for run in by_seed.values()]
+        if len({frozenset(one[measures[0]]) for one in measured}) > 1:
+            raise InputError(f"{' '.join(values)}: its seeds were measured on different queries")
+        per_query = {
+            m: {q: float(np.mean([one[m][q] for one in measured])) for q in measured[0][m]} for m in measures
+        }
+        means = {m: [float(np.mean(list(one[m].values()))) for one in measured] for m in measures}
+        settings.append(Setting(values, tuple(by_seed), means, per_query))
+    return settings
+
+
+def _pairs(settings: Sequence[Setting], measure: str, margin: float) -> list[Pair]:
+    """Every two settings with the same queries; the better one is ``second``."""
+    found = []
+    for better, worse in combinations(settings, 2):
+        a, b = worse.per_query[measure], better.per_query[measure]
+        if set(a) == set(b) and len(a) > 1:
+            found.append((worse, better, compare(a, b), np.array([b[q] - a[q] for q in a])))
+    p_t = holm(np.array([test.p for _, _, test, _ in found]))
+    p_random = np.array([randomisation(d[None])[0] for *_, d in found])
+    p_tost = holm(np.array([equivalence(d, margin) for *_, d in found]))
+    corrected = zip(found, p_t, holm(p_random), p_tost, strict=True)
+    return [
+        Pair(worse, better, test, effect_size(d), float(t), float(r), float(e))
+        for (worse, better, test, d), t, r, e in corrected
+    ]
+
+
+def _others(runs: Sequence[TrainingRun], measures: tuple[str, ...]) -> dict:
+    others: dict = {}
+    for system in ("before", "teacher"):
+        measured = [run.per_query[system] for run in runs if system in run.per_query]
+        for m in measures if measured else ():
+            means = [float(np.mean(list(one[m].values()))) for one in measured if m in one]
+            others.setdefault(system, {})[m] = (min(means), max(means))
+    return others
+
+
+def _unequal(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
+    names = dict.fromkeys(name for run in runs for name in run.conditions)
+    values = {name: sorted({str(run.conditions.get(name, "?")) for run in runs}) for name in names}
+    return {name: found for name, found in values.items() if len(found) > 1}
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation (n - 1); the mean alone of one value."""
+    if len(values) < 2:
+        return f"{np.mean(values):.4f}"
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+
+
+def between(low: float, high: float) -> str:
+    return f"{low:.4f}" if f"{low:.4f}" == f"{high:.4f}" else f"{low:.4f} to {high:.4f}"
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """``rows``, the first one the head, as an aligned Markdown table."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def tex(cell: str) -> str:
+    for plain in "&%_#":
+        cell = cell.replace(plain, f"\\{plain}")
+    return cell.replace("±", r"$\pm$")

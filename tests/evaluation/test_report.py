@@ -1,0 +1,162 @@
+"""Run folders made by hand, so that every figure in the report is known."""
+
+import csv
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rankdistill import report
+from rankdistill.analysis import plot_report
+from rankdistill.errors import InputError
+from rankdistill.evaluation import compare
+
+
+def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None):
+    """``values``: system -> measure -> one value a query; None: the run never finished."""
+    (folder / ".hydra").mkdir(parents=True)
+    lines = [f"- {key}={value}\n" for key, value in overrides.items()] + [f"- seed={seed}\n"]
+    (folder / ".hydra" / "overrides.yaml").write_text("".join(lines))
+    (folder / ".hydra" / "config.yaml").write_text(
+        f"seed: {seed}\nsampler: {{}}\nloss: {{}}\nteacher: {{}}\n"
+    )
+    (folder / "conditions.json").write_text(json.dumps(conditions or {"torch": "1"}))
+    if log:
+        (folder / "train.log").write_text(log)
+    if values:
+        systems, measures = list(values), list(next(iter(values.values())))
+        with open(folder / "per_query.csv", "w", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow(["query_id", *(f"{m} {s}" for m in measures for s in systems)])
+            for q in range(len(values[systems[0]][measures[0]])):
+                writer.writerow([f"q{q}", *(values[s][m][q] for m in measures for s in systems)])
+        (folder / "metrics.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Two samplers x two seeds: stratified is better by 0.1 on average; random has a third seed."""
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.2, 0.6, size=50)
+    made = {}
+    for name, gain in (("random", 0.0), ("stratified", 0.1)):
+        for seed in (0, 1):
+            after = base + gain + rng.normal(0, 0.05, size=50)
+            made[name, seed] = after
+            write_run(
+                tmp_path / f"{name}{seed}",
+                {"sampler": name, "loss": "kl"},
+                seed,
+                {"before": {"nDCG@10": base}, "after": {"nDCG@10": after}},
+            )
+    return tmp_path, base, made
+
+
+def test_the_table_holds_mean_and_deviation_over_seeds(sweep):
+    folder, base, made = sweep
+    found = report(folder)
+    assert found.swept == ("sampler",), "loss and seed were not swept"
+    assert [s.values for s in found.settings] == [("stratified",), ("random",)], "best first"
+    means = [made["stratified", seed].mean() for seed in (0, 1)]
+    best = found.rows()[1]
+    assert best == ["stratified", "2", f"{np.mean(means):.4f} ± {np.std(means, ddof=1):.4f}", "a"]
+    assert found.rows()[2][-1] == "b"
+    assert found.rows()[3] == ["before", "", f"{base.mean():.4f}", ""]
+
+
+def test_pairs_are_tested_over_queries_with_seeds_averaged(sweep):
+    folder, _, made = sweep
+    (pair,) = report(folder).pairs
+    mean = {name: (made[name, 0] + made[name, 1]) / 2 for name in ("random", "stratified")}
+    expected = compare(dict(enumerate(mean["random"])), dict(enumerate(mean["stratified"])))
+    assert pair.difference.difference == pytest.approx(expected.difference)
+    assert pair.difference.n == 50, "queries, not queries times seeds"
+    assert pair.p_t == pytest.approx(expected.p), "one pair needs no correction"
+    assert pair.p_randomisation < 0.01 and pair.p_equivalence > 0.99
+    assert report(folder, margin=0.5).pairs[0].p_equivalence < 0.01
+
+
+def test_failed_and_unfinished_runs_are_named(sweep):
+    folder, *_ = sweep
+    line = "[2026-01-01 00:00:00,000][rankdistill.command][ERROR] - the loss is nan; lower it\n"
+    write_run(folder / "hard0", {"sampler": "hard", "loss": "kl"}, log=line)
+    write_run(folder / "hard1", {"sampler": "hard", "loss": "kl"}, 1)
+    found = report(folder)
+    assert found.unfinished == {
+        str(folder / "hard0"): "the loss is nan; lower it",
+        str(folder / "hard1"): "unfinished: killed, or still running",
+    }
+    assert "not in the table" in found.markdown() and "the loss is nan" in found.markdown()
+
+
+def test_what_was_not_equal_is_said(sweep):
+    folder, base, _ = sweep
+    values = {"after": {"nDCG@10": base}}
+    conditions = {"torch": "2", "collection": "abc"}
+    write_run(folder / "later", {"sampler": "hard", "loss": "kl"}, 0, values, conditions=conditions)
+    found = report(folder)
+    assert found.unequal == {"torch": ["1", "2"], "collection": ["?", "abc"]}
+    assert "not equal in all runs: torch: '1', '2'" in found.markdown()
+    assert "not all settings have as many seeds" in found.markdown()
+
+
+def test_settings_on_other_queries_are_listed_but_not_compared(sweep):
+    folder, *_ = sweep
+    other = {"after": {"nDCG@10": np.full(7, 0.5)}}
+    write_run(folder / "other", {"sampler": "random", "loss": "kl", "data": "beir"}, 0, other)
+    found = report(folder)
+    assert found.swept == ("sampler", "data") and len(found.settings) == 3 and len(found.pairs) == 1
+
+
+def test_the_same_setting_and_seed_twice_counts_once(sweep, caplog):
+    folder, base, _ = sweep
+    write_run(folder / "random9", {"sampler": "random", "loss": "kl"}, 1, {"after": {"nDCG@10": base + 0.3}})
+    with caplog.at_level(logging.WARNING):
+        found = report(folder)
+    assert "the later counts" in caplog.text
+    random = next(s for s in found.settings if s.values == ("random",))
+    assert random.by_seed["nDCG@10"][1] == pytest.approx(base.mean() + 0.3)
+
+
+def test_one_setting_alone_is_a_report_too(tmp_path):
+    write_run(tmp_path / "0", {"loss": "kl"}, 0, {"after": {"AP": [0.1, 0.3]}})
+    found = report(tmp_path)
+    assert found.rows()[1] == ["all runs", "1", "0.2000", "a"] and found.pairs == []
+
+
+def test_folders_without_a_finished_run_and_unknown_measures_raise(tmp_path, sweep):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no finished run"):
+        report(tmp_path / "none")
+    with pytest.raises(InputError, match="no such folder"):
+        report(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="has nDCG@10"):
+        report(sweep[0], measure="AP")
+
+
+def test_tables_are_whole_in_every_form(sweep):
+    folder, *_ = sweep
+    found = report(folder)
+    lines = found.markdown().splitlines()
+    assert lines[0].startswith("| sampler") and len({len(line) for line in lines[:5]}) == 1
+    tex = found.latex()
+    assert tex.count(r"\\") == 4 and r"$\pm$" in tex and "±" not in tex
+    axes = plot_report(found)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["stratified  a", "random  b"]
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_table_and_writes_every_form(sweep):
+    folder, *_ = sweep
+    words = [sys.executable, "-m", "rankdistill.report"]
+    done = subprocess.run([*words, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| stratified" in done.stdout and "p (TOST)" in done.stdout
+    names = {"report.md", "report.tex", "report.csv", "pairs.csv", "report.png"}
+    assert names <= {file.name for file in folder.iterdir()}
+    done = subprocess.run([*words, str(folder / "nowhere")], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
