@@ -150,4 +150,70 @@ def test_a_place_that_cannot_be_written_is_named_and_left_clean(table, tmp_path)
 def test_saving_anew_replaces_the_table(table, collection, saved):
     ScoreTable(table.candidates, table.scores + 1, "other").save(saved)
     assert np.array_equal(ScoreTable.load(saved, collection, teacher="other").scores, table.scores + 1)
-    assert [file.name for file in saved.parent.iterdir()] == ["table.arrow"]
+    assert {file.name for file in saved.parent.iterdir()} == {"table.arrow", "table.arrow.sha256"}
+
+
+def foreign(path, columns, collection):
+    """A table that somebody else wrote: no seal."""
+    write_arrow(pa.table(columns).replace_schema_metadata({"collection": collection.fingerprint}), path)
+    path.with_name(f"{path.name}.sha256").unlink()
+    return path
+
+
+def lists(values, counts, kind):
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, pa.array(values, kind) if kind else values)
+
+
+def columns_of(collection, rows, ids=None, scores=(1.0, 2.0, 3.0)):
+    names = pa.array(ids or list(collection.document_ids), pa.large_string())
+    return {
+        "query_id": pa.array(["q0", "q1"]),
+        "document_ids": lists(
+            pa.DictionaryArray.from_arrays(pa.array(rows, pa.int32()), names), [2, 1], None
+        ),
+        "sources": lists([8, 1, 8], [2, 1], pa.uint8()),
+        "ranks": lists([0, 1, 0], [2, 1], pa.uint16()),
+        "scores": lists(list(scores), [2, 1], pa.float32()),
+    }
+
+
+def test_a_table_of_another_writer_is_checked_once_and_sealed(collection, tmp_path):
+    path = foreign(tmp_path / "theirs.arrow", columns_of(collection, [0, 5, 1]), collection)
+    loaded = ScoreTable.load(path, collection)
+    assert loaded.candidates.query_rows.tolist() == [0, 1]
+    assert loaded.pool(0)[0].tolist() == [0, 5] and loaded.pool(0)[1].tolist() == [1.0, 2.0]
+    assert (tmp_path / "theirs.arrow.sha256").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "ids", "scores", "message"),
+    [
+        ([5, 0, 1], None, (1, 2, 3), "do not ascend"),
+        ([5, 5, 1], None, (1, 2, 3), "repeat"),
+        ([0, 5, 1], [f"x{i}" for i in range(60)], (1, 2, 3), "are not those of"),
+        ([0, 5, 1], None, (1, np.nan, 3), "nan for query 'q0', document 'd5'"),
+    ],
+)
+def test_what_is_wrong_with_a_table_of_another_writer_is_said(
+    collection, tmp_path, rows, ids, scores, message
+):
+    path = foreign(tmp_path / "theirs.arrow", columns_of(collection, rows, ids, scores), collection)
+    for _ in range(2):  # and it is not sealed by having been looked at
+        with pytest.raises(InputError, match=message):
+            ScoreTable.load(path, collection)
+
+
+def test_a_changed_byte_is_found_by_the_checksum(table, collection, saved):
+    raw = bytearray(saved.read_bytes())
+    at = bytes(raw).index(table.scores.tobytes())
+    raw[at] ^= 1  # still a finite score
+    saved.write_bytes(raw)
+    with pytest.raises(InputError, match="does not match its checksum"):
+        ScoreTable.load(saved, collection)
+
+
+def test_a_copied_table_is_known_by_its_checksum(table, collection, saved, tmp_path):
+    for name in ("table.arrow", "table.arrow.sha256"):
+        (tmp_path / name).write_bytes((saved.parent / name).read_bytes())
+    assert np.array_equal(ScoreTable.load(tmp_path / "table.arrow", collection).scores, table.scores)

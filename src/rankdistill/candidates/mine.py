@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rankdistill.data.cache import cache_folder, fingerprint, locked
+from rankdistill.data.cache import cache_folder, fingerprint, locked, sealed
 from rankdistill.data.candidates import (
     SOURCES,
     UNRANKED,
@@ -61,7 +61,8 @@ def mine(
             )
             found = [(r.source, r.retrieve(collection, query_rows)) for r in retrievers]
             write_arrow(to_arrow(union(collection, query_rows, found, collection.positive_rows(split))), path)
-    candidates = from_arrow(open_arrow(path), collection, path)
+    trusted = sealed(path)
+    candidates = from_arrow(open_arrow(path, trusted), collection, path, trusted)
     log.info("%s", candidates)
     return candidates
 

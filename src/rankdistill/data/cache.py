@@ -62,3 +62,49 @@ def build_folder(path: Path, build: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return path
+
+
+def seal(path: Path) -> None:
+    """Writes the checksum of the file at ``path`` beside it; nothing where the folder is read-only."""
+    stamp = {"sha256": _sha256(path), **_state(path)}
+    try:
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        draft.write_text(json.dumps(stamp))
+        draft.replace(_seal_of(path))
+    except OSError:
+        log.debug("%s: not sealed", path)
+
+
+def sealed(path: Path) -> bool:
+    """Whether the file at ``path`` is as it was when it was sealed; False if it never was.
+
+    Of a file whose size and time are those of the seal nothing is read; else its checksum is
+    computed. Raises ``InputError`` if that is another.
+    """
+    try:
+        stamp = json.loads(_seal_of(path).read_text())
+        if {name: stamp[name] for name in ("size", "mtime_ns")} == _state(path):
+            return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if stamp.get("sha256") != _sha256(path):
+        raise InputError(
+            f"{path}: damaged (it does not match its checksum in {_seal_of(path).name}); "
+            "delete it to build it anew"
+        )
+    seal(path)
+    return True
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _state(path: Path) -> dict[str, int]:
+    found = path.stat()
+    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

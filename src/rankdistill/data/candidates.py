@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rankdistill.data.cache import fingerprint
+from rankdistill.data.cache import fingerprint, seal
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 
@@ -80,42 +80,52 @@ def hash_array(array: np.ndarray) -> str:
 def to_arrow(candidates: Candidates, scores: np.ndarray | None = None) -> pa.Table:
     """Columns query_id, document_ids, sources, ranks and, if given, scores; a row per query.
 
-    Document ids are dictionary-encoded over the collection's ids, so that readers see ids while
-    the indices are the document rows themselves.
+    Ids are dictionary-encoded over the collection's, so that readers see ids while the indices are
+    the rows themselves.
     """
+    collection = candidates.collection
     offsets = pa.array(candidates.offsets, pa.int64())
 
     def lists(values: pa.Array) -> pa.Array:
         return pa.LargeListArray.from_arrays(offsets, values)
 
-    ids = pa.array(list(candidates.collection.document_ids), pa.large_string())
+    def named(rows: np.ndarray, ids) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(pa.array(rows), pa.array(list(ids), pa.large_string()))
+
     columns = {
-        "query_id": pa.array([candidates.collection.query_ids[row] for row in candidates.query_rows]),
-        "document_ids": lists(pa.DictionaryArray.from_arrays(pa.array(candidates.document_rows), ids)),
+        "query_id": named(candidates.query_rows.astype(np.int32), collection.query_ids),
+        "document_ids": lists(named(candidates.document_rows, collection.document_ids)),
         "sources": lists(pa.array(candidates.sources)),
         "ranks": lists(pa.array(candidates.ranks)),
     }
     if scores is not None:
         columns["scores"] = lists(pa.array(scores))
-    return pa.table(columns).replace_schema_metadata({"collection": candidates.collection.fingerprint})
+    fingerprints = {"collection": collection.fingerprint, "candidates": candidates.fingerprint}
+    return pa.table(columns).replace_schema_metadata(fingerprints)
 
 
 def write_arrow(table: pa.Table, path: Path) -> None:
-    """Writes ``table`` as one uncompressed Arrow file, all of it or nothing."""
+    """Writes ``table`` as one uncompressed Arrow file, all of it or nothing, and seals it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table.combine_chunks())
+        with open(draft, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(draft, path)
+        seal(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def open_arrow(path: Path) -> pa.Table:
-    """The memory-mapped table at ``path``; raises ``InputError`` if it is missing or damaged."""
+def open_arrow(path: Path, trusted: bool) -> pa.Table:
+    """The memory-mapped table at ``path``; raises ``InputError`` if it is missing or damaged.
+
+    Unless it is ``trusted`` (sealed), all of it is read to see that.
+    """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        table.validate(full=True)  # a damaged offset would be read from outside the file
+        table.validate(full=not trusted)  # a damaged offset would be read from outside the file
         if table.column(0).num_chunks > 1:  # of another writer; ours has one chunk, not copied
             table = table.unify_dictionaries().combine_chunks()
         return table
@@ -133,16 +143,41 @@ def values(table: pa.Table, column: str) -> np.ndarray:
     return (flat.indices if isinstance(flat, pa.DictionaryArray) else flat).to_numpy()
 
 
-def from_arrow(table: pa.Table, collection: Collection, path: Path) -> Candidates:
-    """The candidates in ``table``; raises ``InputError`` if they are of another collection."""
-    if (table.schema.metadata or {}).get(b"collection") != collection.fingerprint.encode():
+def from_arrow(table: pa.Table, collection: Collection, path: Path, trusted: bool) -> Candidates:
+    """The candidates in ``table``; raises ``InputError`` if they are of another collection.
+
+    Unless ``trusted``, the ids are held against the collection's.
+    """
+    metadata = table.schema.metadata or {}
+    if metadata.get(b"collection") != collection.fingerprint.encode():
         raise InputError(
             f"{path}: belongs to another collection than {collection.name}; delete it to build it anew"
         )
-    query_rows = [collection.query_row[query] for query in table.column("query_id").to_pylist()]
-    return Candidates(
+    queries = table.column("query_id").chunk(0)
+    if isinstance(queries, pa.DictionaryArray):
+        query_rows = queries.indices.to_numpy().astype(np.int64)
+    else:
+        query_rows = np.array([collection.query_row[query] for query in queries.to_pylist()], np.int64)
+    candidates = Candidates(
         collection,
-        np.array(query_rows, dtype=np.int64),
+        query_rows,
         table.column("document_ids").chunk(0).offsets.to_numpy(),
         *(values(table, name) for name in ("document_ids", "sources", "ranks")),
     )
+    if trusted:
+        vars(candidates)["fingerprint"] = metadata[b"candidates"].decode()
+    else:
+        _check(candidates, table, path)
+    return candidates
+
+
+def _check(candidates: Candidates, table: pa.Table, path: Path) -> None:
+    """Raises ``InputError`` unless ids are the collection's and a pool's rows ascend."""
+    collection, rows = candidates.collection, candidates.document_rows
+    ids = table.column("document_ids").chunk(0).values
+    if not isinstance(ids, pa.DictionaryArray) or ids.dictionary.to_pylist() != list(collection.document_ids):
+        raise InputError(f"{path}: its document ids are not those of {collection.name}; build it anew")
+    inside = np.ones(len(rows), dtype=bool)
+    inside[candidates.offsets[:-1][np.diff(candidates.offsets) > 0]] = False
+    if (np.diff(rows.astype(np.int64), prepend=-1)[inside] <= 0).any():
+        raise InputError(f"{path}: a query's documents repeat or do not ascend; build it anew")

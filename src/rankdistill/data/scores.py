@@ -1,11 +1,20 @@
 """The teacher's score of every candidate: written once, memory-mapped after that."""
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rankdistill.data.candidates import Candidates, from_arrow, open_arrow, to_arrow, values, write_arrow
+from rankdistill.data.cache import seal, sealed
+from rankdistill.data.candidates import (
+    SOURCES,
+    Candidates,
+    from_arrow,
+    open_arrow,
+    to_arrow,
+    values,
+    write_arrow,
+)
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 
@@ -14,19 +23,20 @@ from rankdistill.errors import InputError
 class ScoreTable:
     """Candidates and ``scores`` float32 (N,), the teacher's, aligned with them.
 
-    ``teacher`` is the fingerprint of who scored. Raises ``InputError`` if a score is not finite
-    or there are more or fewer than candidates.
+    ``teacher`` is the fingerprint of who scored. Raises ``InputError`` if there are more or fewer
+    scores than candidates or, unless they are ``trusted``, one is not finite.
     """
 
     candidates: Candidates
     scores: np.ndarray
     teacher: str = ""
+    trusted: InitVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self, trusted: bool):
         expected = len(self.candidates.document_rows)
         if self.scores.shape != (expected,):
             raise InputError(f"score table: {self.scores.shape} scores for {expected} candidates")
-        if not np.isfinite(self.scores).all():
+        if not trusted and not np.isfinite(self.scores).all():
             bad = int(np.flatnonzero(~np.isfinite(self.scores))[0])
             collection = self.candidates.collection
             i = int(np.searchsorted(self.candidates.offsets, bad, side="right")) - 1
@@ -47,7 +57,8 @@ class ScoreTable:
     def pool(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Document rows int32 (n,), scores float32 (n,) and positive bool (n,) of query i."""
         span = self.candidates.pool(i)
-        return self.candidates.document_rows[span], self.scores[span], self.candidates.positive[span]
+        positive = (self.candidates.sources[span] & SOURCES["positive"]) > 0  # of this pool alone
+        return self.candidates.document_rows[span], self.scores[span], positive
 
     def save(self, path: str | Path) -> None:
         """Writes an Arrow file with the columns query_id, document_ids, scores, sources, ranks."""
@@ -55,8 +66,8 @@ class ScoreTable:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             table = to_arrow(self.candidates, np.asarray(self.scores, dtype=np.float32))
-            fingerprints = {"candidates": self.candidates.fingerprint, "teacher": self.teacher}
-            write_arrow(table.replace_schema_metadata(table.schema.metadata | fingerprints), path)
+            metadata = table.schema.metadata | {"teacher": self.teacher}
+            write_arrow(table.replace_schema_metadata(metadata), path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -70,13 +81,17 @@ class ScoreTable:
     ) -> "ScoreTable":
         """Opens the table at ``path`` without reading it into memory.
 
+        What this library wrote is known by its checksum; the first opening of any other file reads
+        it whole and, if nothing is wrong, leaves the checksum beside it.
+
         Raises ``InputError`` if it is missing, damaged, or belongs to another collection, or to
         another candidate set or teacher (fingerprint) where these are given.
         """
         path = Path(path)
-        table = open_arrow(path)
+        trusted = sealed(path)
+        table = open_arrow(path, trusted)
         found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        stored = from_arrow(table, collection, path)
+        stored = from_arrow(table, collection, path, trusted)
         if "scores" not in table.column_names:
             raise InputError(f"{path}: candidates without scores; score them first")
         for what, expected in (
@@ -88,4 +103,7 @@ class ScoreTable:
                     f"{path}: scores of another {what.removesuffix('s')} "
                     f"({found.get(what)}, not {expected}); delete it to score anew"
                 )
-        return cls(stored, values(table, "scores"), found.get("teacher", ""))
+        loaded = cls(stored, values(table, "scores"), found.get("teacher", ""), trusted)
+        if not trusted:
+            seal(path)
+        return loaded
