@@ -11,6 +11,7 @@ from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
+from rankdistill.students.load import set_dropout
 from rankdistill.training import DistillationTrainer, GroupCollator, TrainingGroups, training_arguments
 
 
@@ -51,6 +52,43 @@ def test_chunks_change_neither_loss_nor_gradient(student_folder, table, tmp_path
     assert value == pytest.approx(expected, abs=1e-5)
     for got, wanted in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+
+
+def saved_bytes(run):
+    """What autograd keeps for the backward pass while ``run`` computes a loss, and that loss."""
+    kept = 0
+
+    def count(tensor):
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        loss = run()
+    return kept, loss
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("loss", [KLDivergence(), MarginMSE(), InfoNCE(in_batch=True)])
+def test_grad_cache_gives_the_same_gradient_in_less_memory(student_folder, table, tmp_path, loss, dropout):
+    """Chunks encoded a second time, with the same dropout, instead of kept."""
+
+    def step(grad_cache):
+        trainer = trainer_of(student_folder, table, tmp_path, loss, chunk_tokens=40, grad_cache=grad_cache)
+        set_dropout(trainer.student.transformers_model, dropout)
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(6)])
+        trainer.model.train()
+        torch.manual_seed(0)
+        kept, value = saved_bytes(lambda: trainer.compute_loss(trainer.model, batch))
+        value.backward()
+        return kept, value.item(), [p.grad for p in trainer.model.parameters() if p.grad is not None]
+
+    kept, value, gradients = step(True)
+    kept_directly, expected, expected_gradients = step(False)
+    assert value == pytest.approx(expected, abs=1e-6)
+    for got, wanted in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-5)
+    assert kept < kept_directly / 5
 
 
 def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path):

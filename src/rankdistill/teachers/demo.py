@@ -39,8 +39,12 @@ def demo_teacher(part: str = "ensemble", max_length: int = 160):
 
 
 def merged(part: str) -> str:
-    """A folder, in the cache, of MiniLM with the adapter ``part`` merged into it."""
-    digest = hashlib.sha256((ASSETS / part / "adapter_model.safetensors").read_bytes()).hexdigest()
+    """A folder, in the cache, of MiniLM with the adapter ``part`` merged into it.
+
+    The cross-encoder's adapter was trained on the bi-encoder's weights, so both are merged for it.
+    """
+    adapters = [ASSETS / name / "adapter_model.safetensors" for name in ("bi_encoder", part)]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in adapters)).hexdigest()
     path = cache_folder() / "models" / f"demo_{part}-{digest[:16]}"
     return str(build_folder(path, lambda folder: _merge(part, folder)))
 
@@ -50,13 +54,13 @@ def _merge(part: str, folder: Path) -> None:
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    base = minilm_path()
+    base, tuned = minilm_path(), ASSETS / "bi_encoder"
     if part == "bi_encoder":
         student = SentenceTransformer(base, device="cpu", model_kwargs={"use_safetensors": True})
-        model = student.transformers_model
-        PeftModel.from_pretrained(model, ASSETS / part).merge_and_unload()
+        PeftModel.from_pretrained(student.transformers_model, tuned).merge_and_unload()
         student.save_pretrained(str(folder), create_model_card=False)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True)
+        model.bert = PeftModel.from_pretrained(model.bert, tuned).merge_and_unload()
         PeftModel.from_pretrained(model, ASSETS / part).merge_and_unload().save_pretrained(folder)
         AutoTokenizer.from_pretrained(base).save_pretrained(folder)
