@@ -157,6 +157,16 @@ BAD = [
     (["sampler.negatives=500"], "a group of 501 documents, but the largest pool has"),
     (["data.path=nowhere"], "nowhere: no such folder"),
     (["student.model=./nowhere"], "'./nowhere' cannot be loaded: no such folder"),
+    (["sampler.negatives=abc"], "sampler.negatives='abc': it is an integer"),
+    (["student.max_length=-5"], "max_length=-5: it is 1 or more"),
+    (["seed=-1"], "seed=-1: it is 0 or more"),
+    (["candidates.limit=2.5"], "candidates.limit=2.5: it is an integer or null"),
+    (["candidates.retrievers.bm25.n=0"], "n=0: it is 1 or more"),
+    (["scores.scale=-5"], "scale=-5: it is a number above 0"),
+    (["trainer.learning_rate=-1"], "trainer.learning_rate=-1: it is 0 or more"),
+    (["trainer.bf16=abc"], "trainer.bf16='abc': it is true or false"),
+    (["loss=null"], "a configuration group cannot be null"),
+    (["evaluator.measures=[nDCG@0]"], "'nDCG@0' is no measure"),
     (["evaluation.split=tset"], "no split 'tset'; there is 'test', 'train'"),
 ]
 

@@ -1,7 +1,6 @@
 """What the commands share: where configurations lie, and how errors end."""
 
 import dataclasses
-import errno
 import functools
 import logging
 import os
@@ -22,6 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from transformers import TrainingArguments
 
 from rankdistill.errors import InputError
+from rankdistill.fields import check_targets
 
 log = logging.getLogger(__name__)
 ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
@@ -35,7 +35,11 @@ def config_folder() -> Path:
 
 
 def make(config: Any) -> Any:
-    """The object that ``config`` describes, made of plain Python containers."""
+    """The object that ``config`` describes, made of plain Python containers.
+
+    Raises ``InputError`` for a field of the wrong kind.
+    """
+    check_targets(config)
     return instantiate(config, _convert_="all")
 
 
@@ -98,8 +102,10 @@ def explain(error: BaseException) -> str | None:
         return f"{error.full_key}: must be given, as {error.full_key}=..."
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR):
-        return f"{error.filename}: {error.strerror}; free it, or write elsewhere: hydra.run.dir=..."
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        return "a configuration group cannot be null or a number; leave it out, or name one of its options"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}; mend that, or write elsewhere: hydra.run.dir=..."
     return None
 
 

@@ -11,8 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rankdistill.command import command, make
-from rankdistill.errors import InputError
+from rankdistill.data import Collection
+from rankdistill.errors import InputError, shorten
 from rankdistill.evaluation import Run
+from rankdistill.fields import check_fields
 from rankdistill.students import load_student
 from rankdistill.summary import table, write_measures
 
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 
 def run(config: DictConfig) -> float:
     """Evaluates ``config.model`` or ``config.run``; returns the main measure."""
+    check_fields(config, {"model": str | None, "run": str | None, "split": str, "max_length": int | None})
     if (config.model is None) == (config.run is None):
         raise InputError("give one of model=<folder or hub name> and run=<TREC run file>")
     evaluator = make(config.evaluator)
@@ -28,9 +31,7 @@ def run(config: DictConfig) -> float:
     collection = make(config.data)
     log.info("%s", collection)
     if given is not None:
-        unknown = set(given.ranking) - set(collection.query_ids)
-        if len(unknown) == len(given.ranking):
-            raise InputError(f"{config.run}: none of its queries is in {collection.name}")
+        check_run(given, collection, config.split, config.run)
         result = evaluator.measure(given, collection, config.split)
     else:
         model = load_student(config.model, max_length=config.max_length)
@@ -42,6 +43,22 @@ def run(config: DictConfig) -> float:
     queries = len(result.per_query[evaluator.main])
     print(f"\n{table({name: result.mean})}\n\n{queries:,} queries. Results in {folder}")
     return result.mean[evaluator.main]
+
+
+def check_run(given: Run, collection: Collection, split: str, path: str) -> None:
+    """Raises ``InputError`` if ``given`` cannot be a run of ``split``; logs what it has beyond it."""
+    judged = collection.judged(split)
+    unknown = [query for query in given.ranking if query not in judged]
+    if len(unknown) == len(given.ranking):
+        raise InputError(f"{path}: none of its queries is in split {split!r} of {collection.name}")
+    if unknown:
+        log.warning("%s: queries that are not in split %r: %s", path, split, shorten(unknown))
+    found = {document for ranked in given.ranking.values() for document, _ in ranked}
+    strange = sorted(document for document in found if document not in collection.document_row)
+    if len(strange) == len(found):
+        raise InputError(f"{path}: none of its documents is in {collection.name}: {shorten(strange)}")
+    if strange:
+        log.warning("%s: documents that are not in %s: %s", path, collection.name, shorten(strange))
 
 
 if __name__ == "__main__":

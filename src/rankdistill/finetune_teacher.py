@@ -22,15 +22,27 @@ from rankdistill.candidates import mine
 from rankdistill.command import command, make, plain
 from rankdistill.data import Candidates
 from rankdistill.data.cache import fingerprint
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, at_least
+from rankdistill.fields import check_fields
 from rankdistill.students.load import load_weights, set_dropout
 from rankdistill.summary import table
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
 from rankdistill.training import training_arguments
-from rankdistill.training.checkpoints import begin, clear, last_checkpoint
+from rankdistill.training.checkpoints import begin, clear, resume
 from rankdistill.training.trainer import fast_attention
 
 log = logging.getLogger(__name__)
+FIELDS = {
+    "seed": int,
+    "model": str,
+    "max_length": int,
+    "dropout": float,
+    "negatives": int,
+    "candidates.split": str,
+    "candidates.limit": int | None,
+    "evaluation": dict,
+    "evaluation.split": str | None,
+}
 
 
 def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Dataset:
@@ -67,10 +79,19 @@ def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Data
 def run(config: DictConfig) -> str:
     """Fine-tunes, measures by reranking, saves; returns the model's folder."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    check_fields(config, FIELDS)
+    at_least(0, seed=config.seed)
+    at_least(1, negatives=config.negatives, max_length=config.max_length)
     set_seed(config.seed)
     evaluator = make(config.evaluator)
     collection = make(config.data)
     log.info("%s", collection)
+    split = config.evaluation.split
+    if split is not None and split not in collection.qrels:
+        log.info("%s has no split %r: the teacher will not be measured", collection.name, split)
+        split = None
+    elif split is not None:
+        collection.query_rows(split)  # what is wrong with the split shows now
     retrievers = list(make(config.candidates.retrievers).values())
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     rows = training_rows(candidates, config.negatives, config.seed)
@@ -86,14 +107,10 @@ def run(config: DictConfig) -> str:
     log.info("training on %d groups of %d", len(rows), config.negatives + 1)
     begin(checkpoints, fingerprint(plain(config), candidates.fingerprint))
     with fast_attention(model.transformers_model, model.device):
-        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+        resume(trainer, checkpoints)
     model.save_pretrained(str(folder / "model"))
-    clear(checkpoints)
 
-    split = config.evaluation.split
-    if split is not None and split not in collection.qrels:
-        log.info("%s has no split %r: the teacher is not measured", collection.name, split)
-    elif split is not None:
+    if split is not None:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
         scores = score_candidates(CrossEncoderTeacher(str(folder / "model"), config.max_length), pools)
         metrics = {
@@ -102,6 +119,7 @@ def run(config: DictConfig) -> str:
         }
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         print(f"\n{table(metrics)}")
+    clear(checkpoints)
     print(f"\nUse it: teacher.model={folder / 'model'}")
     return str(folder / "model")
 

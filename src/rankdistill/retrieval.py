@@ -1,12 +1,14 @@
 """Embedding a collection and searching it with FAISS."""
 
 import logging
+import os
+import re
 
 import faiss
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from rankdistill.data.cache import cache_folder, fingerprint, locked
+from rankdistill.data.cache import cache_folder, fingerprint, locked, seal, sealed
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
@@ -30,6 +32,11 @@ def _embed(model, encode, texts, progress) -> np.ndarray:
     with autocast(model.device):
         embeddings = encode(list(texts), batch_size=64, show_progress_bar=progress and len(texts) >= BAR_FROM)
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if not np.isfinite(embeddings).all():
+        bad = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
+        raise InputError(
+            f"model: its embedding of {texts[bad][:60]!r} is not finite: damaged, or training diverged"
+        )
     if model.similarity_fn_name == "cosine":
         faiss.normalize_L2(embeddings)
     return embeddings
@@ -42,13 +49,20 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
     with locked(path):
         if path.exists():
             log.info("reusing embeddings %s", path)
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            sealed(path)
+            try:
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise InputError(f"{path}: damaged ({error}); delete it to build it anew") from None
         log.info("embedding %d documents of %s", len(collection.documents), collection.name)
         embeddings = embed_documents(model, collection.documents)
         draft = path.with_name(f".{path.name}")
         with open(draft, "wb") as out:
             np.save(out, embeddings)
+            out.flush()
+            os.fsync(out.fileno())
         draft.rename(path)
+        seal(path)
     return embeddings
 
 
@@ -62,6 +76,8 @@ def search(
     """
     k = min(k, len(documents))
     try:
+        if re.search(r"[A-Z]0(?!\d)", index):  # HNSW0 ends the whole process
+            raise RuntimeError("Error: a parameter of 0")
         built = faiss.index_factory(documents.shape[1], index, faiss.METRIC_INNER_PRODUCT)
         built.train(documents)
         built.add(documents)

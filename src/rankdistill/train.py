@@ -3,6 +3,7 @@
 python -m rankdistill.train +experiment=stratified
 """
 
+import inspect
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 from transformers import TrainingArguments, set_seed
 
 from rankdistill import analysis
@@ -19,16 +21,32 @@ from rankdistill.analysis.plots import save
 from rankdistill.candidates import mine
 from rankdistill.command import command, make, plain
 from rankdistill.data.cache import fingerprint
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, at_least
 from rankdistill.evaluation import Evaluation, compare
+from rankdistill.fields import check_fields
 from rankdistill.students import load_weights_from, merge_adapter
 from rankdistill.summary import model_card, summary, write_conditions, write_measures
 from rankdistill.teachers import score_candidates
 from rankdistill.training import DistillationTrainer, training_arguments
-from rankdistill.training.checkpoints import begin, clear, finish, last_checkpoint
+from rankdistill.training.checkpoints import begin, clear, finish, resume
 from rankdistill.training.trainer import check_scores
 
 log = logging.getLogger(__name__)
+FIELDS = {
+    "seed": int,
+    "candidates.split": str,
+    "candidates.limit": int | None,
+    "candidates.retrievers": dict,
+    "distillation": dict,
+    "scores.similarity": str,
+    "scores.scale": float,
+    "scores.teacher_scores": str,
+    "scores.teacher_scale": float | str,
+    "scores.chunk_tokens": int,
+    "scores.grad_cache": bool,
+    "evaluation.split": str,
+    "evaluation.teacher": bool,
+}
 
 
 @dataclass(frozen=True)
@@ -53,10 +71,12 @@ def run(config: DictConfig) -> float:
 
 def distil(config: DictConfig, folder: Path) -> float:
     """Composes the library as ``config`` says and leaves the results in ``folder``."""
+    check_fields(config, FIELDS)
+    at_least(0, seed=config.seed)
     set_seed(config.seed)
     evaluator = make(config.evaluator)
     sampler = make(config.sampler)
-    check_scores(config.scores.similarity, config.scores.teacher_scale)
+    check_scores(**{name: config.scores[name] for name in inspect.signature(check_scores).parameters})
     stages = plan(config, folder / "checkpoints")
     collection = make(config.data)
     log.info("%s", collection)
@@ -64,7 +84,7 @@ def distil(config: DictConfig, folder: Path) -> float:
     retrievers = list(make(config.candidates.retrievers).values())
 
     test = config.evaluation.split
-    collection.judged(test)
+    collection.query_rows(test)  # what is wrong with the split shows now
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     teacher = make(config.teacher)
     table = score_candidates(teacher, candidates)
@@ -127,11 +147,14 @@ def train_stage(student, table, stage: Stage, scores: dict, history: list[dict])
     finished = stage.folder / "finished"
     if finished.exists():
         log.info("%s is finished: reusing %s", stage.name, finished)
-        load_weights_from(student, finished / "model.safetensors")
-        return json.loads((finished / "history.json").read_text())
+        try:
+            load_weights_from(student, finished / "model.safetensors")
+            return json.loads((finished / "history.json").read_text())
+        except (SafetensorError, ValueError):
+            raise InputError(f"{finished}: damaged; delete {stage.folder} to train the stage anew") from None
     trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **scores)
     log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
-    trainer.train(resume_from_checkpoint=last_checkpoint(stage.folder))
+    resume(trainer, stage.folder)
     before = history[-1]["step"] if history else 0
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
     finish(trainer, logged, finished)

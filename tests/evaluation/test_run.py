@@ -96,5 +96,5 @@ def test_a_file_that_is_no_run_is_named(tmp_path, name, content):
 
 
 def test_a_folder_is_no_run(tmp_path):
-    with pytest.raises(InputError, match="not a TREC run"):
+    with pytest.raises(InputError, match="cannot be read"):
         Run.read(tmp_path)

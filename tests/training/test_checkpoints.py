@@ -1,7 +1,8 @@
 import pytest
+import torch
 
 from rankdistill.errors import InputError
-from rankdistill.training.checkpoints import begin, clear, last_checkpoint
+from rankdistill.training.checkpoints import begin, check_weights, clear, last_checkpoint
 
 
 def checkpoint(folder, step, state='{"global_step": 1}'):
@@ -25,9 +26,28 @@ def test_the_latest_checkpoint_that_is_complete_is_taken(tmp_path):
 def test_going_on_with_other_settings_is_refused(tmp_path):
     """It would mix two runs in one folder."""
     begin(tmp_path / "checkpoints", "a")
-    begin(tmp_path / "checkpoints", "a")
+    checkpoint(tmp_path / "checkpoints" / "warmup", 3)
     with pytest.raises(InputError, match="begun with other settings; give another hydra.run.dir"):
         begin(tmp_path / "checkpoints", "b")
+
+
+def test_settings_may_change_while_nothing_is_kept(tmp_path):
+    """A run that failed at its first step is mended and started again in the same folder."""
+    begin(tmp_path / "checkpoints", "a")
+    begin(tmp_path / "checkpoints", "b")
+    (tmp_path / "checkpoints" / "settings.json").write_text("{")
+    begin(tmp_path / "checkpoints", "c")
+    checkpoint(tmp_path / "checkpoints" / "warmup", 3)
+    begin(tmp_path / "checkpoints", "c")
+
+
+def test_weights_that_are_not_finite_are_an_error():
+    model = torch.nn.Linear(2, 2)
+    check_weights(model)
+    with torch.no_grad():
+        model.weight[0, 0] = torch.nan
+    with pytest.raises(InputError, match="diverged: 'weight' not finite; lower trainer.learning_rate"):
+        check_weights(model)
 
 
 def test_clear_leaves_what_trackers_wrote(tmp_path):

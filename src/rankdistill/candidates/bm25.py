@@ -7,6 +7,7 @@ import numpy as np
 import Stemmer
 
 from rankdistill.data import Collection
+from rankdistill.errors import at_least
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class BM25:
     k1: float = 0.9
     b: float = 0.4
     source = "bm25"
+
+    def __post_init__(self):
+        at_least(1, n=self.n)
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
         """Document rows, best first, int64 (Q, n); -1 where fewer share a word with the query."""

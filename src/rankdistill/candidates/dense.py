@@ -6,6 +6,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.data import Collection
+from rankdistill.errors import at_least
 from rankdistill.retrieval import embed_queries, search, stored_embeddings
 from rankdistill.students import fingerprint_of
 
@@ -18,6 +19,9 @@ class Dense:
     n: int = 20
     index: str = "Flat"
     source = "dense"
+
+    def __post_init__(self):
+        at_least(1, n=self.n)
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
         """Document rows, best first, int64 (Q, n); -1 where the index finds no more."""

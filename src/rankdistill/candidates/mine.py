@@ -17,7 +17,6 @@ from rankdistill.data.candidates import (
     write_arrow,
 )
 from rankdistill.data.collection import Collection
-from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
 RECIPE = 1  # raised whenever the same retrievers would give other candidates
@@ -44,8 +43,6 @@ def mine(
     rank that a retriever gave it. Cached.
     """
     query_rows = collection.query_rows(split, limit, seed)
-    if not len(query_rows):
-        raise InputError(f"{collection.name}: no query of split {split!r} has a relevant document")
     settings = [[r.source, getattr(r, "settings", None) or vars(r)] for r in retrievers]
     key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist())
     path = cache_folder() / "candidates" / f"{key}.arrow"

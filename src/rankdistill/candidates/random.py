@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankdistill.data import Collection
+from rankdistill.errors import at_least
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,9 @@ class Random:
     n: int = 10
     seed: int = 0
     source = "random"
+
+    def __post_init__(self):
+        at_least(1, n=self.n)
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
         """Document rows, int64 (Q, n), distinct within a query."""

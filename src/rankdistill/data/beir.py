@@ -1,16 +1,16 @@
 """Collections in BEIR layout: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, each also .gz."""
 
-import gzip
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from rankdistill.data.collection import Collection
+from rankdistill.data.lines import read_lines
 from rankdistill.errors import InputError, shorten
 
 log = logging.getLogger(__name__)
+HIGHEST_GRADE = 1000  # measures keep a counter for every grade up to the highest
 
 
 class _Faults:
@@ -54,7 +54,7 @@ def read_beir(
     files: dict[str, Path] = {}
     for file in sorted(folder.glob("qrels/*")):
         if file.name.endswith((".tsv", ".tsv.gz")):
-            files.setdefault(file.name.split(".")[0], file)
+            files.setdefault(file.name.removesuffix(".gz").removesuffix(".tsv"), file)
     if not files:
         raise InputError(f"{folder / 'qrels'}: no <split>.tsv (query, document and grade, tab-separated)")
     qrels = {split: _read_qrels(file, queries, documents, faults) for split, file in files.items()}
@@ -93,35 +93,26 @@ def _find(file: Path) -> Path:
     raise InputError(f"{file}: no such file (nor {file.name}.gz)")
 
 
-def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """(place, line) of each line that is not blank."""
-    opener = gzip.open if file.suffix == ".gz" else open
-    try:
-        with opener(file, "rt", encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{file}:{number}", line.rstrip("\n")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{file}: not UTF-8 text, or cut short ({error})") from None
-
-
 def _read_texts(file: Path, fields: tuple[str, ...], faults: _Faults) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for place, line in _lines(file):
+    for place, line in read_lines(file):
         try:
             row = json.loads(line)
-            if not isinstance(row["_id"], (str, int)):
+            if not isinstance(row["_id"], (str, int)) or isinstance(row["_id"], bool):
                 raise TypeError
             key = str(row["_id"])
-            text = " ".join(row[field] for field in fields if row.get(field)).strip()
+            text = " ".join(row[field] for field in fields if row.get(field) is not None).strip()
+            f"{key}{text}".encode()  # lone surrogates are no text
         except json.JSONDecodeError as error:
             raise InputError(f"{place}: malformed JSON ({error.msg} at column {error.colno})") from None
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
             raise InputError(
                 f"{place}: expected an object with the strings _id and {' and '.join(fields)}"
             ) from None
         if not text:
             faults.add("empty texts", place)
+        elif key.split() != [key]:
+            faults.add("ids that are empty or hold white space, which no run file can", f"{place} ({key!r})")
         elif key in texts:
             faults.add("duplicate ids", f"{place} ({key})")
         else:
@@ -133,20 +124,20 @@ def _read_texts(file: Path, fields: tuple[str, ...], faults: _Faults) -> dict[st
 
 def _read_qrels(file: Path, queries, documents, faults: _Faults) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
-    for place, line in _lines(file):
+    for place, line in read_lines(file):
         cells = line.split("\t")
         if len(cells) == 4:  # TREC: query, iteration, document, grade
             cells = [cells[0], *cells[2:]]
         try:
-            query, document, value = cells[0], cells[1], float(cells[2])
-            if not value.is_integer():
+            query, document, value = cells
+            grade = float(value)
+            if not grade.is_integer() or abs(grade) > HIGHEST_GRADE or "_" in value:
                 raise ValueError
-            grade = int(value)
-        except (IndexError, ValueError):
-            if place.endswith(":1") and len(cells) == 3:
+        except ValueError:
+            if place.endswith(":1") and len(cells) == 3 and cells[0] not in queries:
                 continue  # the header
             raise InputError(
-                f"{place}: expected query, document and whole-number grade, tab-separated"
+                f"{place}: expected query, document and a whole grade up to {HIGHEST_GRADE}, tab-separated"
             ) from None
         if query not in queries:
             faults.add("judgments of unknown queries", f"{place} ({query})")
@@ -155,5 +146,5 @@ def _read_qrels(file: Path, queries, documents, faults: _Faults) -> dict[str, di
         elif qrels.get(query, {}).get(document, grade) != grade:
             faults.add("judgments that contradict an earlier one", f"{place} ({query}, {document})")
         else:
-            qrels.setdefault(query, {})[document] = grade
+            qrels.setdefault(query, {})[document] = int(grade)
     return qrels

@@ -87,7 +87,7 @@ def sealed(path: Path) -> bool:
             return True
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    if stamp.get("sha256") != _sha256(path):
+    if not path.is_file() or stamp.get("sha256") != _sha256(path):
         raise InputError(
             f"{path}: damaged (it does not match its checksum in {_seal_of(path).name}); "
             "delete it to build it anew"

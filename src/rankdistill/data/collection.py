@@ -41,10 +41,11 @@ class Collection:
                 seen: set[str] = set()
                 twice = [i for i in ids if i in seen or seen.add(i)]
                 raise InputError(f"{self.name}: duplicate {kind} id {shorten(twice)}")
-            blank = [i for i in ids if len(i.split()) != 1]
+            blank = [i for i in ids if i.split() != [i]]
             if blank:
                 raise InputError(
-                    f"{self.name}: {kind} ids with white space, which no run file can hold: {shorten(blank)}"
+                    f"{self.name}: {kind} ids that are empty or hold white space, which no run file can: "
+                    f"{shorten(blank)}; rename them"
                 )
             empty = [i for i, text in zip(ids, texts, strict=True) if not text.strip()]
             if empty:
@@ -86,7 +87,8 @@ class Collection:
     def query_rows(self, split: str, limit: int | None = None, seed: int = 0) -> np.ndarray:
         """Rows, ascending, of the queries of ``split`` that have a relevant document.
 
-        With ``limit``, at most that many, drawn with ``seed``. int64.
+        With ``limit``, at most that many, drawn with ``seed``. int64. Raises ``InputError`` if
+        there is none.
         """
         if limit is not None and limit < 1:
             raise InputError(f"limit={limit}: it is a number of queries, 1 or more")
@@ -95,6 +97,8 @@ class Collection:
             for query, judged in self.judged(split).items()
             if any(grade > 0 for grade in judged.values())
         )
+        if not rows:
+            raise InputError(f"{self.name}: no query of split {split!r} has a relevant document")
         if limit is not None and limit < len(rows):
             rows = sorted(np.random.default_rng(seed).choice(rows, limit, replace=False))
         return np.asarray(rows, dtype=np.int64)

@@ -46,6 +46,7 @@ class Evaluator:
         limit: int | None = None,
         seed: int = 0,
     ):
+        measures = [measures] if isinstance(measures, str) else measures
         if not measures:
             raise InputError("evaluator.measures is empty: name one or more, such as nDCG@10")
         if k < 1:
@@ -96,8 +97,6 @@ class Evaluator:
     def measure(self, run: Run, collection: Collection, split: str = "test") -> Evaluation:
         """Measures ``run``; queries of the split that it has no results for count 0."""
         wanted = {collection.query_ids[row] for row in collection.query_rows(split, self.limit, self.seed)}
-        if not wanted:
-            raise InputError(f"{collection.name}: no query of split {split!r} has a relevant document")
         qrels = {query: dict(judged) for query, judged in collection.judged(split).items() if query in wanted}
         values = {name: dict.fromkeys(sorted(wanted), 0.0) for name in self.measures}
         ranked = {query: documents for query, documents in run.strict().items() if query in wanted}
@@ -112,6 +111,8 @@ def parse_measure(name: str):
     """The ir-measures object of ``name``; raises ``InputError`` with what there is to choose from."""
     try:
         measure = ir_measures.parse_measure(name)
+        if measure.params.get("cutoff", 1) < 1:  # trec_eval ends the whole process
+            raise ValueError("a cutoff is 1 or more")
         ir_measures.evaluator([measure], {"q": {"d": 1}})
         return measure
     except Exception as error:  # ir-measures asserts, looks up and evaluates what it parses

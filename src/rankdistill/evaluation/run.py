@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rankdistill.data.collection import Collection
+from rankdistill.data.lines import read_lines
 from rankdistill.errors import InputError
 
 
@@ -23,7 +24,10 @@ class Run:
 
     @classmethod
     def from_scores(cls, scored: Mapping[str, Mapping[str, float]], name: str = "rankdistill") -> "Run":
-        """From query id -> document id -> score, in any order."""
+        """From query id -> document id -> score, in any order; raises ``InputError`` if one is NaN."""
+        for query, documents in scored.items():
+            if any(score != score for score in documents.values()):
+                raise InputError(f"run {name}: a score of query {query!r} is NaN")
         return cls(
             {
                 query: sorted(documents.items(), key=lambda item: (-item[1], item[0]))
@@ -70,28 +74,17 @@ class Run:
         path = Path(path)
         scored: dict[str, dict[str, float]] = {}
         name = "rankdistill"
-        opener = gzip.open if path.suffix == ".gz" else open
-        try:
-            with opener(path, "rt", encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    cells = line.split()
-                    if not cells:
-                        continue
-                    try:
-                        query, _, document, _, score, name = cells
-                        value = float(score)
-                    except ValueError:
-                        raise InputError(
-                            f"{path}:{number}: expected 'query Q0 document rank score name', "
-                            f"got {line.strip()[:60]!r}"
-                        ) from None
-                    if not np.isfinite(value):
-                        raise InputError(f"{path}:{number}: score {score} is not finite")
-                    if document in scored.setdefault(query, {}):
-                        raise InputError(f"{path}:{number}: document {document!r} twice for query {query!r}")
-                    scored[query][document] = value
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such run file") from None
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, IsADirectoryError) as error:
-            raise InputError(f"{path}: not a TREC run ({error})") from None
+        for place, line in read_lines(path):
+            try:
+                query, _, document, _, score, name = line.split()
+                value = float(score)
+            except ValueError:
+                raise InputError(
+                    f"{place}: expected 'query Q0 document rank score name', got {line.strip()[:60]!r}"
+                ) from None
+            if document in scored.setdefault(query, {}):
+                raise InputError(f"{place}: document {document!r} twice for query {query!r}")
+            if not np.isfinite(value):
+                raise InputError(f"{place}: score {score} is not finite")
+            scored[query][document] = value
         return cls.from_scores(scored, name)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, at_least
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 
 
@@ -35,6 +35,11 @@ def load_student(
 
     Raises ``InputError`` if the model can't be had, isn't in safetensors, or has fewer layers.
     """
+    at_least(1, max_length=max_length)
+    if dropout is not None and not 0 <= dropout < 1:
+        raise InputError(f"dropout={dropout}: it is 0 or more and below 1")
+    if set(prompts or {}) - {"query", "document"}:
+        raise InputError(f"prompts={prompts}: its keys are query and document")
     student = load_weights(
         SentenceTransformer, model, device=device, prompts=prompts, trust_remote_code=trust_remote_code
     )

@@ -8,7 +8,7 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.util import batch_to_device
 
 from rankdistill.chunking import by_length, chunks
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, at_least
 from rankdistill.hardware import has_bf16
 from rankdistill.students.load import hash_weights, load_weights
 
@@ -30,6 +30,7 @@ class CrossEncoderTeacher:
         device: str | None = None,
         trust_remote_code: bool = False,
     ):
+        at_least(1, max_length=max_length, chunk_tokens=chunk_tokens)
         self.name = str(model)
         self.model = load_weights(
             CrossEncoder,

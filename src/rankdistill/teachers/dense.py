@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.students.load import fingerprint_of, load_student
 
@@ -16,6 +17,8 @@ class DenseTeacher:
     """Scores are ``scale`` times the inner product of a bi-encoder's embeddings (cosine or dot)."""
 
     def __init__(self, model: str | SentenceTransformer, scale: float = 20.0, max_length: int | None = 256):
+        if not 0 < scale < np.inf:
+            raise InputError(f"scale={scale}: it is a number above 0")
         self.model = load_student(model, max_length=max_length) if isinstance(model, str) else model
         self.scale = scale
         self._kept: dict[tuple[str, str], np.ndarray] = {}

@@ -1,10 +1,14 @@
 """Stages that survive an interruption: which checkpoint to go on from, and whether it fits."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
-from rankdistill.errors import InputError
+import torch
+from safetensors import SafetensorError
+
+from rankdistill.errors import InputError, shorten
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -16,22 +20,60 @@ def last_checkpoint(folder: Path) -> str | None:
         except (OSError, ValueError):
             return False
 
-    found = [path for path in folder.glob("checkpoint-*") if complete(path)]
-    return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
+    found = [path for path in folder.glob("checkpoint-*[0-9]") if complete(path)]
+    return str(max(found, key=_step)) if found else None
+
+
+def _step(checkpoint: str | Path) -> int:
+    return int(str(checkpoint).rpartition("-")[2])
 
 
 def begin(folder: Path, settings: str) -> None:
     """Marks ``folder`` as begun with ``settings`` (a fingerprint).
 
-    Raises ``InputError`` if it was begun with others: going on would mix the two.
+    Raises ``InputError`` if what is kept there was begun with others: going on would mix the two.
     """
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / "settings.json"
-    if not mark.exists():
-        mark.write_text(json.dumps(settings))
-    elif json.loads(mark.read_text()) != settings:
+    try:
+        begun = json.loads(mark.read_text())
+    except (OSError, ValueError):
+        begun = None
+    if begun != settings and _kept(folder):
         raise InputError(
             f"{folder}: begun with other settings; give another hydra.run.dir, or delete it to start anew"
+        )
+    draft = folder / ".settings.json"
+    draft.write_text(json.dumps(settings))
+    draft.replace(mark)
+
+
+def resume(trainer, folder: Path) -> None:
+    """Trains, from the last checkpoint in ``folder`` where there is one.
+
+    Raises ``InputError`` if that is damaged or training diverges.
+    """
+    checkpoint = last_checkpoint(folder)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except (SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        if (
+            checkpoint is None
+            or isinstance(error, InputError)
+            or trainer.state.global_step > _step(checkpoint)
+        ):
+            raise
+        raise InputError(f"{checkpoint}: damaged ({error}); delete it to go on from an earlier one") from None
+    check_weights(trainer.model)
+
+
+def check_weights(model: torch.nn.Module) -> None:
+    """Raises ``InputError`` if a weight of ``model`` isn't finite: training has diverged."""
+    bad = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if bad:
+        raise InputError(
+            f"training diverged: {shorten(bad, 1)} not finite; lower trainer.learning_rate "
+            "and give another hydra.run.dir"
         )
 
 
@@ -48,9 +90,14 @@ def finish(trainer, logged: list, finished: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Removes what was kept to go on from, now that all is done; what trackers wrote there stays."""
-    (folder / "settings.json").unlink(missing_ok=True)
-    for kept in [*folder.rglob("checkpoint-*"), *folder.rglob("finished")]:
+    for kept in _kept(folder):
         shutil.rmtree(kept)
+    (folder / "settings.json").unlink(missing_ok=True)  # last: until then it says whose the rest is
     for emptied in [*(path for path in folder.iterdir() if path.is_dir()), folder]:
         if not any(emptied.iterdir()):
             emptied.rmdir()
+
+
+def _kept(folder: Path) -> list[Path]:
+    """What an interrupted run left to go on from."""
+    return [*folder.rglob("checkpoint-*[0-9]"), *folder.rglob("finished")]

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError, shorten
+from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.hardware import has_bf16
 from rankdistill.losses.weighted_sum import accepted
 from rankdistill.training.collator import GroupCollator
@@ -30,6 +30,15 @@ SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
 
 
+LEAST = {
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 0,
+    "num_train_epochs": 0,
+    "dataloader_num_workers": 0,
+    "logging_steps": 0,
+    "save_steps": 0,
+}
 UNSUPPORTED = {
     "fp16": "trains in bf16=true or in float32",
     "gradient_checkpointing": "not used; for less memory set scores.grad_cache=true",
@@ -50,8 +59,15 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
             raise InputError(f"trainer.{field}: {remedy}")
     for field in dataclasses.fields(kind):
         value = fields.get(field.name)
-        if type(field.default) in (int, float) and isinstance(value, str):
-            raise InputError(f"trainer.{field.name}={value!r}: it is a number")
+        if field.name not in fields or type(field.default) not in (int, float, bool):
+            continue
+        if isinstance(value, str) or value is None:
+            kind = "true or false" if type(field.default) is bool else "a number"
+            raise InputError(f"trainer.{field.name}={value!r}: it is {kind}")
+    for field, value in fields.items():
+        least = LEAST.get(field)
+        if least is not None and isinstance(value, (int, float)) and not value >= least:
+            raise InputError(f"trainer.{field}={value}: it is {least} or more")
     defaults = {
         "per_device_train_batch_size": 16,
         "learning_rate": 5e-5,
@@ -67,12 +83,15 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
     }
     try:
         return kind(output_dir=output_dir, **(defaults | fields))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from None
 
 
-def check_scores(similarity: str, teacher_scale: float | str) -> None:
+def check_scores(similarity: str, scale: float, teacher_scale: float | str, chunk_tokens: int) -> None:
     """Raises ``InputError`` unless student and teacher scores can be made so."""
+    at_least(1, chunk_tokens=chunk_tokens)
+    if not 0 < scale < np.inf:
+        raise InputError(f"scale={scale}: it is a number above 0")
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity={similarity!r}: it is cosine or dot")
     if teacher_scale != "match" and not (isinstance(teacher_scale, (int, float)) and teacher_scale > 0):
@@ -193,7 +212,7 @@ class DistillationTrainer(Trainer):
         grad_cache: bool = False,
         **kwargs,
     ):
-        check_scores(similarity, teacher_scale)
+        check_scores(similarity, scale, teacher_scale, chunk_tokens)
         args = args or training_arguments("checkpoints")
         args.remove_unused_columns = False  # groups are no columns
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)

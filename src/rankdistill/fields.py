@@ -1,0 +1,68 @@
+"""Whether the fields of a configuration are of the kinds that its targets declare."""
+
+import inspect
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from rankdistill.errors import InputError
+
+KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
+
+
+def check_targets(config: Any) -> None:
+    """Raises ``InputError`` for a field in ``config`` whose value its ``_target_`` cannot take."""
+    if not isinstance(config, DictConfig):
+        return
+    if "_target_" in config:
+        target = get_object(config._target_)
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        for name in config:
+            if name in hints and not OmegaConf.is_missing(config, name):
+                check_value(config._get_full_key(name), config[name], hints[name])
+    for name in config:
+        if not OmegaConf.is_missing(config, name):
+            check_targets(config[name])
+
+
+def check_fields(config: DictConfig, kinds: Mapping[str, Any]) -> None:
+    """Raises ``InputError`` for a field of ``kinds`` (dotted name -> type) that is of another kind."""
+    for name, kind in kinds.items():
+        check_value(name, OmegaConf.select(config, name), kind)
+
+
+def check_value(name: str, value: Any, kind: Any) -> None:
+    """Raises ``InputError`` unless ``value`` fits ``kind``, a type or a union of them."""
+    if not fits(value, kind):
+        wanted = [KINDS[one] for one in alternatives(kind) if one in KINDS] or ["something else"]
+        raise InputError(f"{name}={value!r}: it is {' or '.join(wanted)}")
+
+
+def alternatives(kind: Any) -> Sequence[Any]:
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, UnionType) else [kind]
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether ``value``, from a YAML file, can be what ``kind`` says; what isn't plain passes."""
+    for one in alternatives(kind):
+        origin = typing.get_origin(one) or one
+        if origin is typing.Literal:
+            found = isinstance(value, tuple({type(choice) for choice in typing.get_args(one)}))
+        elif origin is float:
+            found = type(value) in (int, float) and not math.isnan(value)
+        elif origin in KINDS:
+            found = type(value) is origin
+        elif origin in (Sequence, list, tuple):
+            found = OmegaConf.is_list(value) or isinstance(value, str)
+        elif origin in (Mapping, dict):
+            found = OmegaConf.is_dict(value)
+        else:  # an object: what a target makes
+            found = one is Any or not isinstance(origin, type) or OmegaConf.is_dict(value)
+        if found:
+            return True
+    return False

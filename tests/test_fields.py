@@ -1,0 +1,69 @@
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pytest
+from omegaconf import OmegaConf
+
+from rankdistill.errors import InputError, at_least
+from rankdistill.fields import check_fields, check_targets, fits
+
+LISTED, MAPPED = OmegaConf.create([1]), OmegaConf.create({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        (3, int, True),
+        (True, int, False),
+        (2.0, int, False),
+        ("3", int, False),
+        (None, int, False),
+        (None, int | None, True),
+        (3, float, True),
+        (float("nan"), float, False),
+        (False, bool, True),
+        (1, bool, False),
+        ("a", str, True),
+        (5, str | None, False),
+        ("any", Literal["mid", "ends"], True),
+        (5, Literal["mid", "ends"], False),
+        ("match", float | Literal["match"], True),
+        (LISTED, Sequence[str], True),
+        ("one", Sequence[str], True),
+        (5, Sequence[str], False),
+        (MAPPED, Mapping[str, float], True),
+        (LISTED, Mapping[str, float], False),
+        (MAPPED, object, True),
+        ("x", Any, True),
+    ],
+)
+def test_values_of_a_yaml_file_fit_what_a_signature_declares(value, kind, expected):
+    assert fits(value, kind) is expected
+
+
+def test_the_field_is_named_in_full_however_deep_it_stands():
+    config = OmegaConf.create(
+        {
+            "loss": {
+                "losses": {"kl": {"_target_": "rankdistill.losses.KLDivergence", "teacher_temperature": "x"}}
+            }
+        }
+    )
+    with pytest.raises(InputError, match="loss.losses.kl.teacher_temperature='x': it is a number"):
+        check_targets(config)
+
+
+def test_fields_without_a_target_are_checked_by_name():
+    config = OmegaConf.create({"seed": 1.5, "scores": None})
+    with pytest.raises(InputError, match="seed=1.5: it is an integer"):
+        check_fields(config, {"seed": int})
+    with pytest.raises(InputError, match="scores.scale=None: it is a number"):
+        check_fields(config, {"scores.scale": float})
+
+
+def test_at_least_names_the_value_and_lets_none_pass():
+    at_least(1, n=1, limit=None)
+    with pytest.raises(InputError, match="n=0: it is 1 or more"):
+        at_least(1, n=0)
+    with pytest.raises(InputError, match="rate=nan"):
+        at_least(0, rate=float("nan"))
