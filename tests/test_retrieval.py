@@ -50,7 +50,7 @@ def test_an_index_that_finds_too_few_says_minus_one():
     assert all((row[n:] == -1).all() and len(set(row[:n])) == n for row, n in zip(rows, found, strict=True))
 
 
-@pytest.mark.parametrize("index", ["Flatt", "", "IVF500,Flat", "PQ3", "PCA99,Flat", "LSH"])
+@pytest.mark.parametrize("index", ["HNSW0", "Flatt", "", "IVF500,Flat", "PQ3", "PCA99,Flat", "LSH"])
 def test_an_index_that_faiss_refuses_is_named(index):
     with pytest.raises(InputError, match=f"evaluator.index='{index}': FAISS refuses it .*such as Flat"):
         search(DOCUMENTS, QUERIES, 5, index)
@@ -133,3 +133,15 @@ def test_stored_embeddings_are_of_this_very_model(model, student_folder, collect
     expected = embed_documents(other, collection.documents)
     assert not np.allclose(before, expected, atol=1e-3)
     assert np.allclose(stored_embeddings(other, collection), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("cut", [lambda raw: b"", lambda raw: raw[:200], lambda raw: raw[:-8] + b"damaged!"])
+def test_a_damaged_cache_is_named(model, collection, tmp_path, monkeypatch, cut):
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+    stored_embeddings(model, collection)
+    (file,) = (tmp_path / "embeddings").glob("*.npy")
+    file.write_bytes(cut(file.read_bytes()))
+    with pytest.raises(InputError, match="npy: damaged .*delete it"):
+        stored_embeddings(model, collection)
+    file.unlink()
+    stored_embeddings(model, collection)

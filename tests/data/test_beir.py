@@ -66,6 +66,22 @@ def test_every_file_of_qrels_is_a_split(tmp_path):
     assert read_beir(tmp_path, name="mine").qrels.keys() == {"test", "train"}
 
 
+def test_a_copy_beside_a_file_of_qrels_is_a_split_of_its_own(tmp_path):
+    """Cut at the first dot, test.bak.tsv would silently stand for test.tsv."""
+    write(tmp_path)
+    (tmp_path / "qrels" / "test.bak.tsv").write_text(HEADER + "q2\td4\t1\n")
+    found = read_beir(tmp_path).qrels
+    assert set(found) == {"test", "test.bak"} and len(found["test"]) == 2
+
+
+@pytest.mark.parametrize("id_", ["", " d9", "d 9", "d9\t"])
+def test_ids_that_no_run_file_can_hold_are_named(tmp_path, id_):
+    write(tmp_path, corpus=[*CORPUS, {"_id": id_, "text": "t"}])
+    with pytest.raises(InputError, match="1 ids that are empty or hold white space.*corpus.jsonl:5"):
+        read_beir(tmp_path)
+    assert len(read_beir(tmp_path, invalid="skip").document_ids) == 4
+
+
 def test_blank_lines_are_no_rows(tmp_path):
     found = read_beir(write(tmp_path, corpus=["\n", *CORPUS, "  \n"], qrels=QRELS + "\n"))
     assert len(found.documents) == 4
@@ -95,6 +111,15 @@ def test_a_missing_file_is_named(tmp_path, file):
         ({"queries": ['{"_id": "q1", "text": 7}\n']}, "queries.jsonl:1: expected an object"),
         ({"qrels": HEADER + "q1\td1\t1\nq1 d2 1\n"}, "test.tsv:3: expected query, document"),
         ({"qrels": HEADER + "q1\td1\thigh\n"}, "test.tsv:2: expected query, document"),
+        ({"qrels": HEADER + "q1\td1\t2147483648\n"}, "test.tsv:2: expected .* grade up to 1000"),
+        ({"qrels": HEADER + "q1\td1\t1_0\n"}, "test.tsv:2: expected query, document"),
+        ({"qrels": HEADER + "q1\t0\td1\t1\tmore\n"}, "test.tsv:2: expected query, document"),
+        ({"qrels": "q1\td1\t0.5\n"}, "test.tsv:1: expected query, document"),
+        ({"corpus": ['{"_id": "d1", "text": "half \\ud800"}\n']}, "corpus.jsonl:1: expected an object"),
+        ({"corpus": ['{"_id": true, "text": "t"}\n']}, "corpus.jsonl:1: expected an object"),
+        ({"corpus": ['{"_id": "d1", "title": "t", "text": 0}\n']}, "corpus.jsonl:1: expected an object"),
+        ({"corpus": ["[" * 100_000 + "\n"]}, "corpus.jsonl:1: "),
+        ({"corpus": ['{"_id": ' + "7" * 5000 + ', "text": "t"}\n']}, "corpus.jsonl:1: expected an object"),
     ],
 )
 def test_malformed_lines_are_named_and_never_skipped(tmp_path, rows, place, invalid):
@@ -102,7 +127,14 @@ def test_malformed_lines_are_named_and_never_skipped(tmp_path, rows, place, inva
         read_beir(write(tmp_path, **rows), invalid=invalid)
 
 
-@pytest.mark.parametrize("cut", [lambda raw: raw[: len(raw) // 2], lambda raw: b"plain text"])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: b"plain text",
+        lambda raw: raw[:20] + bytes(255 - x for x in raw[20:40]) + raw[40:],
+    ],
+)
 def test_a_damaged_gzip_file_is_named(tmp_path, cut):
     write(tmp_path, packed=True)
     file = tmp_path / "corpus.jsonl.gz"

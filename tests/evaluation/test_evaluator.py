@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import BM25, mine
@@ -129,7 +130,7 @@ def test_an_unknown_measure_is_named_with_what_there_is(name):
     assert repr(name) in str(error.value) and "nDCG@10, P@5" in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["P", "R", "nDCG@10.5", "nDCG(foo=1)@10", "P(rel='a')@3"])
+@pytest.mark.parametrize("name", ["P", "R", "nDCG@0", "nDCG@10.5", "nDCG(foo=1)@10", "P(rel='a')@3"])
 def test_a_measure_with_wrong_parameters_is_named(name):
     with pytest.raises(InputError, match="evaluator.measures"):
         Evaluator([name])
@@ -192,6 +193,20 @@ def test_padding_of_the_index_never_reaches_a_run(model, collection, index):
 def test_a_bad_index_raises(model, collection):
     with pytest.raises(InputError, match="evaluator.index='Flattt'"):
         Evaluator(index="Flattt").evaluate(model, collection)
+
+
+def test_a_model_whose_embeddings_are_not_finite_is_an_error(model, collection):
+    """It would measure 0 everywhere, without a word."""
+    with torch.no_grad():
+        next(model.parameters())[:] = torch.nan
+    with pytest.raises(InputError, match="is not finite"):
+        Evaluator().evaluate(model, collection)
+
+
+def test_a_split_with_nothing_relevant_is_named(model, collection):
+    empty = dataclasses.replace(collection, qrels={"test": {"q0": {"d0": 0}}})
+    with pytest.raises(InputError, match="no query of split 'test' has a relevant document"):
+        Evaluator().evaluate(model, empty)
 
 
 def test_an_unknown_split_raises(model, collection):

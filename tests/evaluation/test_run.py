@@ -74,6 +74,17 @@ def test_a_malformed_line_is_named(tmp_path, line, message):
         Run.read(tmp_path / "run.trec")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_query(tmp_path):
+    (tmp_path / "run.trec").write_text("q Q0 d1 1 0.75 x\n", encoding="utf-8-sig")
+    assert list(Run.read(tmp_path / "run.trec").ranking) == ["q"]
+
+
+def test_a_score_that_is_nan_raises():
+    """It would be ranked by the order of insertion."""
+    with pytest.raises(InputError, match="a score of query 'q' is NaN"):
+        Run.from_scores({"q": {"a": float("nan"), "b": 1.0}})
+
+
 def test_the_order_is_that_of_the_scores_not_of_the_lines(tmp_path):
     (tmp_path / "run.trec").write_text("q Q0 a 1 0.5 x\r\nq\tQ0 c 2 0.75  x\nq Q0 b 3 0.75 x\n")
     assert Run.read(tmp_path / "run.trec") == Run({"q": [("b", 0.75), ("c", 0.75), ("a", 0.5)]}, "x")
