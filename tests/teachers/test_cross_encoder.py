@@ -101,7 +101,7 @@ def test_no_pickle_is_read(tmp_path):
 
 
 def test_a_model_of_several_labels_raises(tmp_path):
-    with pytest.raises(InputError, match="label"):
+    with pytest.raises(InputError, match="several labels"):
         CrossEncoderTeacher(write_model(tmp_path / "model", labels=3))
 
 

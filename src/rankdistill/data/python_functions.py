@@ -52,10 +52,11 @@ def python_functions(
     roots = {package: package_root(package) for package in packages}
     key = fingerprint(RECIPE, {package: _version(package) for package in roots}, limit, seed)
     path = cache_folder() / "collections" / f"python_functions-{key}"
-    return read_beir(
-        build_folder(path, lambda folder: write_beir(_build(roots, limit, seed), folder)),
-        name="python_functions",
-    )
+    folder = build_folder(path, lambda folder: write_beir(_build(roots, limit, seed), folder))
+    try:
+        return read_beir(folder, name="python_functions")
+    except InputError as error:
+        raise InputError(f"{error} (a cached copy: delete {folder} to build it anew)") from None
 
 
 def package_root(package: str) -> Path:

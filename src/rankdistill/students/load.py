@@ -66,6 +66,8 @@ def load_weights(kind: type, model: str, **options):
         reason = " ".join(str(error).split("\n")[0].split())
         if model.startswith((".", "/", "~")) and not Path(model).is_dir():
             reason = "no such folder"
+        if "ignore_mismatched_sizes" in str(error):
+            reason = "its scoring head has several labels, and a teacher's has one"
         raise InputError(
             f"model {model!r} cannot be loaded: {reason} (give a folder, or a name on a hub within reach, "
             "with weights in safetensors)"
