@@ -95,6 +95,14 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     assert "reusing teacher scores" in (tmp_path / "two" / "train.log").read_text()
     assert not list(folder.glob("checkpoints/*"))
 
+    same = [*tiny, "+experiment=stratified", f"hydra.run.dir={folder}"]
+    weights = (folder / "model" / "model.safetensors").stat().st_mtime_ns
+    again = start("train", same, tmp_path)
+    assert again.returncode == 0 and "| before" in again.stdout and "finished earlier" in again.stdout
+    other = start("train", [*same, "seed=5"], tmp_path)
+    assert other.returncode == 2 and "holds a finished run of other settings" in other.stderr
+    assert (folder / "model" / "model.safetensors").stat().st_mtime_ns == weights
+
     done = start("evaluate", [f"model={folder / 'model'}", *tiny[:2]], tmp_path)
     assert f"{metrics['after']['nDCG@10']:.4f}" in done.stdout, done.stderr[-2000:]
     done = start("evaluate", [f"run={folder / 'run.trec.gz'}", *tiny[:2]], tmp_path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -67,7 +68,8 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(logged)()
     except KeyboardInterrupt:
-        print("interrupted; the same command in the same run folder goes on from here", file=sys.stderr)
+        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "<its folder>"
+        print(f"\ninterrupted; it goes on with the same command and hydra.run.dir={folder}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         message = explain(error)

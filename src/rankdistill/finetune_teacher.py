@@ -88,7 +88,11 @@ def run(config: DictConfig) -> str:
     log.info("%s", collection)
     split = config.evaluation.split
     if split is not None and split not in collection.qrels:
-        log.info("%s has no split %r: the teacher will not be measured", collection.name, split)
+        log.info(
+            "%s has no split %r: the teacher will not be measured (evaluation.split=test would)",
+            collection.name,
+            split,
+        )
         split = None
     elif split is not None:
         collection.query_rows(split)  # what is wrong with the split shows now

@@ -73,6 +73,9 @@ def distil(config: DictConfig, folder: Path) -> float:
     """Composes the library as ``config`` says and leaves the results in ``folder``."""
     check_fields(config, FIELDS)
     at_least(0, seed=config.seed)
+    settings = fingerprint(plain(config))
+    if (done := finished_earlier(folder, settings)) is not None:
+        return done
     set_seed(config.seed)
     evaluator = make(config.evaluator)
     sampler = make(config.sampler)
@@ -90,6 +93,7 @@ def distil(config: DictConfig, folder: Path) -> float:
     table = score_candidates(teacher, candidates)
     write_conditions(
         folder,
+        settings=settings,
         collection=collection.fingerprint,
         candidates=candidates.fingerprint,
         teacher=table.teacher,
@@ -106,7 +110,7 @@ def distil(config: DictConfig, folder: Path) -> float:
     shown = analysis.plot_score_distribution(table, {name: sampler}, config.seed)
     save(shown, folder / "plots" / "score_distribution.png")
 
-    begin(folder / "checkpoints", fingerprint(plain(config), table.teacher, candidates.fingerprint))
+    begin(folder / "checkpoints", fingerprint(settings, table.teacher, candidates.fingerprint))
     history: list[dict] = []
     for stage in stages:
         history += train_stage(student, table, stage, plain(config.scores), history)
@@ -118,6 +122,25 @@ def distil(config: DictConfig, folder: Path) -> float:
     report(results, student, table, history, evaluator.main, config, folder)
     clear(folder / "checkpoints")
     return results["after"].mean[evaluator.main]
+
+
+def finished_earlier(folder: Path, settings: str) -> float | None:
+    """The main measure of the run that ``folder`` holds, None if it holds no finished one.
+
+    Raises ``InputError`` if that was a run of other settings (a fingerprint): it is not overwritten.
+    """
+    if not (folder / "metrics.json").exists():
+        return None
+    conditions = folder / "conditions.json"
+    if not conditions.exists() or json.loads(conditions.read_text()).get("settings") != settings:
+        raise InputError(
+            f"{folder}: holds a finished run of other settings; give another hydra.run.dir "
+            "(hydra.sweep.dir in a sweep), or delete it"
+        )
+    metrics = json.loads((folder / "metrics.json").read_text())
+    log.info("finished earlier, nothing to do; to run anew delete %s", folder)
+    print(f"\n{summary(metrics, '', None)}\n\nResults in {folder}")
+    return next(iter(metrics["after"].values()))
 
 
 def plan(config: DictConfig, folder: Path) -> list[Stage]:

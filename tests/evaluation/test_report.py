@@ -110,6 +110,8 @@ def test_settings_on_other_queries_are_listed_but_not_compared(sweep):
     write_run(folder / "other", {"sampler": "random", "loss": "kl", "data": "beir"}, 0, other)
     found = report(folder)
     assert found.swept == ("sampler", "data") and len(found.settings) == 3 and len(found.pairs) == 1
+    assert len(set(found.letters)) == 3, "what was not tested shares no letter"
+    assert "different queries are not compared" in found.markdown()
 
 
 def test_the_same_setting_and_seed_twice_counts_once(sweep, caplog):

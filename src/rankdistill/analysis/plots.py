@@ -64,27 +64,27 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
     ax = _axes(ax)
     rows = [row for row in history if "loss" in row]
     steps = [row["step"] for row in rows]
-    ax.plot(steps, [row["loss"] for row in rows], color=BLUE, label="loss")
+    stages = [row.get("stage") for row in rows]
+    breaks = [i for i in range(1, len(rows)) if stages[i] != stages[i - 1]]
+
+    def broken(values: Sequence[float]) -> np.ndarray:  # no line from one stage's loss to the next's
+        return np.insert(np.asarray(values, dtype=float), breaks, np.nan)
+
+    ax.plot(broken(steps), broken([row["loss"] for row in rows]), color=BLUE, label="loss")
     ax.set(xlabel="step", ylabel="loss", title="Learning curve")
     other = ax.twinx()
     other.spines["top"].set_visible(False)
-    other.plot(
-        steps, [row.get("agreement", np.nan) for row in rows], color=ORANGE, linestyle="--", label="agreement"
-    )
+    agreement = broken([row.get("agreement", np.nan) for row in rows])
+    other.plot(broken(steps), agreement, color=ORANGE, linestyle="--", label="agreement")
+    other.set_ylim(0, 1)
     other.set_ylabel("pairs ordered as the teacher does")
-    for earlier, later in zip(rows, rows[1:], strict=False):
-        if earlier.get("stage") != later.get("stage"):
-            ax.axvline(earlier["step"], color=GREY, linewidth=1)
-            ax.text(
-                earlier["step"],
-                0.98,
-                f" {later['stage']}",
-                transform=ax.get_xaxis_transform(),
-                va="top",
-                color=GREY,
-            )
+    for i in breaks:
+        between = (steps[i - 1] + steps[i]) / 2
+        ax.axvline(between, color=GREY, linewidth=1)
+        place = ax.get_xaxis_transform()
+        ax.text(between, 1.0, f"{stages[i]} ", transform=place, va="bottom", ha="center", color=GREY)
     lines = [*ax.get_lines()[:1], *other.get_lines()[:1]]
-    ax.legend(lines, [line.get_label() for line in lines], frameon=False, loc="center right")
+    ax.legend(lines, [line.get_label() for line in lines], frameon=False, loc="lower right")
     return ax
 
 
@@ -111,7 +111,9 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
     """Each setting's seeds (dots) and their mean (bar), best first; the student before, dashed."""
     settings, measure = report.settings, report.measure
     if ax is None:
-        ax = Figure(figsize=(6.0, 1.2 + 0.3 * len(settings)), layout="constrained").subplots()
+        longest = max(len(" ".join(setting.values)) for setting in settings)
+        size = (4.5 + 0.08 * longest, 1.4 + 0.3 * len(settings))
+        ax = Figure(figsize=size, layout="constrained").subplots()
     ax = _axes(ax)
     for y, setting in enumerate(settings):
         values = setting.by_seed[measure]
@@ -121,7 +123,7 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
         low, high = report.others["before"][measure]
         ax.axvline(low, color=GREY, linestyle="--", linewidth=1, label="before")
         ax.axvline(high, color=GREY, linestyle="--", linewidth=1)
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="lower right")
     names = [
         f"{' '.join(setting.values) or 'all runs'}  {letter}"
         for setting, letter in zip(settings, report.letters, strict=True)

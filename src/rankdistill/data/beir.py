@@ -26,7 +26,7 @@ class _Faults:
         for kind, places in self.found.items():
             text = f"{len(places):,} {kind}: {shorten(places)}".replace("'", "")
             if invalid == "error":
-                raise InputError(f"{text}; mend the file, or drop such rows: invalid=skip")
+                raise InputError(f"{text}; mend the file, or drop such rows: data.invalid=skip")
             log.warning("skipped %s", text)
 
 

@@ -144,6 +144,8 @@ class Report:
             f"{seeds}; settings that share a letter do not differ in {self.measure} "
             f"(paired t-tests over the queries, seeds averaged first, Holm's correction, {ALPHA})"
         ]
+        if len({frozenset(s.per_query[self.measure]) for s in self.settings}) > 1:
+            notes.append("settings that were measured on different queries are not compared")
         if len({len(s.seeds) for s in self.settings}) > 1:
             notes.append("not all settings have as many seeds")
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
@@ -193,14 +195,14 @@ def report(folder: str | Path, measure: str | None = None, margin: float = 0.01)
         if measure not in run.per_query["after"]:
             raise InputError(f"measure {measure!r}: {run.folder} has {', '.join(run.per_query['after'])}")
     measures = tuple(m for m in measures if all(m in run.per_query["after"] for run in runs))
-    names = dict.fromkeys(name for run in found for name in run.overrides)
-    swept = tuple(name for name in names if len({run.overrides.get(name) for run in found}) > 1)
+    names = dict.fromkeys(name for run in runs for name in run.overrides)
+    swept = tuple(name for name in names if len({run.overrides.get(name) for run in runs}) > 1)
     settings = sorted(
         _settings(runs, swept, measures), key=lambda s: np.mean(s.by_seed[measure]), reverse=True
     )
     pairs = _pairs(settings, measure, margin)
     place = {id(setting): i for i, setting in enumerate(settings)}
-    different = np.zeros((len(settings), len(settings)), dtype=bool)
+    different = ~np.eye(len(settings), dtype=bool)  # what was not tested shares no letter
     for pair in pairs:
         at = place[id(pair.first)], place[id(pair.second)]
         different[at] = different[at[::-1]] = pair.p_t < ALPHA
@@ -312,7 +314,7 @@ def _others(runs: Sequence[TrainingRun], measures: tuple[str, ...]) -> dict:
 
 
 def _unequal(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
-    names = dict.fromkeys(name for run in runs for name in run.conditions)
+    names = dict.fromkeys(name for run in runs for name in run.conditions if name != "settings")
     values = {name: sorted({str(run.conditions.get(name, "?")) for run in runs}) for name in names}
     return {name: found for name, found in values.items() if len(found) > 1}
 

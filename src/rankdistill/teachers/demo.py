@@ -6,6 +6,7 @@ Trained by ``scripts/train_demo_teacher.py``; what on, how long and how good it 
 
 import hashlib
 import json
+import logging
 from importlib.resources import files
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def _merge(part: str, folder: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     base, tuned = minilm_path(), ASSETS / "bi_encoder"
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # of the head that the adapter brings
     if part == "bi_encoder":
         student = SentenceTransformer(base, device="cpu", model_kwargs={"use_safetensors": True})
         PeftModel.from_pretrained(student.transformers_model, tuned).merge_and_unload()

@@ -12,7 +12,7 @@ from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
-BLOCK = 2048  # pairs between two saves
+BLOCK = 512  # pairs between two saves
 
 
 class Teacher(Protocol):
@@ -26,7 +26,7 @@ class Teacher(Protocol):
 def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     """The table of ``teacher``'s scores of all candidates, from the cache where it is there.
 
-    Scores are saved after every 2,048 pairs; a run that was killed goes on after the last of
+    Scores are saved after every 512 pairs; a run that was killed goes on after the last of
     them. Raises ``InputError`` if the teacher gives a score that isn't finite.
     """
     who = teacher.fingerprint
