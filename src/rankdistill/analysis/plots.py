@@ -82,7 +82,7 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
         between = (steps[i - 1] + steps[i]) / 2
         ax.axvline(between, color=GREY, linewidth=1)
         place = ax.get_xaxis_transform()
-        ax.text(between, 1.0, f"{stages[i]} ", transform=place, va="bottom", ha="center", color=GREY)
+        ax.text(between, 0.02, f" {stages[i]}", transform=place, va="bottom", color=GREY)
     lines = [*ax.get_lines()[:1], *other.get_lines()[:1]]
     ax.legend(lines, [line.get_label() for line in lines], frameon=False, loc="lower right")
     return ax
