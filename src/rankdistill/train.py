@@ -196,13 +196,13 @@ def report(
     )
     student.save_pretrained(str(folder / "model"), create_model_card=False)
     (folder / "model" / "README.md").write_text(model_card(plain(config), table, text), encoding="utf-8")
-    write_measures(results, folder)
     after.run.write(folder / "run.trec.gz")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     (folder / "history.json").write_text(json.dumps(history, indent=1))
     save(analysis.plot_learning_curve(history), folder / "plots" / "learning_curve.png")
     gains = analysis.plot_gains(before.per_query[main], after.per_query[main], main)
     save(gains, folder / "plots" / "gains.png")
+    write_measures(results, folder)  # last: metrics.json says that the run is finished
     print(f"\n{text}\n\nResults in {folder}")
 
 
