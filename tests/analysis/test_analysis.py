@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from rankdistill import analysis
 from rankdistill.analysis.distribution import describe
@@ -25,6 +26,22 @@ def test_shown_scores_are_those_of_the_groups(table):
     for i, scores in enumerate(shown):
         _, pool, positive = table.pool(i)
         assert scores.tolist() == [*pool[positive], *np.sort(pool[~positive])[::-1][:3]]
+
+
+def test_samplers_are_compared_query_by_query(table):
+    """Each row against the pools and groups themselves, the interval against scipy's."""
+    samplers = {"hard": HardNegativeSampler(1, 3), "random": RandomSampler(1, 3)}
+    found = analysis.compare_samplers(table, samplers, seed=4)
+    spread = {name: [np.std(x) for x in analysis.group_scores(table, s, 4)] for name, s in samplers.items()}
+    pools = np.array([table.pool(i)[1].std() for i in range(len(table))])
+    differences = np.subtract(spread["random"], spread["hard"])
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval()
+    expected = [pools.mean(), np.mean(spread["random"]), np.abs(spread["random"] - pools).mean()]
+    assert found.loc["std", "random"].tolist() == pytest.approx([*expected, differences.mean(), low, high])
+    assert found.loc["range", "hard"]["difference"] == 0
+    assert found.loc["entropy", "hard"]["shown"] == pytest.approx(
+        analysis.shown_distribution(table, samplers["hard"]).entropy
+    )
 
 
 def test_every_plot_is_drawn(table, tmp_path):

@@ -2,6 +2,7 @@
 
 from rankdistill.analysis.distribution import (
     Distribution,
+    compare_samplers,
     group_scores,
     pool_distribution,
     shown_distribution,
@@ -10,6 +11,7 @@ from rankdistill.analysis.plots import plot_gains, plot_learning_curve, plot_rep
 
 __all__ = [
     "Distribution",
+    "compare_samplers",
     "group_scores",
     "plot_gains",
     "plot_learning_curve",
