@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from conftest import write_collection
+from filelock import FileLock
 
 SMALL = [
     "candidates.retrievers.bm25.n=8",
@@ -175,6 +176,14 @@ BAD = [
     (["trainer.bf16=abc"], "trainer.bf16='abc': it is true or false"),
     (["loss=null"], "a configuration group cannot be null"),
     (["evaluator.measures=[nDCG@0]"], "'nDCG@0' is no measure"),
+    (["trainer.report_to=foo"], "trainer: foo is not supported, only"),
+    (["warmup.trainer=5"], "warmup.trainer=5: it is a group of fields"),
+    (
+        ["~candidates.retrievers.bm25", "candidates.retrievers.dense=null", "~candidates.retrievers.random"],
+        "candidates.retrievers: no retriever",
+    ),
+    (["data._target_=builtins.dict", "~data.path"], "data: makes a dict, not a Collection"),
+    (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
     (["evaluation.split=tset"], "no split 'tset'; there is 'test', 'train'"),
 ]
 
@@ -187,6 +196,20 @@ def test_bad_input_ends_in_one_clear_line_and_status_2(tiny, tmp_path, arguments
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_stands_in_the_way_in_the_runs_folder_is_named(tiny, tmp_path):
+    """A file in place of a folder, which would fail when all is computed, and another run at work."""
+    (tmp_path / "model").write_text("")
+    arguments = [*tiny, f"hydra.run.dir={tmp_path}"]
+    done = start("train", arguments, tmp_path)
+    assert done.returncode == 2 and f"{tmp_path / 'model'}: a file stands where" in done.stderr
+    (tmp_path / "model").unlink()
+    with FileLock(tmp_path / ".lock"):
+        done = start("train", arguments, tmp_path)
+    assert done.returncode == 2 and f"{tmp_path}: another run is at work there" in done.stderr
+    assert done.stderr.count("another run") == 1 and "another run" in (tmp_path / "train.log").read_text()
 
 
 @pytest.mark.slow

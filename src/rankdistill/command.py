@@ -8,17 +8,20 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import hydra
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from transformers import TrainingArguments
 
 from rankdistill.errors import InputError
@@ -35,13 +38,29 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else here.parents[2] / "configs"
 
 
-def make(config: Any) -> Any:
+def make(config: Any, kind: type = object) -> Any:
     """The object that ``config`` describes, made of plain Python containers.
 
-    Raises ``InputError`` for a field of the wrong kind.
+    Raises ``InputError`` for a field of the wrong kind, or if the object isn't of ``kind``.
     """
     check_targets(config)
-    return instantiate(config, _convert_="all")
+    made = instantiate(config, _convert_="all")
+    if not isinstance(made, kind):
+        raise InputError(
+            f"{config._get_full_key(None)}: makes a {type(made).__name__}, not a {kind.__name__}"
+        )
+    return made
+
+
+def make_retrievers(config: DictConfig) -> list:
+    """Those of ``config``, a name -> retriever; one that is null is left out.
+
+    Raises ``InputError`` if there is none: pools of positives alone teach nothing.
+    """
+    retrievers = [retriever for retriever in make(config).values() if retriever is not None]
+    if not retrievers:
+        raise InputError(f"{config._get_full_key(None)}: no retriever, and so no negatives; give one or more")
+    return retrievers
 
 
 def plain(config: DictConfig) -> dict:
@@ -60,9 +79,10 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     @functools.wraps(run)
     def logged(config: DictConfig):
         try:
-            return run(config)
-        except Exception as error:  # into the run's own log: a sweep shows but the first failure
-            log.error("%s", explain(error) or traceback.format_exc())
+            with alone_in(Path(HydraConfig.get().runtime.output_dir)):
+                return run(config)
+        except Exception as error:
+            keep(explain(error) or traceback.format_exc())
             raise
 
     try:
@@ -77,6 +97,28 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Raises ``InputError`` while another process works in ``folder``, a run's."""
+    for name in ("checkpoints", "model", "plots"):
+        if (folder / name).exists() and not (folder / name).is_dir():
+            raise InputError(f"{folder / name}: a file stands where a folder must; move it away")
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            yield
+    except Timeout:
+        raise InputError(f"{folder}: another run is at work there; give another hydra.run.dir") from None
+
+
+def keep(message: str) -> None:
+    """Into the run's log; in a sweep, which goes on and shows but the first failure, on the screen too."""
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    for handler in logging.getLogger().handlers:
+        if sweep or isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 def open_field(argument: str) -> str:
@@ -102,6 +144,8 @@ def explain(error: BaseException) -> str | None:
         return f"{group}={name}: no such option; {choices(name, error.options)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: must be given, as {error.full_key}=..."
+    if isinstance(error, InterpolationResolutionError):
+        return f"{error.full_key}: {' '.join(str(error.msg or error).split(chr(10))[0].split())}"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
     if isinstance(error, ValueError) and "Config group override" in str(error):

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rankdistill.command import command, make
 from rankdistill.data import Collection
 from rankdistill.errors import InputError, shorten
-from rankdistill.evaluation import Run
+from rankdistill.evaluation import Evaluator, Run
 from rankdistill.fields import check_fields
 from rankdistill.students import load_student
 from rankdistill.summary import table, write_measures
@@ -26,9 +26,9 @@ def run(config: DictConfig) -> float:
     check_fields(config, {"model": str | None, "run": str | None, "split": str, "max_length": int | None})
     if (config.model is None) == (config.run is None):
         raise InputError("give one of model=<folder or hub name> and run=<TREC run file>")
-    evaluator = make(config.evaluator)
+    evaluator = make(config.evaluator, Evaluator)
     given = Run.read(config.run) if config.run is not None else None
-    collection = make(config.data)
+    collection = make(config.data, Collection)
     log.info("%s", collection)
     if given is not None:
         check_run(given, collection, config.split, config.run)

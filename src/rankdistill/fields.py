@@ -12,7 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from rankdistill.errors import InputError
 
-KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
+KINDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    dict: "a group of fields",
+    Mapping: "a group of fields",
+    NoneType: "null",
+}
 
 
 def check_targets(config: Any) -> None:
@@ -39,7 +47,8 @@ def check_fields(config: DictConfig, kinds: Mapping[str, Any]) -> None:
 def check_value(name: str, value: Any, kind: Any) -> None:
     """Raises ``InputError`` unless ``value`` fits ``kind``, a type or a union of them."""
     if not fits(value, kind):
-        wanted = [KINDS[one] for one in alternatives(kind) if one in KINDS] or ["something else"]
+        kinds = [typing.get_origin(one) or one for one in alternatives(kind)]
+        wanted = [KINDS[one] for one in kinds if one in KINDS] or ["something else"]
         raise InputError(f"{name}={value!r}: it is {' or '.join(wanted)}")
 
 
@@ -55,12 +64,12 @@ def fits(value: Any, kind: Any) -> bool:
             found = isinstance(value, tuple({type(choice) for choice in typing.get_args(one)}))
         elif origin is float:
             found = type(value) in (int, float) and not math.isnan(value)
+        elif origin in (Mapping, dict):
+            found = OmegaConf.is_dict(value)
         elif origin in KINDS:
             found = type(value) is origin
         elif origin in (Sequence, list, tuple):
             found = OmegaConf.is_list(value) or isinstance(value, str)
-        elif origin in (Mapping, dict):
-            found = OmegaConf.is_dict(value)
         else:  # an object: what a target makes
             found = one is Any or not isinstance(origin, type) or OmegaConf.is_dict(value)
         if found:

@@ -13,16 +13,17 @@ import numpy as np
 from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from sentence_transformers import CrossEncoder
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import ListNetLoss
 from transformers import set_seed
 
 from rankdistill.candidates import mine
-from rankdistill.command import command, make, plain
-from rankdistill.data import Candidates
+from rankdistill.command import command, make, make_retrievers, plain
+from rankdistill.data import Candidates, Collection
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
+from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.students.load import load_weights, set_dropout
 from rankdistill.summary import table
@@ -38,6 +39,7 @@ FIELDS = {
     "max_length": int,
     "dropout": float,
     "negatives": int,
+    "candidates.retrievers": dict,
     "candidates.split": str,
     "candidates.limit": int | None,
     "evaluation": dict,
@@ -83,8 +85,8 @@ def run(config: DictConfig) -> str:
     at_least(0, seed=config.seed)
     at_least(1, negatives=config.negatives, max_length=config.max_length)
     set_seed(config.seed)
-    evaluator = make(config.evaluator)
-    collection = make(config.data)
+    evaluator = make(config.evaluator, Evaluator)
+    collection = make(config.data, Collection)
     log.info("%s", collection)
     split = config.evaluation.split
     if split is not None and split not in collection.qrels:
@@ -96,7 +98,7 @@ def run(config: DictConfig) -> str:
         split = None
     elif split is not None:
         collection.query_rows(split)  # what is wrong with the split shows now
-    retrievers = list(make(config.candidates.retrievers).values())
+    retrievers = make_retrievers(config.candidates.retrievers)
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     rows = training_rows(candidates, config.negatives, config.seed)
 
@@ -118,7 +120,11 @@ def run(config: DictConfig) -> str:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
         scores = score_candidates(CrossEncoderTeacher(str(folder / "model"), config.max_length), pools)
         metrics = {
-            "retrieved": dict(evaluator.evaluate(make(config.student), collection, split, reuse=True).mean),
+            "retrieved": dict(
+                evaluator.evaluate(
+                    make(config.student, SentenceTransformer), collection, split, reuse=True
+                ).mean
+            ),
             "reranked": dict(evaluator.rerank(scores, split).mean),
         }
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -14,15 +14,18 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from rankdistill import analysis
 from rankdistill.analysis.plots import save
 from rankdistill.candidates import mine
-from rankdistill.command import command, make, plain
+from rankdistill.command import command, make, make_retrievers, plain
+from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
-from rankdistill.evaluation import Evaluation, compare
+from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.students import load_weights_from, merge_adapter
 from rankdistill.summary import model_card, summary, write_conditions, write_measures
@@ -37,6 +40,8 @@ FIELDS = {
     "candidates.split": str,
     "candidates.limit": int | None,
     "candidates.retrievers": dict,
+    "warmup.trainer": dict | None,
+    "distillation.trainer": dict | None,
     "distillation": dict,
     "scores.similarity": str,
     "scores.scale": float,
@@ -77,14 +82,14 @@ def distil(config: DictConfig, folder: Path) -> float:
     if (done := finished_earlier(folder, settings)) is not None:
         return done
     set_seed(config.seed)
-    evaluator = make(config.evaluator)
+    evaluator = make(config.evaluator, Evaluator)
     sampler = make(config.sampler)
     check_scores(**{name: config.scores[name] for name in inspect.signature(check_scores).parameters})
     stages = plan(config, folder / "checkpoints")
-    collection = make(config.data)
+    collection = make(config.data, Collection)
     log.info("%s", collection)
-    student = make(config.student)
-    retrievers = list(make(config.candidates.retrievers).values())
+    student = make(config.student, SentenceTransformer)
+    retrievers = make_retrievers(config.candidates.retrievers)
 
     test = config.evaluation.split
     collection.query_rows(test)  # what is wrong with the split shows now
@@ -158,7 +163,7 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
                 name,
                 folder / name,
                 make(settings.get("sampler") or config.sampler),
-                make(settings.get("loss") or config.loss),
+                make(settings.get("loss") or config.loss, nn.Module),
                 training_arguments(str(folder / name), seed=config.seed, **fields),
             )
         )

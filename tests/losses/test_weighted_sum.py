@@ -58,3 +58,11 @@ def test_parameters_of_its_losses_are_its_own():
 def test_a_missing_or_a_superfluous_weight_raises(weights):
     with pytest.raises(ValueError, match="weights"):
         WeightedSum({"kl": KLDivergence(), "margin": MarginMSE()}, weights)
+
+
+@pytest.mark.parametrize(("loss", "weight"), [(MarginMSE(), -1.0), (MarginMSE(), float("nan")), (None, 1.0)])
+def test_weights_are_not_negative_and_losses_are_there(loss, weight):
+    with pytest.raises(ValueError, match="weights=|losses="):
+        WeightedSum({"kl": KLDivergence(), "margin": loss}, {"kl": 1.0, "margin": weight})
+    with pytest.raises(ValueError, match="above 0"):
+        WeightedSum({"kl": KLDivergence()}, {"kl": 0})

@@ -188,6 +188,26 @@ def test_spreads_far_apart_are_warned_of(student_folder, table, tmp_path, caplog
     assert "times as far as the student's" in caplog.text
 
 
+def test_groups_that_teach_a_loss_nothing_are_refused(student_folder, table, tmp_path, caplog):
+    """InfoNCE without labels: nothing to move. With some, it trains and says on how few."""
+
+    class Chosen:
+        def __init__(self, of):
+            self.of, self.seen = of, 0
+
+        def select(self, scores, positive, rng):
+            self.seen += 1
+            chosen = np.flatnonzero(~positive)[:4]
+            return chosen if self.seen > self.of else np.concatenate([np.flatnonzero(positive), chosen])
+
+    with pytest.raises(InputError, match="InfoNCE: of 16 groups only 0 move"):
+        trainer_of(student_folder, table, tmp_path, InfoNCE(), Chosen(0), max_steps=1).train()
+    trainer_of(student_folder, table, tmp_path, KLDivergence(), Chosen(0), max_steps=1).train()
+    with caplog.at_level(logging.WARNING, logger="rankdistill"):
+        trainer_of(student_folder, table, tmp_path, InfoNCE(), Chosen(5), max_steps=1).train()
+    assert "of 16 groups only 5 move" in caplog.text
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_queries_and_scores(student_folder, table, tmp_path):
     class Broken(nn.Module):
         def forward(self, student, teacher, positive, mask):
@@ -268,6 +288,7 @@ def test_the_saved_student_scores_as_trained(student_folder, table, tmp_path):
     [
         ({"similarity": "euclid"}, "cosine or dot"),
         ({"teacher_scale": 0}, "teacher_scale=0"),
+        ({"teacher_scale": 1e39}, "teacher_scale=1e"),
         ({"teacher_scores": "log"}, "teacher_scores='log'"),
     ],
 )

@@ -1,6 +1,7 @@
 """A weighted sum of losses."""
 
 import inspect
+import math
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -17,13 +18,17 @@ def accepted(function, offered: Mapping) -> dict:
 class WeightedSum(nn.Module):
     """Sum of weight * loss; ``losses`` and ``weights`` have the same names.
 
-    Raises ``ValueError`` if the names differ.
+    Raises ``ValueError`` if the names differ, one isn't a loss, or a weight isn't 0 or more.
     """
 
     def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float]):
         super().__init__()
         if set(losses) != set(weights):
             raise ValueError(f"losses are {sorted(losses)}, weights are for {sorted(weights)}")
+        if not all(isinstance(loss, nn.Module) for loss in losses.values()):
+            raise ValueError(f"losses={dict(losses)}: each is a loss; leave one out with a weight of 0")
+        if not any(weights.values()) or not all(0 <= weight < math.inf for weight in weights.values()):
+            raise ValueError(f"weights={dict(weights)}: they are 0 or more, and one is above 0")
         self.losses = nn.ModuleDict(dict(losses))
         self.weights = dict(weights)
 

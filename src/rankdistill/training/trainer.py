@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
@@ -82,7 +83,9 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
     try:
-        return kind(output_dir=output_dir, **(defaults | fields))
+        arguments = kind(output_dir=output_dir, **(defaults | fields))
+        get_reporting_integration_callbacks(arguments.report_to)  # knows their names
+        return arguments
     except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from None
 
@@ -94,7 +97,9 @@ def check_scores(similarity: str, scale: float, teacher_scale: float | str, chun
         raise InputError(f"scale={scale}: it is a number above 0")
     if similarity not in ("cosine", "dot"):
         raise InputError(f"similarity={similarity!r}: it is cosine or dot")
-    if teacher_scale != "match" and not (isinstance(teacher_scale, (int, float)) and teacher_scale > 0):
+    if teacher_scale != "match" and not (
+        isinstance(teacher_scale, (int, float)) and 0 < teacher_scale <= 1e38
+    ):
         raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
 
 
@@ -249,18 +254,7 @@ class DistillationTrainer(Trainer):
         queries, documents = model(inputs["queries"], inputs["documents"])
         bare = self.accelerator.unwrap_model(model)
         scores = bare.similarity(queries, documents)
-        student = scores.gather(1, inputs["index"])
-        teacher = inputs["teacher"] * bare.teacher_factor
-        offered = {
-            "in_batch": scores,
-            "in_batch_mask": inputs["in_batch_mask"],
-            "in_batch_teacher": inputs["in_batch_teacher"] * bare.teacher_factor,
-            "query_embeddings": queries,
-            "document_embeddings": documents,
-            "index": inputs["index"],
-        }
-        positive, mask = inputs["positive"], inputs["mask"]
-        loss = self.loss(student, teacher, positive, mask, **accepted(self.loss.forward, offered))
+        loss, student, teacher = self._compare(scores, queries, documents, inputs, bare.teacher_factor)
         if not torch.isfinite(loss):
             ids = [
                 self.train_dataset.table.collection.query_ids[row] for row in inputs["query_rows"].tolist()
@@ -272,8 +266,25 @@ class DistillationTrainer(Trainer):
                 "lower trainer.learning_rate or look at these scores"
             )
         if model.training:
-            self._observe(student.detach(), teacher, mask, inputs)
+            self._observe(student.detach(), teacher, inputs["mask"], inputs)
         return (loss, {"scores": scores}) if return_outputs else loss
+
+    def _compare(
+        self, scores: Tensor, queries: Tensor, documents: Tensor, inputs: Mapping[str, Any], factor: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, and the student's and the teacher's scores (B, G) that it holds together."""
+        student = scores.gather(1, inputs["index"])
+        teacher = inputs["teacher"] * factor
+        offered = {
+            "in_batch": scores,
+            "in_batch_mask": inputs["in_batch_mask"],
+            "in_batch_teacher": inputs["in_batch_teacher"] * factor,
+            "query_embeddings": queries,
+            "document_embeddings": documents,
+            "index": inputs["index"],
+        }
+        more = accepted(self.loss.forward, offered)
+        return self.loss(student, teacher, inputs["positive"], inputs["mask"], **more), student, teacher
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the means of what was observed since the last time."""
@@ -303,6 +314,16 @@ class DistillationTrainer(Trainer):
             int(part["attention_mask"].sum()) for part in (inputs["queries"], *inputs["documents"])
         )
 
+    def _moves(self, scores: Tensor, queries: Tensor, documents: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """bool (B,): whether the loss has a gradient on a query's scores (True if it doesn't read them)."""
+        with torch.enable_grad():
+            scores = scores.detach().requires_grad_()
+            loss, *_ = self._compare(scores, queries, documents, batch, torch.ones_like(scores[0, 0]))
+            if not loss.requires_grad:
+                return torch.zeros(len(scores), dtype=torch.bool)
+            gradient = torch.autograd.grad(loss, scores, allow_unused=True)[0]
+        return torch.ones(len(scores), dtype=torch.bool) if gradient is None else gradient.any(dim=1).cpu()
+
     @torch.no_grad()
     def _match_scales(self) -> None:
         """Sets ``teacher_factor``; logs both spreads, and warns if they stay far apart."""
@@ -314,12 +335,24 @@ class DistillationTrainer(Trainer):
             collate_fn=self.data_collator,
         )
         model = self.model.to(self.args.device).eval()
-        spreads = []
+        spreads, moves = [], []
         for batch in few:
             batch = self._prepare_inputs(batch)
             queries, documents = model(batch["queries"], batch["documents"])
-            scores = model.similarity(queries, documents).gather(1, batch["index"])
-            spreads.append([spread(x, batch["mask"]).item() for x in (scores, batch["teacher"])])
+            scores = model.similarity(queries, documents)
+            student = scores.gather(1, batch["index"])
+            spreads.append([spread(x, batch["mask"]).item() for x in (student, batch["teacher"])])
+            moves.append(self._moves(scores, queries, documents, batch))
+        moved, count = int(torch.cat(moves).sum()), len(few.dataset)
+        if moved < count / 2:
+            message = (
+                f"{type(self.loss).__name__}: of {count} groups only {moved} move the student's scores; a "
+                "contrastive or margin loss needs a positive and a negative in a group (sampler.positives, "
+                "sampler.negatives)"
+            )
+            if moved == 0:
+                raise InputError(message)
+            log.warning("%s", message)
         student, teacher = np.mean(spreads, axis=0)
         if self.teacher_scale != "match":
             factor = float(self.teacher_scale)
