@@ -152,6 +152,43 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tiny, tmp_path):
     assert one == two
 
 
+@pytest.mark.slow
+def test_two_processes_end_as_one_does(tiny, tmp_path):
+    """Under torchrun: mined, scored, trained and measured together, written by one, the same result."""
+    one = start("train", [*tiny, f"hydra.run.dir={tmp_path / 'one'}", "trainer.bf16=false"], tmp_path)
+    assert one.returncode == 0, one.stderr[-3000:]
+    half = ["trainer.per_device_train_batch_size=2", "warmup.trainer.per_device_train_batch_size=2"]
+    two = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *(
+                "-m",
+                "rankdistill.train",
+                *tiny,
+                *half,
+                f"hydra.run.dir={tmp_path / 'two'}",
+                "trainer.bf16=false",
+            ),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "RANKDISTILL_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert two.returncode == 0, two.stderr[-3000:]
+    assert two.stdout.count("Results in") == 1
+    scores = {}
+    for name in ("one", "two"):
+        with gzip.open(tmp_path / name / "run.trec.gz", "rt") as lines:
+            rows = (line.split() for line in lines)
+            scores[name] = {(query, document): float(score) for query, _, document, _, score, _ in rows}
+    assert scores["one"] == pytest.approx(scores["two"], abs=1e-4)
+    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
+    assert metrics[0]["teacher"] == pytest.approx(metrics[1]["teacher"])
+    assert not list((tmp_path / "cache" / "embeddings").glob("*.npy"))[1:]  # the trained student's are gone
+
+
 BAD = [
     (
         ["sampler=stratfied"],

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from transformers import TrainingArguments
 
+from rankdistill import processes
 from rankdistill.errors import InputError
 from rankdistill.fields import check_targets
 
@@ -74,12 +76,17 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
     for name in ("faiss.loader", "bm25s", "httpx", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    processes.join()
     sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]
+    if not processes.is_main():
+        sys.argv[1:] = quiet(sys.argv[1:])
 
     @functools.wraps(run)
     def logged(config: DictConfig):
         try:
-            with alone_in(Path(HydraConfig.get().runtime.output_dir)):
+            if processes.count() > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise InputError("a sweep's jobs run in one process each; start them without torchrun")
+            with alone_in(run_folder()):
                 return run(config)
         except Exception as error:
             keep(explain(error) or traceback.format_exc())
@@ -97,6 +104,20 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        processes.leave()
+
+
+def quiet(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` for a process that leaves Hydra's folder and log to the main one."""
+    kept = [argument for argument in arguments if not argument.startswith("hydra.run.dir=")]
+    silent = ["hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+    return [*kept, *silent, f"hydra.run.dir={tempfile.gettempdir()}"]
+
+
+def run_folder() -> Path:
+    """Hydra's folder of this run, the main process's."""
+    return Path(processes.broadcast(HydraConfig.get().runtime.output_dir))
 
 
 @contextmanager
@@ -105,6 +126,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     for name in ("checkpoints", "model", "plots"):
         if (folder / name).exists() and not (folder / name).is_dir():
             raise InputError(f"{folder / name}: a file stands where a folder must; move it away")
+    if not processes.is_main():
+        yield
+        return
     try:
         with FileLock(folder / ".lock", blocking=False):
             yield

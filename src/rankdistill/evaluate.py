@@ -7,10 +7,10 @@ python -m rankdistill.evaluate run=path/to/run.trec.gz data=beir data.path=path/
 import logging
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from rankdistill.command import command, make
+from rankdistill import processes
+from rankdistill.command import command, make, run_folder
 from rankdistill.data import Collection
 from rankdistill.errors import InputError, shorten
 from rankdistill.evaluation import Evaluator, Run
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 def run(config: DictConfig) -> float:
     """Evaluates ``config.model`` or ``config.run``; returns the main measure."""
     check_fields(config, {"model": str | None, "run": str | None, "split": str, "max_length": int | None})
+    folder = run_folder()
     if (config.model is None) == (config.run is None):
         raise InputError("give one of model=<folder or hub name> and run=<TREC run file>")
     evaluator = make(config.evaluator, Evaluator)
@@ -36,7 +37,8 @@ def run(config: DictConfig) -> float:
     else:
         model = load_student(config.model, max_length=config.max_length)
         result = evaluator.evaluate(model, collection, config.split)
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    if not processes.is_main():
+        return result.mean[evaluator.main]
     result.run.write(folder / "run.trec.gz")
     name = Path(str(config.model or config.run)).name
     write_measures({name: result}, folder)

@@ -7,19 +7,18 @@ The result is a folder for ``teacher.model=<folder>/model``.
 
 import json
 import logging
-from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import ListNetLoss
 from transformers import set_seed
 
+from rankdistill import processes
 from rankdistill.candidates import mine
-from rankdistill.command import command, make, make_retrievers, plain
+from rankdistill.command import command, make, make_retrievers, plain, run_folder
 from rankdistill.data import Candidates, Collection
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
@@ -80,7 +79,7 @@ def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Data
 
 def run(config: DictConfig) -> str:
     """Fine-tunes, measures by reranking, saves; returns the model's folder."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder, main = run_folder(), processes.is_main()
     check_fields(config, FIELDS)
     at_least(0, seed=config.seed)
     at_least(1, negatives=config.negatives, max_length=config.max_length)
@@ -111,10 +110,14 @@ def run(config: DictConfig) -> str:
     loss = ListNetLoss(model)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
     log.info("training on %d groups of %d", len(rows), config.negatives + 1)
-    begin(checkpoints, fingerprint(plain(config), candidates.fingerprint))
+    if main:
+        begin(checkpoints, fingerprint(plain(config), candidates.fingerprint))
+    processes.wait()
     with fast_attention(model.transformers_model, model.device):
         resume(trainer, checkpoints)
-    model.save_pretrained(str(folder / "model"))
+    if main:
+        model.save_pretrained(str(folder / "model"))
+    processes.wait()
 
     if split is not None:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
@@ -127,10 +130,12 @@ def run(config: DictConfig) -> str:
             ),
             "reranked": dict(evaluator.rerank(scores, split).mean),
         }
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        print(f"\n{table(metrics)}")
-    clear(checkpoints)
-    print(f"\nUse it: teacher.model={folder / 'model'}")
+        if main:
+            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+            print(f"\n{table(metrics)}")
+    if main:
+        clear(checkpoints)
+        print(f"\nUse it: teacher.model={folder / 'model'}")
     return str(folder / "model")
 
 

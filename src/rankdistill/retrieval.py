@@ -1,14 +1,18 @@
 """Embedding a collection and searching it with FAISS."""
 
 import logging
-import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import faiss
 import numpy as np
+from numpy.lib.format import open_memmap
 from sentence_transformers import SentenceTransformer
+from tqdm.auto import tqdm
 
-from rankdistill.data.cache import cache_folder, fingerprint, locked, seal, sealed
+from rankdistill import processes
+from rankdistill.data.cache import cache_folder, fingerprint, once, seal, sealed, sync
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
@@ -16,6 +20,9 @@ from rankdistill.students import fingerprint_of
 
 log = logging.getLogger(__name__)
 BAR_FROM = 1000  # texts; fewer are embedded within seconds
+BLOCK = 50_000  # texts embedded at a time
+SEARCH_BLOCK = 1_000_000  # documents searched, or added to an index, at a time
+SAMPLE = 1_000_000  # documents that an index is trained on at most
 
 
 def embed_queries(model: SentenceTransformer, texts: list[str], progress: bool = True) -> np.ndarray:
@@ -43,27 +50,58 @@ def _embed(model, encode, texts, progress) -> np.ndarray:
 
 
 def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.ndarray:
-    """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d)."""
-    key = fingerprint(collection.fingerprint, fingerprint_of(model), has_bf16())
-    path = cache_folder() / "embeddings" / f"{key}.npy"
-    with locked(path):
-        if path.exists():
+    """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d).
+
+    Memory-mapped, and written block by block, so that it may be larger than memory. The processes of
+    a job share the work.
+    """
+    path = processes.broadcast(_stored(model, collection))
+    with once(path) as missing:
+        if not missing:
             log.info("reusing embeddings %s", path)
-            sealed(path)
-            try:
-                return np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise InputError(f"{path}: damaged ({error}); delete it to build it anew") from None
-        log.info("embedding %d documents of %s", len(collection.documents), collection.name)
-        embeddings = embed_documents(model, collection.documents)
-        draft = path.with_name(f".{path.name}")
-        with open(draft, "wb") as out:
-            np.save(out, embeddings)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.rename(path)
-        seal(path)
-    return embeddings
+        else:
+            log.info("embedding %d documents of %s", len(collection.documents), collection.name)
+            draft = path.with_name(f".{path.name}")
+            _embed_into(draft, model, collection.documents)
+            if processes.is_main():
+                sync(draft)
+                draft.rename(path)
+                seal(path)
+    sealed(path)
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete it to build it anew") from None
+
+
+def forget_embeddings(model: SentenceTransformer, collection: Collection) -> None:
+    """Removes what ``stored_embeddings`` left in the cache for ``model`` as it is now."""
+    path = _stored(model, collection)
+    for file in (path, *path.parent.glob(f"{path.name}.*")):
+        file.unlink(missing_ok=True)
+
+
+def _stored(model: SentenceTransformer, collection: Collection) -> Path:
+    key = fingerprint(collection.fingerprint, fingerprint_of(model), has_bf16())
+    return cache_folder() / "embeddings" / f"{key}.npy"
+
+
+def _embed_into(file: Path, model: SentenceTransformer, texts: Sequence[str]) -> None:
+    """Writes ``embed_documents`` of ``texts`` to the .npy ``file``, each process a share of the blocks."""
+    if processes.is_main():
+        width = model.get_embedding_dimension()
+        open_memmap(file, mode="w+", dtype=np.float32, shape=(len(texts), width)).flush()
+    processes.wait()
+    embeddings = open_memmap(file, mode="r+")
+    size = min(BLOCK, -(-len(texts) // processes.count()))
+    starts = range(0, len(texts), size)[processes.rank() :: processes.count()]
+    for start in tqdm(
+        starts, desc="embedding", unit="block", disable=len(starts) < 2 or not processes.is_main()
+    ):
+        block = texts[start : start + size]
+        embeddings[start : start + size] = embed_documents(model, block, progress=len(starts) < 2)
+    embeddings.flush()
+    processes.wait()
 
 
 def search(
@@ -71,20 +109,39 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` best documents of each query by inner product: rows int64 and scores float32 (Q, k).
 
-    ``index`` is any FAISS ``index_factory`` string, trained on the documents if it must be. Where an
-    index finds fewer than k, the row is -1. Raises ``InputError`` for a string FAISS rejects.
+    ``index`` is any FAISS ``index_factory`` string, trained on a sample of the documents if it must be.
+    ``Flat`` builds none: it goes through the documents block by block, which may be larger than memory.
+    Where an index finds fewer than k, the row is -1. Raises ``InputError`` for a string FAISS rejects.
     """
     k = min(k, len(documents))
+    if index == "Flat":
+        return _search_blocks(documents, queries, k)
     try:
         if re.search(r"[A-Z]0(?!\d)", index):  # HNSW0 ends the whole process
             raise RuntimeError("Error: a parameter of 0")
         built = faiss.index_factory(documents.shape[1], index, faiss.METRIC_INNER_PRODUCT)
-        built.train(documents)
-        built.add(documents)
+        if not built.is_trained:
+            some = np.random.default_rng(0).permutation(len(documents))[:SAMPLE]
+            built.train(np.ascontiguousarray(documents[np.sort(some)]))
+        for start in range(0, len(documents), SEARCH_BLOCK):
+            built.add(np.ascontiguousarray(documents[start : start + SEARCH_BLOCK]))
         scores, rows = built.search(queries, k)
     except RuntimeError as error:
         reason = str(error).split("Error:")[-1].strip().split("\n")[0]
         raise InputError(
             f"evaluator.index={index!r}: FAISS refuses it ({reason}); such as Flat, HNSW32, IVF64,Flat"
         ) from None
+    return rows, scores
+
+
+def _search_blocks(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The exact ``k`` best rows and scores, keeping the best of the blocks seen so far."""
+    rows = np.empty((len(queries), 0), np.int64)
+    scores = np.empty((len(queries), 0), np.float32)
+    for start in range(0, len(documents), SEARCH_BLOCK):
+        block = np.ascontiguousarray(documents[start : start + SEARCH_BLOCK])
+        found, where = faiss.knn(queries, block, min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
+        scores, rows = np.hstack([scores, found]), np.hstack([rows, where + start])
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        scores, rows = (np.take_along_axis(x, order, axis=1) for x in (scores, rows))
     return rows, scores

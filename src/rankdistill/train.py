@@ -6,22 +6,20 @@ python -m rankdistill.train +experiment=stratified
 import inspect
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
-from rankdistill import analysis
+from rankdistill import analysis, processes
 from rankdistill.analysis.plots import save
 from rankdistill.candidates import mine
-from rankdistill.command import command, make, make_retrievers, plain
+from rankdistill.command import command, make, make_retrievers, plain, run_folder
 from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
@@ -67,15 +65,15 @@ class Stage:
 
 def run(config: DictConfig) -> float:
     """One run, in Hydra's run folder; returns the main measure after training."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise InputError(
-            "this command runs in one process; start it without torchrun (DistillationTrainer takes DDP)"
-        )
-    return distil(config, Path(HydraConfig.get().runtime.output_dir))
+    return distil(config, run_folder())
 
 
 def distil(config: DictConfig, folder: Path) -> float:
-    """Composes the library as ``config`` says and leaves the results in ``folder``."""
+    """Composes the library as ``config`` says and leaves the results in ``folder``.
+
+    All processes of a job go through it; what is in ``folder`` the main one writes.
+    """
+    main = processes.is_main()
     check_fields(config, FIELDS)
     at_least(0, seed=config.seed)
     settings = fingerprint(plain(config))
@@ -96,13 +94,14 @@ def distil(config: DictConfig, folder: Path) -> float:
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     teacher = make(config.teacher)
     table = score_candidates(teacher, candidates)
-    write_conditions(
-        folder,
-        settings=settings,
-        collection=collection.fingerprint,
-        candidates=candidates.fingerprint,
-        teacher=table.teacher,
-    )
+    if main:
+        write_conditions(
+            folder,
+            settings=settings,
+            collection=collection.fingerprint,
+            candidates=candidates.fingerprint,
+            teacher=table.teacher,
+        )
     results = {"before": evaluator.evaluate(student, collection, test, reuse=True)}
     log.info("before: %s", results["before"].mean)
     if config.evaluation.teacher:
@@ -110,12 +109,13 @@ def distil(config: DictConfig, folder: Path) -> float:
         teacher_table = score_candidates(teacher, pools)
     del teacher  # its memory is needed
 
-    (folder / "plots").mkdir(exist_ok=True)
-    name = type(sampler).__name__
-    shown = analysis.plot_score_distribution(table, {name: sampler}, config.seed)
-    save(shown, folder / "plots" / "score_distribution.png")
-
-    begin(folder / "checkpoints", fingerprint(settings, table.teacher, candidates.fingerprint))
+    if main:
+        (folder / "plots").mkdir(exist_ok=True)
+        name = type(sampler).__name__
+        shown = analysis.plot_score_distribution(table, {name: sampler}, config.seed)
+        save(shown, folder / "plots" / "score_distribution.png")
+        begin(folder / "checkpoints", fingerprint(settings, table.teacher, candidates.fingerprint))
+    processes.wait()
     history: list[dict] = []
     for stage in stages:
         history += train_stage(student, table, stage, plain(config.scores), history)
@@ -124,8 +124,9 @@ def distil(config: DictConfig, folder: Path) -> float:
     results["after"] = evaluator.evaluate(student, collection, test)
     if config.evaluation.teacher:
         results["teacher"] = evaluator.rerank(teacher_table, test)
-    report(results, student, table, history, evaluator.main, config, folder)
-    clear(folder / "checkpoints")
+    if main:
+        report(results, student, table, history, evaluator.main, config, folder)
+        clear(folder / "checkpoints")
     return results["after"].mean[evaluator.main]
 
 
@@ -144,7 +145,8 @@ def finished_earlier(folder: Path, settings: str) -> float | None:
         )
     metrics = json.loads((folder / "metrics.json").read_text())
     log.info("finished earlier, nothing to do; to run anew delete %s", folder)
-    print(f"\n{summary(metrics, '', None)}\n\nResults in {folder}")
+    if processes.is_main():
+        print(f"\n{summary(metrics, '', None)}\n\nResults in {folder}")
     return next(iter(metrics["after"].values()))
 
 

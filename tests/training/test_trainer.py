@@ -13,6 +13,7 @@ from rankdistill.samplers import RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
 from rankdistill.students.load import set_dropout
 from rankdistill.training import DistillationTrainer, GroupCollator, TrainingGroups, training_arguments
+from rankdistill.training.collator import in_batch_negatives
 
 
 def arguments(folder, **fields):
@@ -124,14 +125,18 @@ def test_in_batch_negatives_are_other_groups_documents_without_known_positives(s
     for b, group in enumerate(groups):
         order |= dict(zip(group.document_rows.tolist(), batch["index"][b].tolist(), strict=False))
     assert sorted(order.values()) == list(range(len(order)))
+    mask, teacher = in_batch_negatives(batch["document_rows"], batch)
     for b, group in enumerate(groups):
         for row, place in order.items():
             known = row in group.pool_rows
             relevant = known and group.pool_positive[group.pool_rows == row][0]
             allowed = row not in group.document_rows and not relevant
-            assert batch["in_batch_mask"][b, place].item() == allowed
-            score = batch["in_batch_teacher"][b, place]
+            assert mask[b, place].item() == allowed and batch["document_rows"][place] == row
+            score = teacher[b, place]
             assert score.isnan() if not known else score == group.pool_teacher[group.pool_rows == row][0]
+    twice = torch.cat([batch["document_rows"], torch.tensor([-1]), batch["document_rows"].flip(0)])
+    again, _ = in_batch_negatives(twice, batch)
+    assert torch.equal(again[:, : len(order)], mask) and not again[:, len(order) :].any()
 
 
 def test_training_moves_the_student_towards_the_teacher(student_folder, table, tmp_path):

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from rankdistill.data.cache import cache_folder, fingerprint, locked, sealed
+from rankdistill import processes
+from rankdistill.data.cache import cache_folder, fingerprint, once, sealed
 from rankdistill.data.candidates import (
     SOURCES,
     UNRANKED,
@@ -46,8 +47,8 @@ def mine(
     settings = [[r.source, getattr(r, "settings", None) or vars(r)] for r in retrievers]
     key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist())
     path = cache_folder() / "candidates" / f"{key}.arrow"
-    with locked(path):
-        if path.exists():
+    with once(path) as missing:
+        if not missing:
             log.info("reusing candidates %s", path)
         else:
             log.info(
@@ -56,12 +57,20 @@ def mine(
                 split,
                 ", ".join(r.source for r in retrievers),
             )
-            found = [(r.source, r.retrieve(collection, query_rows)) for r in retrievers]
-            write_arrow(to_arrow(union(collection, query_rows, found, collection.positive_rows(split))), path)
+            found = [(r.source, retrieve_together(r, collection, query_rows)) for r in retrievers]
+            if processes.is_main():
+                pools = union(collection, query_rows, found, collection.positive_rows(split))
+                write_arrow(to_arrow(pools), path)
     trusted = sealed(path)
     candidates = from_arrow(open_arrow(path, trusted), collection, path, trusted)
     log.info("%s", candidates)
     return candidates
+
+
+def retrieve_together(retriever: Retriever, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
+    """What ``retriever`` gives, each process of the job retrieving for a share of the queries."""
+    own = np.array_split(query_rows, processes.count())[processes.rank()]
+    return np.concatenate(processes.gathered(retriever.retrieve(collection, own)))
 
 
 def union(

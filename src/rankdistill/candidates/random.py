@@ -23,6 +23,7 @@ class Random:
         """Document rows, int64 (Q, n), distinct within a query."""
         size = len(collection.documents)
         n = min(self.n, size)
-        return np.stack(
-            [np.random.default_rng([self.seed, int(q)]).choice(size, n, replace=False) for q in query_rows]
-        )
+        drawn = [
+            np.random.default_rng([self.seed, int(q)]).choice(size, n, replace=False) for q in query_rows
+        ]
+        return np.array(drawn, dtype=np.int64).reshape(-1, n)

@@ -6,12 +6,14 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
+from rankdistill import processes
 from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -44,24 +46,44 @@ def locked(path: Path) -> FileLock:
     return lock
 
 
+@contextmanager
+def once(path: Path) -> Iterator[bool]:
+    """Whether ``path`` is still to be built, by all processes of this job and by no other job.
+
+    The main process holds the lock of ``path`` and writes it; they leave together.
+    """
+    with locked(path) if processes.is_main() else nullcontext():
+        yield processes.broadcast(not path.exists())
+        processes.wait()
+
+
 def build_folder(path: Path, build: Callable[[Path], None]) -> Path:
     """``path``, filled by ``build(folder)`` unless it is there already.
 
     The work happens under a lock in a folder of another name that is renamed at the end, so that
-    no reader ever sees half of it.
+    no reader ever sees half of it. Of a job's processes the main one does it.
     """
-    with locked(path):
-        if path.exists():
+    with once(path) as missing:
+        if not missing:
             log.info("reusing %s", path)
-            return path
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        draft.mkdir()
-        try:
-            build(draft)
-            draft.rename(path)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        elif processes.is_main():
+            draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+            draft.mkdir()
+            try:
+                build(draft)
+                for file in draft.rglob("*"):
+                    if file.is_file():
+                        sync(file)
+                draft.rename(path)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
     return path
+
+
+def sync(file: Path) -> None:
+    """Until the contents of ``file`` are on the disk."""
+    with open(file, "rb") as written:
+        os.fsync(written.fileno())
 
 
 def seal(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rankdistill.data.cache import fingerprint, seal
+from rankdistill.data.cache import fingerprint, seal, sync
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 
@@ -110,8 +110,7 @@ def write_arrow(table: pa.Table, path: Path) -> None:
     try:
         with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table.combine_chunks())
-        with open(draft, "rb") as written:
-            os.fsync(written.fileno())
+        sync(draft)
         os.replace(draft, path)
         seal(path)
     finally:

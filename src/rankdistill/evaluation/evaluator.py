@@ -7,12 +7,19 @@ import ir_measures
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from rankdistill import processes
 from rankdistill.data.candidates import SOURCES
 from rankdistill.data.collection import Collection
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation.run import Run
-from rankdistill.retrieval import embed_documents, embed_queries, search, stored_embeddings
+from rankdistill.retrieval import (
+    embed_documents,
+    embed_queries,
+    forget_embeddings,
+    search,
+    stored_embeddings,
+)
 
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 
@@ -64,16 +71,23 @@ class Evaluator:
         """Retrieves ``k`` documents for each query of ``split`` and measures the run.
 
         ``reuse`` takes (or leaves) the documents' embeddings in the cache: for models that are
-        evaluated more than once.
+        evaluated more than once. The processes of a job share the embedding.
         """
         query_rows = collection.query_rows(split, self.limit, self.seed)
-        documents = (
-            stored_embeddings(model, collection) if reuse else embed_documents(model, collection.documents)
-        )
-        queries = embed_queries(model, [collection.queries[row] for row in query_rows])
-        rows, scores = search(documents, queries, self.k, self.index)
-        run = Run.from_rows(collection, query_rows, rows, scores, "student")
-        return self.measure(run, collection, split)
+        alone = processes.count() == 1
+        if reuse or not alone:
+            documents = stored_embeddings(model, collection)
+        else:
+            documents = embed_documents(model, collection.documents)
+        result = None
+        if processes.is_main():
+            queries = embed_queries(model, [collection.queries[row] for row in query_rows])
+            rows, scores = search(documents, queries, self.k, self.index)
+            if not reuse and not alone:
+                forget_embeddings(model, collection)
+            run = Run.from_rows(collection, query_rows, rows, scores, "student")
+            result = self.measure(run, collection, split)
+        return processes.broadcast(result)
 
     def rerank(self, table: ScoreTable, split: str = "test") -> Evaluation:
         """The teacher's own ranking of the candidates in ``table``.

@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 from tqdm.auto import tqdm
 
-from rankdistill.data.cache import cache_folder, fingerprint, locked
+from rankdistill import processes
+from rankdistill.data.cache import cache_folder, fingerprint, once
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
@@ -27,33 +28,39 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     """The table of ``teacher``'s scores of all candidates, from the cache where it is there.
 
     Scores are saved after every 512 pairs; a run that was killed goes on after the last of
-    them. Raises ``InputError`` if the teacher gives a score that isn't finite.
+    them. The processes of a job share the work. Raises ``InputError`` if the teacher gives a score
+    that isn't finite.
     """
     who = teacher.fingerprint
     path = cache_folder() / "scores" / f"{fingerprint(candidates.fingerprint, who)}.arrow"
-    with locked(path):
-        if path.exists():
+    with once(path) as missing:
+        if not missing:
             log.info("reusing teacher scores %s", path)
         else:
             part = path.with_suffix(".part")
             scores = _score(teacher, candidates, part)
-            ScoreTable(candidates, scores, who).save(path)
-            part.unlink()
+            if processes.is_main():
+                ScoreTable(candidates, scores, who).save(path)
+                part.unlink()
     return ScoreTable.load(path, candidates.collection, candidates, who)
 
 
 def _score(teacher: Teacher, candidates: Candidates, part) -> np.ndarray:
     """All scores, float32 (N,); those done are kept in ``part``, where NaN means not yet."""
     n = len(candidates.document_rows)
-    if not part.exists() or part.stat().st_size != 4 * n:
+    if processes.is_main() and (not part.exists() or part.stat().st_size != 4 * n):
         np.full(n, np.nan, np.float32).tofile(part)
+    processes.wait()
     scores = np.memmap(part, np.float32, mode="r+", shape=(n,))
     starts = [start for start in range(0, n, BLOCK) if np.isnan(scores[start : start + BLOCK]).any()]
+    starts = processes.broadcast(starts)
     done = n - sum(min(BLOCK, n - start) for start in starts)
     if done:
         log.info("going on after %d of %d pairs scored earlier", done, n)
-    with tqdm(total=n, initial=done, unit="pair", unit_scale=True, desc="teacher scores") as bar:
-        for start in starts:
+    main, count = processes.is_main(), processes.count()
+    bar = tqdm(total=n, initial=done, unit="pair", unit_scale=True, desc="teacher scores", disable=not main)
+    with bar:
+        for start in starts[processes.rank() :: count]:
             stop = min(start + BLOCK, n)
             queries, documents = zip(*candidates.pairs(start, stop), strict=True)
             block = np.asarray(teacher.score(queries, documents), dtype=np.float32)
@@ -61,7 +68,8 @@ def _score(teacher: Teacher, candidates: Candidates, part) -> np.ndarray:
                 raise InputError(f"teacher: {_fault(block, queries)}; scores must be finite, one a pair")
             scores[start:stop] = block
             scores.flush()
-            bar.update(stop - start)
+            bar.update(min((stop - start) * count, n - bar.n))
+    processes.wait()
     return np.array(scores)
 
 

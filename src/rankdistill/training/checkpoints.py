@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from rankdistill import processes
 from rankdistill.errors import InputError, shorten
 
 
@@ -78,10 +79,18 @@ def check_weights(model: torch.nn.Module) -> None:
 
 
 def finish(trainer, logged: list, finished: Path) -> None:
-    """Leaves weights and history in ``finished``, all of it or nothing, and drops the checkpoints."""
+    """Leaves weights and history in ``finished``, all of it or nothing, and drops the checkpoints.
+
+    The main process does, while the others wait.
+    """
     draft = finished.with_name("unfinished")
-    shutil.rmtree(draft, ignore_errors=True)
     trainer.save_model(str(draft))
+    if processes.is_main():
+        _complete(draft, logged, finished)
+    processes.wait()
+
+
+def _complete(draft: Path, logged: list, finished: Path) -> None:
     (draft / "history.json").write_text(json.dumps(logged))
     draft.rename(finished)
     for checkpoint in finished.parent.glob("checkpoint-*"):

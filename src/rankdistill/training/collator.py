@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from torch import Tensor
 
 from rankdistill.chunking import by_length, chunks
 from rankdistill.data.collection import Collection
+from rankdistill.data.tokens import stored_tokens
 from rankdistill.training.groups import Group
 
 
@@ -16,14 +18,15 @@ class GroupCollator:
     """B groups as one batch of U distinct documents, sorted by length into chunks.
 
     Chunks hold at most ``chunk_tokens`` tokens with padding (at least one document), so that long
-    documents don't make short ones long. The batch:
+    documents don't make short ones long. Texts are tokenised once, in the token store. The batch:
 
     * ``queries``: features of the B queries; ``documents``: a list of the chunks' features;
-    * ``index`` int64 (B, G): which of the U documents stands in a group's place;
+    * ``document_rows`` int64 (U,): the documents in the order of the chunks; ``index`` int64
+      (B, G): which of them stands in a group's place;
     * ``teacher`` float32, ``positive``, ``mask`` bool (B, G);
-    * ``in_batch_mask`` bool (B, U): documents that may serve the query as in-batch negatives,
-      neither of its group nor known positives; ``in_batch_teacher`` float32 (B, U): their scores
-      where the query's pool has them, else NaN;
+    * ``pool_rows`` int64, ascending, and ``pool_teacher`` float32 (B, P): the queries' candidates
+      and their scores, filled up with rows that no document has; ``pool_taken`` bool (B, P): those
+      that may not serve as in-batch negatives, being of the group or known positives;
     * ``query_rows`` int64 (B,).
     """
 
@@ -31,45 +34,67 @@ class GroupCollator:
         self.collection, self.chunk_tokens = collection, chunk_tokens
         self.preprocess = student.preprocess
         self.prompts = {kind: student.prompts.get(kind) or None for kind in ("query", "document")}
+        self.tokens = {
+            kind: stored_tokens(student, collection, kind, prompt) for kind, prompt in self.prompts.items()
+        }
 
     def __call__(self, groups: Sequence[Group]) -> dict[str, Any]:
         rows, where = np.unique(np.concatenate([g.document_rows for g in groups]), return_inverse=True)
-        features = self._features("document", [self.collection.documents[row] for row in rows])
+        features = self._features("document", rows)
         order = by_length(features)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
-        rows = rows[order.numpy()]
 
-        width = max(len(g.document_rows) for g in groups)
-        shape, unique = (len(groups), width), (len(groups), len(rows))
+        shape = len(groups), max(len(g.document_rows) for g in groups)
+        pools = len(groups), max(len(g.pool_rows) for g in groups)
         index, teacher = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
         positive, mask = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
-        in_batch_mask = torch.ones(unique, dtype=torch.bool)
-        in_batch_teacher = torch.full(unique, torch.nan)
+        pool_rows = torch.full(pools, torch.iinfo(torch.long).max)
+        pool_teacher, pool_taken = torch.zeros(pools), torch.zeros(pools, dtype=torch.bool)
         start = 0
         for b, group in enumerate(groups):
-            g = len(group.document_rows)
+            g, n = len(group.document_rows), len(group.pool_rows)
             index[b, :g] = place[where[start : start + g]]
             teacher[b, :g] = torch.from_numpy(np.array(group.teacher))
             positive[b, :g] = torch.from_numpy(np.array(group.positive))
             mask[b, :g] = True
             start += g
-            at = np.searchsorted(group.pool_rows, rows).clip(max=len(group.pool_rows) - 1)
-            known = group.pool_rows[at] == rows
-            in_batch_teacher[b, known] = torch.from_numpy(np.array(group.pool_teacher[at[known]]))
-            in_batch_mask[b, known] = torch.from_numpy(~group.pool_positive[at[known]])
-            in_batch_mask[b, index[b, :g]] = False
+            pool_rows[b, :n] = torch.from_numpy(group.pool_rows.astype(np.int64))
+            pool_teacher[b, :n] = torch.from_numpy(np.array(group.pool_teacher))
+            taken = group.pool_positive | np.isin(group.pool_rows, group.document_rows)
+            pool_taken[b, :n] = torch.from_numpy(taken)
         return {
-            "queries": self._features("query", [self.collection.queries[g.query_row] for g in groups]),
+            "queries": self._features("query", [g.query_row for g in groups]),
             "documents": [chunk for _, chunk in chunks(features, order, self.chunk_tokens)],
+            "document_rows": torch.from_numpy(rows.astype(np.int64))[order],
             "index": index,
             "teacher": teacher,
             "positive": positive,
             "mask": mask,
-            "in_batch_mask": in_batch_mask,
-            "in_batch_teacher": in_batch_teacher,
+            "pool_rows": pool_rows,
+            "pool_teacher": pool_teacher,
+            "pool_taken": pool_taken,
             "query_rows": torch.tensor([g.query_row for g in groups]),
         }
 
-    def _features(self, kind: str, texts: list[str]) -> dict[str, Any]:
-        return dict(self.preprocess(texts, prompt=self.prompts[kind]))
+    def _features(self, kind: str, rows: Sequence[int]) -> dict[str, Any]:
+        if self.tokens[kind] is not None:
+            return self.tokens[kind].features(rows)
+        texts = self.collection.queries if kind == "query" else self.collection.documents
+        return dict(self.preprocess([texts[row] for row in rows], prompt=self.prompts[kind]))
+
+
+def in_batch_negatives(rows: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Which of the documents at ``rows`` int64 (V,) may serve each query as negatives, bool (B, V).
+
+    Neither those of its group, nor known positives, nor a document a second time, nor a row below 0.
+    Also the teacher's scores, float32 (B, V), of those in the query's pool, else NaN.
+    """
+    pool = batch["pool_rows"]
+    at = torch.searchsorted(pool, rows.expand(len(pool), -1).contiguous()).clamp(max=pool.shape[1] - 1)
+    known = pool.gather(1, at) == rows
+    teacher = batch["pool_teacher"].gather(1, at).masked_fill(~known, torch.nan)
+    _, kinds = rows.unique(return_inverse=True)
+    places = torch.arange(len(rows), device=rows.device)
+    first = torch.full_like(rows, len(rows)).scatter_reduce(0, kinds, places, "amin")[kinds] == places
+    return first & (rows >= 0) & ~(known & batch["pool_taken"].gather(1, at)), teacher

@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
+from rankdistill import processes
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.hardware import has_bf16
 from rankdistill.losses.weighted_sum import accepted
-from rankdistill.training.collator import GroupCollator
+from rankdistill.training.collator import GroupCollator, in_batch_negatives
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 
 log = logging.getLogger(__name__)
@@ -183,10 +184,11 @@ class DistillationTrainer(Trainer):
     both spreads and warns when they are far apart.
 
     ``loss`` is called with ``student``, ``teacher``, ``positive``, ``mask`` (B, G) and with those
-    of the following that its ``forward`` names: ``in_batch`` float (B, U), the student's scores of
-    all U distinct documents of the batch; ``in_batch_mask`` bool (B, U), those that may serve as
-    negatives; ``in_batch_teacher`` float (B, U), NaN where unknown; ``query_embeddings`` (B, d);
-    ``document_embeddings`` (U, d); ``index`` int64 (B, G), the groups' documents among the U.
+    of the following that its ``forward`` names: ``in_batch`` float (B, V), the student's scores of
+    all documents of the batch, those of the job's other processes too; ``in_batch_mask`` bool (B, V),
+    those that may serve as negatives; ``in_batch_teacher`` float (B, V), NaN where unknown;
+    ``query_embeddings`` (B, d); ``document_embeddings`` (U, d), the process's own distinct documents;
+    ``index`` int64 (B, G), the groups' documents among these.
 
     Documents are encoded in chunks of like length, ``chunk_tokens`` tokens each with padding;
     ``grad_cache`` keeps the activations of one chunk at a time, for large groups in little memory, at
@@ -254,7 +256,7 @@ class DistillationTrainer(Trainer):
         queries, documents = model(inputs["queries"], inputs["documents"])
         bare = self.accelerator.unwrap_model(model)
         scores = bare.similarity(queries, documents)
-        loss, student, teacher = self._compare(scores, queries, documents, inputs, bare.teacher_factor)
+        loss, student, teacher = self._compare(scores, queries, documents, inputs)
         if not torch.isfinite(loss):
             ids = [
                 self.train_dataset.table.collection.query_ids[row] for row in inputs["query_rows"].tolist()
@@ -270,27 +272,41 @@ class DistillationTrainer(Trainer):
         return (loss, {"scores": scores}) if return_outputs else loss
 
     def _compare(
-        self, scores: Tensor, queries: Tensor, documents: Tensor, inputs: Mapping[str, Any], factor: Tensor
+        self, scores: Tensor, queries: Tensor, documents: Tensor, inputs: Mapping[str, Any]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, and the student's and the teacher's scores (B, G) that it holds together."""
+        """The loss, and the student's and the teacher's scores (B, G) that it holds together.
+
+        ``scores`` (B, U) are the student's for the process's own documents.
+        """
+        bare = self.accelerator.unwrap_model(self.model)
         student = scores.gather(1, inputs["index"])
-        teacher = inputs["teacher"] * factor
+        teacher = inputs["teacher"] * bare.teacher_factor
         offered = {
-            "in_batch": scores,
-            "in_batch_mask": inputs["in_batch_mask"],
-            "in_batch_teacher": inputs["in_batch_teacher"] * factor,
             "query_embeddings": queries,
             "document_embeddings": documents,
             "index": inputs["index"],
         }
+        if accepted(self.loss.forward, {"in_batch": None}):
+            rows, in_batch = inputs["document_rows"], scores
+            if processes.count() > 1:
+                rows = processes.gather_rows(rows, fill=-1)
+                in_batch = bare.similarity(queries, processes.gather_rows(documents))
+            in_batch_mask, known = in_batch_negatives(rows, inputs)
+            offered |= {
+                "in_batch": in_batch,
+                "in_batch_mask": in_batch_mask,
+                "in_batch_teacher": known * bare.teacher_factor,
+            }
         more = accepted(self.loss.forward, offered)
         return self.loss(student, teacher, inputs["positive"], inputs["mask"], **more), student, teacher
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the means of what was observed since the last time."""
         if "loss" in logs and self._sums:
-            logs |= {name: round(float(np.mean(values)), 4) for name, values in self._sums.items()}
-            logs["tokens_per_second"] = round(self._tokens / (perf_counter() - self._since))
+            everyone = processes.gathered({name: float(np.mean(x)) for name, x in self._sums.items()})
+            logs |= {name: round(float(np.mean([x[name] for x in everyone])), 4) for name in self._sums}
+            tokens = sum(processes.gathered(self._tokens))
+            logs["tokens_per_second"] = round(tokens / (perf_counter() - self._since))
             self._sums.clear()
             self._tokens, self._since = 0, perf_counter()
         super().log(logs, *args, **kwargs)
@@ -307,7 +323,7 @@ class DistillationTrainer(Trainer):
             ("teacher_std", spread(teacher, mask)),
             ("student_std", spread(student, mask)),
             ("agreement", alike.sum() / pairs.sum().clamp(min=1)),
-            ("repeated_documents", 1 - inputs["in_batch_mask"].shape[1] / mask.sum()),
+            ("repeated_documents", 1 - len(inputs["document_rows"]) / mask.sum()),
         ):
             self._sums[name].append(float(value))
         self._tokens += sum(
@@ -318,7 +334,7 @@ class DistillationTrainer(Trainer):
         """bool (B,): whether the loss has a gradient on a query's scores (True if it doesn't read them)."""
         with torch.enable_grad():
             scores = scores.detach().requires_grad_()
-            loss, *_ = self._compare(scores, queries, documents, batch, torch.ones_like(scores[0, 0]))
+            loss, *_ = self._compare(scores, queries, documents, batch)
             if not loss.requires_grad:
                 return torch.zeros(len(scores), dtype=torch.bool)
             gradient = torch.autograd.grad(loss, scores, allow_unused=True)[0]

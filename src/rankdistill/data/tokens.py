@@ -1,0 +1,140 @@
+"""The token store: a collection's texts tokenised once for a model, memory-mapped after that."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from tqdm.auto import tqdm
+
+from rankdistill.data.cache import build_folder, cache_folder, fingerprint, seal, sealed
+from rankdistill.data.collection import Collection
+
+log = logging.getLogger(__name__)
+BLOCK = 2000  # texts tokenised at a time
+BAR_FROM = 20  # blocks; fewer take seconds
+COLUMNS = {"input_ids", "attention_mask", "token_type_ids"}
+
+
+class TokenStore:
+    """Token ids of N texts in ``folder``: ids (T,), offsets int64 (N + 1,), memory-mapped when first read.
+
+    What crosses to another process is the folder's name alone.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __getstate__(self) -> dict:
+        return {"folder": self.folder}
+
+    @cached_property
+    def _ids(self) -> np.ndarray:
+        return self._open("ids")
+
+    @cached_property
+    def _offsets(self) -> np.ndarray:
+        return self._open("offsets")
+
+    @cached_property
+    def _layout(self) -> dict[str, Any]:
+        return json.loads((self.folder / "layout.json").read_text())
+
+    def _open(self, name: str) -> np.ndarray:
+        file = self.folder / f"{name}.npy"
+        sealed(file)
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def features(self, rows: Sequence[int]) -> dict[str, Any]:
+        """As the model's ``preprocess`` of the texts at ``rows``: int64 (n, longest), and constants."""
+        texts = [self._ids[self._offsets[row] : self._offsets[row + 1]] for row in rows]
+        width = max(map(len, texts))
+        mask = np.zeros((len(texts), width), dtype=np.int64)
+        ids = np.full_like(mask, self._layout["pad"])
+        for i, text in enumerate(texts):
+            place = slice(len(text)) if self._layout["side"] == "right" else slice(width - len(text), width)
+            mask[i, place], ids[i, place] = 1, text
+        columns = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
+        features = {name: torch.from_numpy(columns[name]) for name in self._layout["columns"]}
+        return features | self._layout["constants"]
+
+
+def stored_tokens(
+    model: SentenceTransformer, collection: Collection, kind: str, prompt: str | None = None
+) -> TokenStore | None:
+    """The tokens of the collection's texts for ``model``: ``kind`` is ``query`` or ``document``.
+
+    Cached by collection, tokenizer, length and prompt. None where ``preprocess`` gives more than
+    token ids, such as segments, or anything that the store would not give back as it was.
+    """
+    texts = collection.queries if kind == "query" else collection.documents
+
+    def preprocess(some: Sequence[str]) -> dict[str, Any]:
+        return dict(model.preprocess(list(some), prompt=prompt))
+
+    first = preprocess(texts[:64])
+    constants = {name: value for name, value in first.items() if name not in COLUMNS}
+    if "attention_mask" not in first or not all(isinstance(x, (str, int, float)) for x in constants.values()):
+        return None
+    tokenizer = model.tokenizer
+    layout = {
+        "columns": [name for name in first if name in COLUMNS],
+        "constants": constants,
+        "pad": tokenizer.pad_token_id,
+        "side": tokenizer.padding_side,
+    }
+    versions = [transformers.__version__, tokenizers.__version__]
+    key = fingerprint(
+        collection.fingerprint, kind, layout, prompt, model.max_seq_length, _rules(model), versions
+    )
+    path = cache_folder() / "tokens" / key
+    if not path.exists():
+        log.info("tokenising %d texts (%s) of %s", len(texts), kind, collection.name)
+    store = TokenStore(build_folder(path, lambda folder: _build(folder, texts, preprocess, layout)))
+    again = store.features(range(len(texts[:64])))
+    same = all(
+        torch.equal(again[name], value) if torch.is_tensor(value) else again[name] == value
+        for name, value in first.items()
+    )
+    return store if same else None
+
+
+def _rules(model: SentenceTransformer) -> str:
+    """Changes with how ``model`` makes tokens of a text, the length aside."""
+    tokenizer = model.tokenizer
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.loads(fast.to_str()) if fast is not None else {"vocabulary": tokenizer.get_vocab()}
+    rules |= {"truncation": None, "padding": None, "class": type(tokenizer).__name__}  # set by each call
+    rules["special"] = tokenizer.special_tokens_map
+    return hashlib.sha256(json.dumps(rules, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _build(folder: Path, texts: Sequence[str], preprocess: Callable, layout: dict[str, Any]) -> None:
+    """Writes the store; block by block, so that the texts' tokens may be larger than memory."""
+    lengths = []
+    blocks = range(0, len(texts), BLOCK)
+    with open(folder / "ids", "wb") as out:
+        for start in tqdm(blocks, desc="tokenising", unit="block", disable=len(blocks) < BAR_FROM):
+            features = preprocess(texts[start : start + BLOCK])
+            mask = features["attention_mask"].bool()
+            features["input_ids"][mask].numpy().astype(np.int32).tofile(out)
+            lengths.append(mask.sum(dim=1).numpy())
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    ids = np.memmap(folder / "ids", np.int32, mode="r", shape=(int(offsets[-1]),))
+    np.save(folder / "ids.npy", ids)
+    (folder / "ids").unlink()
+    np.save(folder / "offsets.npy", offsets.astype(np.int64))
+    (folder / "layout.json").write_text(json.dumps(layout))
+    for name in ("ids", "offsets"):
+        seal(folder / f"{name}.npy")
