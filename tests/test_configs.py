@@ -56,6 +56,13 @@ def test_every_experiment_composes(option):
     check(composed(f"+experiment={option}"))
 
 
+def test_a_sweep_goes_to_slurm():
+    """Every field of the launcher's is one that it has."""
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        config = compose("config", overrides=["+cluster=slurm"], return_hydra_config=True)
+    assert config.hydra.launcher._target_.endswith("SlurmLauncher")
+
+
 @pytest.mark.parametrize("name", ["evaluate", "finetune_teacher"])
 def test_the_other_commands_compose(name):
     assert list(targets(composed(name=name)))

@@ -7,37 +7,49 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import torch
 from numpy.lib.format import open_memmap
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
 from rankdistill import processes
+from rankdistill.chunking import by_length, chunks
 from rankdistill.data.cache import cache_folder, fingerprint, once, seal, sealed, sync
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
+from rankdistill.packing import first_position, packed
 from rankdistill.students import fingerprint_of
+from rankdistill.students.load import prompt_of
 
 log = logging.getLogger(__name__)
 BAR_FROM = 1000  # texts; fewer are embedded within seconds
+WINDOW = 2_000  # texts tokenised and sorted at a time
+CHUNK_TOKENS = 4_096  # tokens that go through the model at a time
 BLOCK = 50_000  # texts embedded at a time
 SEARCH_BLOCK = 1_000_000  # documents searched, or added to an index, at a time
 SAMPLE = 1_000_000  # documents that an index is trained on at most
 
 
-def embed_queries(model: SentenceTransformer, texts: list[str], progress: bool = True) -> np.ndarray:
+def embed_queries(model: SentenceTransformer, texts: Sequence[str], progress: bool = True) -> np.ndarray:
     """float32 (Q, d), with the model's query prompt, normalised if its similarity is cosine."""
-    return _embed(model, model.encode_query, texts, progress)
+    return _embed(model, "query", texts, progress)
 
 
-def embed_documents(model: SentenceTransformer, texts: list[str], progress: bool = True) -> np.ndarray:
+def embed_documents(model: SentenceTransformer, texts: Sequence[str], progress: bool = True) -> np.ndarray:
     """float32 (D, d), with the model's document prompt, normalised if its similarity is cosine."""
-    return _embed(model, model.encode_document, texts, progress)
+    return _embed(model, "document", texts, progress)
 
 
-def _embed(model, encode, texts, progress) -> np.ndarray:
+def _embed(model: SentenceTransformer, kind: str, texts: Sequence[str], progress: bool) -> np.ndarray:
+    first = first_position(model) if model.truncate_dim is None else None
+    progress = progress and len(texts) >= BAR_FROM
     with autocast(model.device):
-        embeddings = encode(list(texts), batch_size=64, show_progress_bar=progress and len(texts) >= BAR_FROM)
+        if first is None:
+            encode = model.encode_query if kind == "query" else model.encode_document
+            embeddings = encode(list(texts), batch_size=64, show_progress_bar=progress)
+        else:
+            embeddings = _embed_packed(model, kind, texts, first, progress)
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
     if not np.isfinite(embeddings).all():
         bad = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
@@ -46,6 +58,25 @@ def _embed(model, encode, texts, progress) -> np.ndarray:
         )
     if model.similarity_fn_name == "cosine":
         faiss.normalize_L2(embeddings)
+    return embeddings
+
+
+@torch.inference_mode()
+def _embed_packed(
+    model: SentenceTransformer, kind: str, texts: Sequence[str], first: int, progress: bool
+) -> np.ndarray:
+    """Embeddings float32 (n, d) of texts without padding, longest first within a window of texts."""
+    model.eval()
+    embeddings = np.empty((len(texts), model.get_embedding_dimension()), dtype=np.float32)
+    bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress)
+    with bar, packed(model.transformers_model):
+        for start in range(0, len(texts), WINDOW):
+            features = dict(
+                model.preprocess(list(texts[start : start + WINDOW]), prompt=prompt_of(model, kind))
+            )
+            for rows, chunk in chunks(features, by_length(features), CHUNK_TOKENS, first):
+                embeddings[start + rows.numpy()] = model(chunk)["sentence_embedding"].float().numpy()
+                bar.update(len(rows))
     return embeddings
 
 

@@ -101,6 +101,11 @@ def set_dropout(model: nn.Module, dropout: float) -> None:
                 setattr(module, name, dropout)
 
 
+def prompt_of(student: SentenceTransformer, kind: str) -> str | None:
+    """What ``student`` puts before a text of the ``kind`` query or document, as when it encodes."""
+    return student.prompts.get(kind) or student.prompts.get(student.default_prompt_name) or None
+
+
 def merge_adapter(student: SentenceTransformer) -> None:
     """Adds a LoRA adapter's weights to the model's own, in place, so that it loads without peft."""
     from peft.tuners.tuners_utils import BaseTunerLayer

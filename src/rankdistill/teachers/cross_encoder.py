@@ -1,6 +1,7 @@
 """A cross-encoder as the teacher."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -10,16 +11,17 @@ from sentence_transformers.util import batch_to_device
 from rankdistill.chunking import by_length, chunks
 from rankdistill.errors import InputError, at_least
 from rankdistill.hardware import has_bf16
+from rankdistill.packing import first_position, packed
 from rankdistill.students.load import hash_weights, load_weights
 
 
 class CrossEncoderTeacher:
     """Scores are the logits of a sentence-transformers ``CrossEncoder``, a folder or a hub name.
 
-    ``max_length`` in tokens, query and document together. Pairs are scored in chunks of like length
-    of ``chunk_tokens`` tokens, by default 2,048 on a CPU and 65,536 on a GPU. Weights are bf16 where
-    the machine computes in it natively. Raises ``InputError`` if the model can't be had or has
-    several labels.
+    ``max_length`` in tokens, query and document together. Pairs are scored in chunks,
+    packed or of like length, of ``chunk_tokens`` tokens, by default 2,048 on a CPU and 65,536 on a
+    GPU. Weights are bf16 where the machine computes in it natively. Raises ``InputError`` if the
+    model can't be had or has several labels.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class CrossEncoderTeacher:
                 f"python -m rankdistill.finetune_teacher model={self.name}"
             )
         self.chunk_tokens = chunk_tokens or (2048 if self.model.device.type == "cpu" else 65536)
+        self.first_position = first_position(self.model, "scores")
         # of the weights as they came, before they are rounded
         self.fingerprint = hash_weights(self.model, ["cross-encoder", self.model.max_length])
         if has_bf16():
@@ -57,11 +60,13 @@ class CrossEncoderTeacher:
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Logits of the aligned pairs, float32 (n,)."""
         self.model.eval()
-        features = self.model.preprocess(list(zip(queries, documents, strict=True)))
+        features = dict(self.model.preprocess(list(zip(queries, documents, strict=True))))
         scores = torch.empty(len(queries))
-        for rows, chunk in chunks(features, by_length(features), self.chunk_tokens):
-            logits = self.model(batch_to_device(chunk, self.model.device))["scores"]
-            scores[rows] = logits.float().reshape(len(rows)).cpu()
+        first = self.first_position
+        with nullcontext() if first is None else packed(self.model.transformers_model):
+            for rows, chunk in chunks(features, by_length(features), self.chunk_tokens, first):
+                logits = self.model(batch_to_device(chunk, self.model.device))["scores"]
+                scores[rows] = logits.float().reshape(len(rows)).cpu()
         return scores.numpy()
 
 

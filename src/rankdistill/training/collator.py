@@ -11,14 +11,17 @@ from torch import Tensor
 from rankdistill.chunking import by_length, chunks
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
+from rankdistill.packing import first_position, pack
+from rankdistill.students.load import prompt_of
 from rankdistill.training.groups import Group
 
 
 class GroupCollator:
     """B groups as one batch of U distinct documents, sorted by length into chunks.
 
-    Chunks hold at most ``chunk_tokens`` tokens with padding (at least one document), so that long
-    documents don't make short ones long. Texts are tokenised once, in the token store. The batch:
+    Chunks hold at most ``chunk_tokens`` tokens (at least one document). Where the student takes
+    packed texts they have no padding; else it counts, and chunks keep long documents from making
+    short ones long. Texts are tokenised once, in the token store. The batch:
 
     * ``queries``: features of the B queries; ``documents``: a list of the chunks' features;
     * ``document_rows`` int64 (U,): the documents in the order of the chunks; ``index`` int64
@@ -32,8 +35,9 @@ class GroupCollator:
 
     def __init__(self, collection: Collection, student: SentenceTransformer, chunk_tokens: int = 4096):
         self.collection, self.chunk_tokens = collection, chunk_tokens
+        self.first_position = first_position(student, training=True)
         self.preprocess = student.preprocess
-        self.prompts = {kind: student.prompts.get(kind) or None for kind in ("query", "document")}
+        self.prompts = {kind: prompt_of(student, kind) for kind in ("query", "document")}
         self.tokens = {
             kind: stored_tokens(student, collection, kind, prompt) for kind, prompt in self.prompts.items()
         }
@@ -64,8 +68,8 @@ class GroupCollator:
             taken = group.pool_positive | np.isin(group.pool_rows, group.document_rows)
             pool_taken[b, :n] = torch.from_numpy(taken)
         return {
-            "queries": self._features("query", [g.query_row for g in groups]),
-            "documents": [chunk for _, chunk in chunks(features, order, self.chunk_tokens)],
+            "queries": self._queries([g.query_row for g in groups]),
+            "documents": [c for _, c in chunks(features, order, self.chunk_tokens, self.first_position)],
             "document_rows": torch.from_numpy(rows.astype(np.int64))[order],
             "index": index,
             "teacher": teacher,
@@ -76,6 +80,12 @@ class GroupCollator:
             "pool_taken": pool_taken,
             "query_rows": torch.tensor([g.query_row for g in groups]),
         }
+
+    def _queries(self, rows: Sequence[int]) -> dict[str, Any]:
+        features = self._features("query", rows)
+        if self.first_position is None:
+            return features
+        return pack(features, torch.arange(len(rows)), self.first_position)
 
     def _features(self, kind: str, rows: Sequence[int]) -> dict[str, Any]:
         if self.tokens[kind] is not None:

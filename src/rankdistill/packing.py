@@ -1,0 +1,235 @@
+"""Texts side by side in one row: no padding but within attention, where it costs least.
+
+The layout is that of sentence-transformers and transformers for variable-length flash attention:
+``input_ids`` and ``position_ids`` int64 (1, T), ``cu_seq_lens_q`` int32 (n + 1,), where the texts
+begin and end. Flash attention needs a GPU; this is the same for a CPU.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "rankdistill_packed"
+MULTIPLE = 16  # on a CPU, fused bf16 attention over 125 tokens takes twice the time of 128
+PROBE = ["a b c d e f g h i j k l m n o p q r s t u v w x y z " * 12, "one two three", "a"]
+SLACK = 1.15  # a block's longest text over its shortest, at most
+
+
+def blocks(lengths: list[int]) -> list[tuple[int, int, int]]:
+    """Runs of texts of like length: first and end text, and the width they are filled up to."""
+    found, first = [], 0
+    for end in range(1, len(lengths) + 1):
+        run = lengths[first:end]
+        whole = end == len(lengths)
+        if whole or max(*run, lengths[end]) > SLACK * min(*run, lengths[end]) + MULTIPLE:
+            found.append((first, end, -(-max(run) // MULTIPLE) * MULTIPLE))
+            first = end
+    return found
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(Q K') V of each text by itself; query, key, value (T, H, d)."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, plan: list["_Places"]) -> Tensor:
+        saved = []
+        output = torch.empty_like(query)
+        for places in plan:
+            q, k, v = (places.block(x).reshape(-1, places.width, x.shape[-1]) for x in (query, key, value))
+            scores = torch.bmm(q, k.transpose(1, 2))
+            if places.mask is not None:
+                scores.view(places.count, -1, *scores.shape[1:]).add_(places.mask.to(scores.dtype))
+            weights = scores.softmax(dim=-1)
+            places.put(output, torch.bmm(weights, v))
+            saved += [q, k, v, weights]
+        ctx.save_for_backward(*saved)
+        ctx.plan = plan
+        return output
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        gradients = [torch.empty_like(gradient) for _ in range(3)]
+        saved = ctx.saved_tensors
+        for i, places in enumerate(ctx.plan):
+            q, k, v, weights = saved[4 * i : 4 * i + 4]
+            g = places.block(gradient, blank=True).reshape(v.shape)
+            scores = torch.bmm(g, v.transpose(1, 2))
+            scores = torch._softmax_backward_data(scores, weights, -1, weights.dtype)
+            found = torch.bmm(scores, k), torch.bmm(scores.mT, q), torch.bmm(weights.mT, g)
+            for whole, part in zip(gradients, found, strict=True):
+                places.put(whole, part)
+        return *gradients, None
+
+
+class _Places:
+    """Where the tokens of one block stand: n texts of like length, filled up to ``width``."""
+
+    def __init__(self, bounds: list[int], width: int):
+        starts = torch.tensor(bounds[:-1]).unsqueeze(1)
+        lengths = torch.tensor(bounds[1:]).unsqueeze(1) - starts
+        steps = torch.arange(width).unsqueeze(0)
+        real = steps < lengths
+        self.count, self.width = real.shape
+        self.span = slice(bounds[0], bounds[-1])
+        self.rows = (starts + steps.minimum(lengths - 1)).flatten()  # padding repeats the last token
+        self.full = bool(real.all())
+        self.real = real.flatten().nonzero().squeeze(1)
+        self.blank = ~real.flatten()[:, None, None]
+        self.mask = None if self.full else torch.zeros(real.shape).masked_fill_(~real, -1e30)[:, None, None]
+
+    def block(self, tokens: Tensor, blank: bool = False) -> Tensor:
+        """Tokens (T, H, d) as (n, H, width, d); ``blank`` makes padding 0."""
+        picked = tokens[self.span] if self.full else tokens.index_select(0, self.rows)
+        if blank and not self.full:
+            picked.masked_fill_(self.blank, 0)
+        return picked.view(self.count, self.width, *tokens.shape[1:]).transpose(1, 2)
+
+    def put(self, tokens: Tensor, block: Tensor) -> None:
+        """Writes ``block`` (n, H, width, d), or (n * H, width, d), back into ``tokens`` (T, H, d)."""
+        heads, size = tokens.shape[1:]
+        rows = block.view(self.count, heads, self.width, size).transpose(1, 2).reshape(-1, heads, size)
+        tokens[self.span] = rows if self.full else rows.index_select(0, self.real)
+
+
+def plan_of(bounds: list[int]) -> list[_Places]:
+    """The blocks of texts that begin and end at ``bounds``."""
+    lengths = [end - start for start, end in pairwise(bounds)]
+    return [_Places(bounds[first : end + 1], width) for first, end, width in blocks(lengths)]
+
+
+def packed_attention(
+    module, query: Tensor, key: Tensor, value: Tensor, attention_mask, scaling=None, dropout=0.0, **kwargs
+):
+    """transformers' attention interface; query, key, value (1, H, T, d). Padded batches are sdpa's."""
+    if "cu_seq_lens_q" not in kwargs:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    plan = plan_of(kwargs["cu_seq_lens_q"].tolist())
+    query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    if torch.is_grad_enabled() and query.requires_grad:
+        output = _Attention.apply(query * scaling, key, value, plan)
+    else:
+        output = torch.empty_like(query)
+        for places in plan:
+            q, k, v = (places.block(x) for x in (query, key, value))
+            mask = None if places.mask is None else places.mask.to(q.dtype)
+            places.put(output, scaled_dot_product_attention(q, k, v, mask, scale=scaling))
+    return output.unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def pack(features: dict[str, Any], rows: Tensor, first_position: int) -> dict[str, Any]:
+    """The texts at ``rows`` of padded ``features`` as one row without padding."""
+    real = features["attention_mask"][rows].bool()
+    lengths = real.sum(dim=1)
+    ends = lengths.cumsum(0).to(torch.int32)
+    bounds = torch.cat([ends.new_zeros(1), ends])
+    packed = {
+        name: value[rows][real].unsqueeze(0) if torch.is_tensor(value) and value.ndim == 2 else value
+        for name, value in features.items()
+        if name != "attention_mask"
+    }
+    longest = int(lengths.max())
+    starts = torch.repeat_interleave(ends - lengths, lengths)
+    return packed | {
+        "position_ids": (torch.arange(int(ends[-1])) - starts + first_position).unsqueeze(0),
+        "seq_idx": torch.repeat_interleave(torch.arange(len(rows), dtype=torch.int32), lengths).unsqueeze(0),
+        "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def tokens_in(features: dict[str, Any]) -> int:
+    """How many tokens the texts of ``features`` have, padding not counted."""
+    mask = features.get("attention_mask")
+    return features["input_ids"].numel() if mask is None else int(mask.sum())
+
+
+@contextmanager
+def packed(model: PreTrainedModel) -> Iterator[None]:
+    """``model`` takes packed texts, and padded ones too; a classifier then scores each of them."""
+    before = model.config._attn_implementation
+    encoder = getattr(model.base_model, "encoder", None)
+    classifier = model.base_model is not model and encoder is not None
+    hook = encoder.register_forward_hook(_first_tokens, with_kwargs=True) if classifier else None
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+        if hook is not None:
+            hook.remove()
+
+
+def _first_tokens(module, arguments, kwargs, output):
+    """Of packed texts a classifier's head gets the first tokens, as of padded ones."""
+    if "cu_seq_lens_q" in kwargs:
+        output.last_hidden_state = output.last_hidden_state[0, kwargs["cu_seq_lens_q"][:-1]].unsqueeze(1)
+    return output
+
+
+def first_position(
+    model: torch.nn.Module, output: str = "sentence_embedding", training: bool = False
+) -> int | None:
+    """Where the positions of packed texts begin; None if ``model`` gives other results for them.
+
+    ``model`` is a student, or a cross-encoder with the ``output`` "scores". It is tried once, on a
+    CPU and in float32. For ``training`` it may have no attention dropout, which this attention lacks.
+    """
+    config = model.transformers_model.config
+    dropout = (getattr(config, name, 0) for name in ("attention_probs_dropout_prob", "attention_dropout"))
+    if training and any(dropout):
+        return None
+    if model not in _TRIED:
+        _TRIED[model] = _try(model, output)
+    return _TRIED[model]
+
+
+_TRIED: WeakKeyDictionary[torch.nn.Module, int | None] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _try(model: torch.nn.Module, output: str) -> int | None:
+    transformer = model.transformers_model
+    weight = next(transformer.parameters())
+    config = transformer.config
+    known = config._attn_implementation in ("sdpa", "eager", NAME)
+    windows = any(getattr(config, name, None) for name in ("sliding_window", "local_attention"))
+    if not known or windows or weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return None
+    training = model.training
+    model.eval()
+    try:
+        probe = PROBE if output == "sentence_embedding" else [(text, text) for text in PROBE]
+        features = dict(model.preprocess(probe))
+        if "attention_mask" not in features:
+            return None
+        expected = model(dict(features))[output]
+        with packed(transformer):
+            # RoBERTa's positions begin after the padding token's id
+            for first in (0, (transformer.config.pad_token_id or 0) + 1):
+                try:
+                    found = model(pack(features, torch.arange(len(PROBE)), first))[output]
+                except (TypeError, ValueError, KeyError, IndexError, RuntimeError):  # of another make
+                    continue
+                if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
+                    return first
+        return None
+    finally:
+        model.train(training)
