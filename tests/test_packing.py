@@ -66,11 +66,11 @@ def test_embeddings_and_gradients_are_those_of_padded_texts(student_folder, coll
 def test_a_cross_encoder_scores_packed_pairs_alike(cross_encoder_folder, collection):
     model = CrossEncoder(cross_encoder_folder, device="cpu").eval()
     pairs = list(zip(collection.queries, collection.documents, strict=False))
-    features = features_of(model, pairs)
+    features, first = features_of(model, pairs), first_position(model, "scores")
     with torch.no_grad():
         expected = model(dict(features))["scores"]
         with packed(model.transformers_model):
-            found = model(pack(features, torch.arange(len(pairs)), first_position(model, "scores")))["scores"]
+            found = model(pack(features, torch.arange(len(pairs)), first))["scores"]
             again = model(dict(features))["scores"]  # padded ones are none the worse
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(again, expected, atol=1e-5, rtol=1e-5)

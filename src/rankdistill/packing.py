@@ -5,6 +5,7 @@ The layout is that of sentence-transformers and transformers for variable-length
 begin and end. Flash attention needs a GPU; this is the same for a CPU.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+log = logging.getLogger(__name__)
 NAME = "rankdistill_packed"
 MULTIPLE = 16  # on a CPU, fused bf16 attention over 125 tokens takes twice the time of 128
 PROBE = ["a b c d e f g h i j k l m n o p q r s t u v w x y z " * 12, "one two three", "a"]
@@ -216,20 +218,16 @@ def _try(model: torch.nn.Module, output: str) -> int | None:
     training = model.training
     model.eval()
     try:
-        probe = PROBE if output == "sentence_embedding" else [(text, text) for text in PROBE]
-        features = dict(model.preprocess(probe))
-        if "attention_mask" not in features:
-            return None
+        texts = PROBE if output == "sentence_embedding" else [(text, text) for text in PROBE]
+        features = dict(model.preprocess(texts))
         expected = model(dict(features))[output]
         with packed(transformer):
-            # RoBERTa's positions begin after the padding token's id
-            for first in (0, (transformer.config.pad_token_id or 0) + 1):
-                try:
-                    found = model(pack(features, torch.arange(len(PROBE)), first))[output]
-                except (TypeError, ValueError, KeyError, IndexError, RuntimeError):  # of another make
-                    continue
+            for first in (0, (config.pad_token_id or 0) + 1):  # RoBERTa's begin after the padding's id
+                found = model(pack(features, torch.arange(len(texts)), first))[output]
                 if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
                     return first
-        return None
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:  # of another make
+        log.debug("texts are not packed: %s", error)
     finally:
         model.train(training)
+    return None

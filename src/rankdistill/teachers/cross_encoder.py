@@ -19,7 +19,7 @@ class CrossEncoderTeacher:
     """Scores are the logits of a sentence-transformers ``CrossEncoder``, a folder or a hub name.
 
     ``max_length`` in tokens, query and document together. Pairs are scored in chunks,
-    packed or of like length, of ``chunk_tokens`` tokens, by default 2,048 on a CPU and 65,536 on a
+    packed or of like length, of ``chunk_tokens`` tokens, by default 4,096 on a CPU and 65,536 on a
     GPU. Weights are bf16 where the machine computes in it natively. Raises ``InputError`` if the
     model can't be had or has several labels.
     """
@@ -48,7 +48,7 @@ class CrossEncoderTeacher:
                 f"teacher.model={self.name!r} has no scoring head ({kinds[0]}); train one: "
                 f"python -m rankdistill.finetune_teacher model={self.name}"
             )
-        self.chunk_tokens = chunk_tokens or (2048 if self.model.device.type == "cpu" else 65536)
+        self.chunk_tokens = chunk_tokens or (4096 if self.model.device.type == "cpu" else 65536)
         self.first_position = first_position(self.model, "scores")
         # of the weights as they came, before they are rounded
         self.fingerprint = hash_weights(self.model, ["cross-encoder", self.model.max_length])
