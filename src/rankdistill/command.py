@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from transformers import TrainingArguments
+from transformers.utils.logging import disable_progress_bar
 
 from rankdistill import processes
 from rankdistill.errors import InputError
@@ -54,6 +55,27 @@ def make(config: Any, kind: type = object) -> Any:
     return made
 
 
+def check_names(config: DictConfig, config_name: str) -> None:
+    """Raises ``InputError`` for what stands at the top of ``config`` and is read by nobody.
+
+    Files of one's own say so: without ``# @package _global_`` theirs stands under its folder's name.
+    """
+    base = OmegaConf.load(config_folder() / f"{config_name}.yaml")
+    groups = [next(iter(entry)) for entry in base.defaults if OmegaConf.is_dict(entry)]
+    known = sorted({*groups, *base} - {"defaults", "hydra"})
+    for name in config:
+        if name not in known:
+            raise InputError(
+                f"{name}: no such field; {choices(str(name), known)} (a file of your own begins with the "
+                "line # @package _global_)"
+            )
+        if name in groups and isinstance(config[name], str):
+            raise InputError(
+                f"{name}={config[name]}: a file chooses an option under defaults, as - override "
+                f"/{name}: {config[name]}"
+            )
+
+
 def make_retrievers(config: DictConfig) -> list:
     """Those of ``config``, a name -> retriever; one that is null is left out.
 
@@ -76,17 +98,22 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
     for name in ("faiss.loader", "bm25s", "httpx", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    disable_progress_bar()  # of loading weights, which takes no time
     processes.join()
     sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]
     if not processes.is_main():
         sys.argv[1:] = quiet(sys.argv[1:])
+
+    folder = []
 
     @functools.wraps(run)
     def logged(config: DictConfig):
         try:
             if processes.count() > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise InputError("a sweep's jobs run in one process each; start them without torchrun")
-            with alone_in(run_folder()):
+            folder.append(run_folder())
+            check_names(config, config_name)
+            with alone_in(folder[0]):
                 return run(config)
         except Exception as error:
             keep(explain(error) or traceback.format_exc())
@@ -95,8 +122,11 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(logged)()
     except KeyboardInterrupt:
-        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "<its folder>"
-        print(f"\ninterrupted; it goes on with the same command and hydra.run.dir={folder}", file=sys.stderr)
+        how = "the same command"
+        if folder:
+            sweep = {"-m", "--multirun"} & set(sys.argv)
+            how += f" and hydra.sweep.dir={folder[0].parent}" if sweep else f" and hydra.run.dir={folder[0]}"
+        print(f"\ninterrupted; it goes on with {how}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         message = explain(error)
@@ -187,9 +217,12 @@ def misspelt(error: BaseException) -> str | None:
     key = found[1] if found and found[1] else getattr(cause, "full_key", None)
     if not key or node is None or not isinstance(node, DictConfig):
         return None
-    fields = sorted(str(name) for name in node if name != "_target_")
+    fields = sorted(str(name) for name in node if name != "_target_") if node else []
     if re.search(r"\btrainer\.\w+$", key):
         fields = ARGUMENTS
+    if not fields:
+        parent, _, name = key.rpartition(".")
+        return f"{key}: {parent} has no fields here; give it some, as {parent}={{{name}:...}}"
     return f"{key}: no such field; {choices(key.split('.')[-1], fields)}"
 
 

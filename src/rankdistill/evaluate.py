@@ -55,6 +55,9 @@ def check_run(given: Run, collection: Collection, split: str, path: str) -> None
         raise InputError(f"{path}: none of its queries is in split {split!r} of {collection.name}")
     if unknown:
         log.warning("%s: queries that are not in split %r: %s", path, split, shorten(unknown))
+    lacking = len(judged) - (len(given.ranking) - len(unknown))
+    if lacking:
+        log.warning("%s: has no results for %d of %d queries; they count 0", path, lacking, len(judged))
     found = {document for ranked in given.ranking.values() for document, _ in ranked}
     strange = sorted(document for document in found if document not in collection.document_row)
     if len(strange) == len(found):

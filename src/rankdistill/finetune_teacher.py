@@ -10,7 +10,7 @@ import logging
 
 import numpy as np
 from datasets import Dataset
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import ListNetLoss
@@ -25,10 +25,10 @@ from rankdistill.errors import InputError, at_least
 from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.students.load import load_weights, set_dropout
-from rankdistill.summary import table
+from rankdistill.summary import table, teacher_card, write_conditions
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
 from rankdistill.training import training_arguments
-from rankdistill.training.checkpoints import begin, clear, resume
+from rankdistill.training.checkpoints import begin, clear, finished, resume
 from rankdistill.training.trainer import fast_attention
 
 log = logging.getLogger(__name__)
@@ -80,9 +80,12 @@ def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Data
 def run(config: DictConfig) -> str:
     """Fine-tunes, measures by reranking, saves; returns the model's folder."""
     folder, main = run_folder(), processes.is_main()
+    settings = fingerprint(plain(config))
     check_fields(config, FIELDS)
     at_least(0, seed=config.seed)
     at_least(1, negatives=config.negatives, max_length=config.max_length)
+    if finished(folder, "model/README.md", settings):
+        return str(folder / "model")
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
     collection = make(config.data, Collection)
@@ -101,6 +104,7 @@ def run(config: DictConfig) -> str:
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     rows = training_rows(candidates, config.negatives, config.seed)
 
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # that the scoring head is new is meant
     model = load_weights(CrossEncoder, config.model, num_labels=1, max_length=config.max_length)
     set_dropout(model.transformers_model, config.dropout)
     checkpoints = folder / "checkpoints"
@@ -116,8 +120,16 @@ def run(config: DictConfig) -> str:
     with fast_attention(model.transformers_model, model.device):
         resume(trainer, checkpoints)
     if main:
-        model.save_pretrained(str(folder / "model"))
+        model.save_pretrained(str(folder / "model"), create_model_card=False)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+        write_conditions(
+            folder,
+            settings=settings,
+            collection=collection.fingerprint,
+            candidates=candidates.fingerprint,
+        )
     processes.wait()
+    results = ""
 
     if split is not None:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
@@ -130,11 +142,18 @@ def run(config: DictConfig) -> str:
             ),
             "reranked": dict(evaluator.rerank(scores, split).mean),
         }
+        results = f"{collection.name}, {split}:\n\n{table(metrics)}"
+        if metrics["reranked"][evaluator.main] <= metrics["retrieved"][evaluator.main]:
+            log.warning(
+                "the teacher reranks no better than its candidates were retrieved: it needs more training"
+            )
         if main:
             (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-            print(f"\n{table(metrics)}")
+            print(f"\n{results}")
     if main:
         clear(checkpoints)
+        card = teacher_card(plain(config), collection, len(rows), results)
+        (folder / "model" / "README.md").write_text(card, encoding="utf-8")  # last: it is finished
         print(f"\nUse it: teacher.model={folder / 'model'}")
     return str(folder / "model")
 

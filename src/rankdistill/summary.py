@@ -12,6 +12,7 @@ import faiss
 import torch
 
 from rankdistill import __version__
+from rankdistill.data.collection import Collection
 from rankdistill.data.scores import ScoreTable
 from rankdistill.evaluation import Comparison, Evaluation
 from rankdistill.hardware import has_bf16
@@ -83,6 +84,30 @@ def brief(value: Any) -> str:
     return f"({', '.join(inner)})" if inner else ""
 
 
+def teacher_card(config: Mapping[str, Any], collection: Collection, groups: int, results: str) -> str:
+    """The README of a fine-tuned cross-encoder: how it was made and how good it is, and no text of it."""
+    return f"""---
+library_name: sentence-transformers
+pipeline_tag: text-ranking
+tags: [sentence-transformers, cross-encoder, reranker, rankdistill]
+---
+# A cross-encoder fine-tuned with rankdistill {__version__}
+
+| | |
+|---|---|
+| started from | {config["model"]} |
+| collection | {collection.name}, {len(collection.documents):,} documents, `{collection.fingerprint}` |
+| trained on | {groups:,} groups of a positive and {config["negatives"]} other candidates |
+| maximum length | {config["max_length"]} tokens, query and document together |
+| seed | {config["seed"]} |
+
+{results}
+
+`retrieved`: the collection ranked by the retriever; `reranked`: its candidates ranked by this model, what
+they lack counting as not found.
+"""
+
+
 def model_card(config: Mapping[str, Any], scores: ScoreTable, results: str) -> str:
     """The README of a saved student: how it was made and how good it is."""
     collection = scores.collection
@@ -102,7 +127,7 @@ tags: [sentence-transformers, feature-extraction, ranking-distillation, rankdist
 | | |
 |---|---|
 | student | {named("student")} |
-| teacher | {named("teacher")}, fingerprint `{scores.teacher}` |
+| candidates scored by | {named("teacher")}, fingerprint `{scores.teacher}` |
 | sampler | {named("sampler")} |
 | loss | {named("loss")} |
 | collection | {collection.name}, {len(collection.documents):,} documents, `{collection.fingerprint}` |

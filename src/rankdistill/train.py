@@ -6,6 +6,7 @@ python -m rankdistill.train +experiment=stratified
 import inspect
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from rankdistill.students import load_weights_from, merge_adapter
 from rankdistill.summary import model_card, summary, write_conditions, write_measures
 from rankdistill.teachers import score_candidates
 from rankdistill.training import DistillationTrainer, training_arguments
-from rankdistill.training.checkpoints import begin, clear, finish, resume
+from rankdistill.training.checkpoints import begin, clear, finish, finished, last_checkpoint, resume
 from rankdistill.training.trainer import check_scores
 
 log = logging.getLogger(__name__)
@@ -77,8 +78,11 @@ def distil(config: DictConfig, folder: Path) -> float:
     check_fields(config, FIELDS)
     at_least(0, seed=config.seed)
     settings = fingerprint(plain(config))
-    if (done := finished_earlier(folder, settings)) is not None:
-        return done
+    if finished(folder, "metrics.json", settings):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        if main:
+            print(f"\n{summary(metrics, '', None)}\n\nResults in {folder}")
+        return next(iter(metrics["after"].values()))
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
     sampler = make(config.sampler)
@@ -91,8 +95,8 @@ def distil(config: DictConfig, folder: Path) -> float:
 
     test = config.evaluation.split
     collection.query_rows(test)  # what is wrong with the split shows now
+    teacher = make(config.teacher)  # before anything long, in case it cannot be had
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
-    teacher = make(config.teacher)
     table = score_candidates(teacher, candidates)
     if main:
         write_conditions(
@@ -124,30 +128,22 @@ def distil(config: DictConfig, folder: Path) -> float:
     results["after"] = evaluator.evaluate(student, collection, test)
     if config.evaluation.teacher:
         results["teacher"] = evaluator.rerank(teacher_table, test)
+        warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
         report(results, student, table, history, evaluator.main, config, folder)
         clear(folder / "checkpoints")
     return results["after"].mean[evaluator.main]
 
 
-def finished_earlier(folder: Path, settings: str) -> float | None:
-    """The main measure of the run that ``folder`` holds, None if it holds no finished one.
-
-    Raises ``InputError`` if that was a run of other settings (a fingerprint): it is not overwritten.
-    """
-    if not (folder / "metrics.json").exists():
-        return None
-    conditions = folder / "conditions.json"
-    if not conditions.exists() or json.loads(conditions.read_text()).get("settings") != settings:
-        raise InputError(
-            f"{folder}: holds a finished run of other settings; give another hydra.run.dir "
-            "(hydra.sweep.dir in a sweep), or delete it"
+def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:
+    """Of a teacher that ranks its candidates no better than the student ranks the collection."""
+    if teacher[measure] <= student[measure]:
+        log.warning(
+            "the teacher reranks to %s %.4f, the student has %.4f before: there is little to distil",
+            measure,
+            teacher[measure],
+            student[measure],
         )
-    metrics = json.loads((folder / "metrics.json").read_text())
-    log.info("finished earlier, nothing to do; to run anew delete %s", folder)
-    if processes.is_main():
-        print(f"\n{summary(metrics, '', None)}\n\nResults in {folder}")
-    return next(iter(metrics["after"].values()))
 
 
 def plan(config: DictConfig, folder: Path) -> list[Stage]:
@@ -174,20 +170,22 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
 
 def train_stage(student, table, stage: Stage, scores: dict, history: list[dict]) -> list[dict]:
     """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged."""
-    finished = stage.folder / "finished"
-    if finished.exists():
-        log.info("%s is finished: reusing %s", stage.name, finished)
+    kept = stage.folder / "finished"
+    if kept.exists():
+        log.info("%s is finished: reusing %s", stage.name, kept)
         try:
-            load_weights_from(student, finished / "model.safetensors")
-            return json.loads((finished / "history.json").read_text())
+            load_weights_from(student, kept / "model.safetensors")
+            return json.loads((kept / "history.json").read_text())
         except (SafetensorError, ValueError):
-            raise InputError(f"{finished}: damaged; delete {stage.folder} to train the stage anew") from None
+            raise InputError(f"{kept}: damaged; delete {stage.folder} to train the stage anew") from None
     trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **scores)
     log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
+    if (checkpoint := last_checkpoint(stage.folder)) is not None:
+        log.info("going on from %s", checkpoint)
     resume(trainer, stage.folder)
     before = history[-1]["step"] if history else 0
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
-    finish(trainer, logged, finished)
+    finish(trainer, logged, kept)
     return logged
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rankdistill.analysis.distribution import group_scores
 from rankdistill.data.scores import ScoreTable
-from rankdistill.evaluation.report import Report
+from rankdistill.evaluation.report import Report, Setting
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 
@@ -70,12 +71,13 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
     def broken(values: Sequence[float]) -> np.ndarray:  # no line from one stage's loss to the next's
         return np.insert(np.asarray(values, dtype=float), breaks, np.nan)
 
-    ax.plot(broken(steps), broken([row["loss"] for row in rows]), color=BLUE, label="loss")
+    ax.plot(broken(steps), broken([row["loss"] for row in rows]), color=BLUE, marker=".", label="loss")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="step", ylabel="loss", title="Learning curve")
     other = ax.twinx()
     other.spines["top"].set_visible(False)
     agreement = broken([row.get("agreement", np.nan) for row in rows])
-    other.plot(broken(steps), agreement, color=ORANGE, linestyle="--", label="agreement")
+    other.plot(broken(steps), agreement, color=ORANGE, linestyle="--", marker=".", label="agreement")
     other.set_ylim(0, 1)
     other.set_ylabel("pairs ordered as the teacher does")
     for i in breaks:
@@ -83,6 +85,8 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
         ax.axvline(between, color=GREY, linewidth=1)
         place = ax.get_xaxis_transform()
         ax.text(between, 0.02, f" {stages[i]}", transform=place, va="bottom", color=GREY)
+    if breaks:
+        ax.text(0, 0.02, f" {stages[0]}", transform=ax.transAxes, va="bottom", color=GREY)
     lines = [*ax.get_lines()[:1], *other.get_lines()[:1]]
     ax.legend(lines, [line.get_label() for line in lines], frameon=False, loc="lower right")
     return ax
@@ -123,12 +127,22 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
         low, high = report.others["before"][measure]
         ax.axvline(low, color=GREY, linestyle="--", linewidth=1, label="before")
         ax.axvline(high, color=GREY, linestyle="--", linewidth=1)
-        ax.legend(frameon=False, loc="lower right")
+        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, -0.35), ncols=2)
     names = [
-        f"{' '.join(setting.values) or 'all runs'}  {letter}"
+        f"{setting_name(report.swept, setting)}  {letter}"
         for setting, letter in zip(settings, report.letters, strict=True)
     ]
     ax.set_yticks(range(len(settings)), names)
     ax.invert_yaxis()
-    ax.set(xlabel=measure, title=f"{measure}: seeds and their mean")
+    ax.set(xlabel=measure, title=f"{measure}: seeds and their mean\n(no common letter: they differ)")
     return ax
+
+
+def setting_name(swept: Sequence[str], setting: Setting) -> str:
+    """What ``setting`` sets of the fields that were ``swept``; those left at their default go unsaid."""
+    given = [
+        value if "." not in name else f"{name.rpartition('.')[2]}={value}"
+        for name, value in zip(swept, setting.values, strict=True)
+        if value != "default"
+    ]
+    return " ".join(given) or ("defaults" if swept else "all runs")

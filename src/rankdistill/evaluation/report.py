@@ -139,9 +139,10 @@ class Report:
 
     def notes(self) -> list[str]:
         """What must be known to read the table, a sentence each."""
-        seeds = "mean ± standard deviation over the seeds"
+        several = any(len(setting.seeds) > 1 for setting in self.settings)
+        seeds = "mean ± standard deviation over the seeds; " if several else ""
         notes = [
-            f"{seeds}; settings that share a letter do not differ in {self.measure} "
+            f"{seeds}settings that share a letter do not differ in {self.measure} "
             f"(paired t-tests over the queries, seeds averaged first, Holm's correction, {ALPHA})"
         ]
         if len({frozenset(s.per_query[self.measure]) for s in self.settings}) > 1:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import nn
 
 from rankdistill.errors import InputError, at_least
 from rankdistill.students.minilm import HUB_NAME, minilm_path
+
+log = logging.getLogger(__name__)
 
 
 def load_student(
@@ -54,6 +57,9 @@ def load_student(
 
         config = LoraConfig(**{"target_modules": "all-linear", **lora})
         student.add_adapter(config)
+        sizes = [(weight.numel(), weight.requires_grad) for weight in student.parameters()]
+        trained, whole = sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+        log.info("LoRA: %s of %s parameters train", f"{trained:,}", f"{whole:,}")
     return student
 
 

@@ -1,6 +1,7 @@
 """Stages that survive an interruption: which checkpoint to go on from, and whether it fits."""
 
 import json
+import logging
 import pickle
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ from safetensors import SafetensorError
 
 from rankdistill import processes
 from rankdistill.errors import InputError, shorten
+
+log = logging.getLogger(__name__)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -27,6 +30,24 @@ def last_checkpoint(folder: Path) -> str | None:
 
 def _step(checkpoint: str | Path) -> int:
     return int(str(checkpoint).rpartition("-")[2])
+
+
+def finished(folder: Path, mark: str, settings: str) -> bool:
+    """Whether ``folder`` holds a finished run, its file ``mark`` being the last that a run writes.
+
+    Raises ``InputError`` if that was a run of other ``settings`` (a fingerprint, kept in
+    conditions.json): it is not overwritten.
+    """
+    if not (folder / mark).exists():
+        return False
+    conditions = folder / "conditions.json"
+    if not conditions.exists() or json.loads(conditions.read_text()).get("settings") != settings:
+        raise InputError(
+            f"{folder}: holds a finished run of other settings; give another hydra.run.dir "
+            "(hydra.sweep.dir in a sweep), or delete it"
+        )
+    log.info("finished earlier, nothing to do; to run anew delete %s", folder)
+    return True
 
 
 def begin(folder: Path, settings: str) -> None:

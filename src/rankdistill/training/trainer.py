@@ -32,6 +32,7 @@ from rankdistill.training.groups import EpochSampler, TrainingGroups
 log = logging.getLogger(__name__)
 SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
+STRETCHED = 50.0  # a match factor beyond this is warned of
 
 
 LEAST = {
@@ -384,6 +385,12 @@ class DistillationTrainer(Trainer):
             factor,
             teacher * factor,
         )
+        if self.teacher_scale == "match" and factor > STRETCHED:
+            log.warning(
+                "the teacher's scores hardly differ within a group, and are stretched %.2g times to match "
+                "the student's spread: what it knows may be noise (was it trained?)",
+                factor,
+            )
         ratio = teacher * factor / student if student > 0 else np.inf
         if not 1 / FAR_APART <= ratio <= FAR_APART:
             log.warning(
