@@ -21,17 +21,21 @@ import numpy as np
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-from sentence_transformers.util import pairwise_cos_sim
+from sentence_transformers.util import cos_sim, pairwise_cos_sim
 from torch.utils.data import BatchSampler, SequentialSampler
+from transformers import TrainerCallback
 
 import rankdistill as rd
-from rankdistill.hardware import has_bf16
+from rankdistill.hardware import autocast, has_bf16
+from rankdistill.retrieval import embed_documents, search
 from rankdistill.teachers.demo import merged
 from rankdistill.training.groups import EpochSampler, TrainingGroups
+from rankdistill.training.trainer import BiEncoder, fast_attention
 
-QUERIES, LENGTH, SEED = 64, 256, 0
+STEPS, BATCH, SEED = 8, 4, 0  # of 4 queries with 8 documents each
 
 
 def collection_of(name: str) -> rd.Collection:
@@ -62,20 +66,34 @@ def alternate(ours, peer, repeats: int) -> tuple[float, float, float]:
     return float(np.median(a)), float(np.median(b)), float(np.median(b / a))
 
 
+class Clock(TrainerCallback):
+    """Seconds a step, from the third on: the first ones meet shapes that were never computed."""
+
+    def __init__(self):
+        self.ends = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.ends.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> float:
+        return (self.ends[-1] - self.ends[1]) / (len(self.ends) - 2)
+
+
 def trained(trainer) -> tuple[float, float]:
-    """The loss of the first step, and the seconds from there to the end of the last."""
+    """The loss of the first step, and seconds a step."""
+    clock = Clock()
+    trainer.add_callback(clock)
     trainer.train()
-    history = trainer.state.log_history
-    return history[0]["loss"], float(history[-1]["train_runtime"])
+    return trainer.state.log_history[0]["loss"], clock.seconds
 
 
-def step(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
+def step(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
     """Training steps of 4 queries x 8 documents, KL, both through their own Trainer."""
-    steps, batch = 4, 4
-    table = table_of(collection, QUERIES)
+    table = table_of(collection, STEPS * BATCH)
     fields = {
-        "per_device_train_batch_size": batch,
-        "max_steps": steps,
+        "per_device_train_batch_size": BATCH,
+        "max_steps": STEPS,
         "seed": SEED,
         "disable_tqdm": True,
         "bf16": has_bf16(),
@@ -85,11 +103,11 @@ def step(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
-    losses = {}
+    losses, tokens = {}, []
 
     def ours():
         trainer = rd.DistillationTrainer(
-            rd.load_student("minilm", max_length=LENGTH),
+            rd.load_student("minilm", max_length=given.max_length),
             table,
             rd.RandomSampler(),
             rd.KLDivergence(),
@@ -97,13 +115,15 @@ def step(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
             teacher_scale=1.0,
         )
         losses["ours"], seconds = trained(trainer)
+        logged = [row["tokens_per_second"] for row in trainer.state.log_history if "loss" in row]
+        tokens.append(float(np.median(logged[2:])))
         return seconds
 
     groups = TrainingGroups(table, rd.RandomSampler(), seed=SEED)
     order = EpochSampler(len(groups), SEED)
     names = ["query", *(f"document_{i}" for i in range(8))]
     rows = []
-    for group in (groups[i] for i in list(order)[: steps * batch]):
+    for group in (groups[i] for i in list(order)):
         texts = [collection.queries[group.query_row], *(collection.documents[d] for d in group.document_rows)]
         rows.append(dict(zip(names, texts, strict=True)) | {"label": group.teacher.tolist()})
     dataset = Dataset.from_list(rows)
@@ -112,7 +132,7 @@ def step(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
         return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
 
     def peer():
-        model = rd.load_student("minilm", max_length=LENGTH)
+        model = rd.load_student("minilm", max_length=given.max_length)
         trainer = SentenceTransformerTrainer(
             model,
             SentenceTransformerTrainingArguments(folder, batch_sampler=in_order, **fields),
@@ -123,16 +143,123 @@ def step(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
         return seconds
 
     with tempfile.TemporaryDirectory() as folder:
-        a, b, ratio = alternate(ours, peer, repeats)
+        a, b, ratio = alternate(ours, peer, given.repeats)
     print(f"  loss at step 1: ours {losses['ours']}, sentence-transformers {losses['peer']}")
-    return [row("step", collection, steps / a, steps / b, ratio, "steps/s")]
+    most = bare(given.max_length, table, groups)
+    sampling = timed(lambda: [groups[i] for i in range(len(groups))]) / STEPS
+    found = float(np.median(tokens[1:]))
+    return [
+        row(f"step, max {given.max_length}", collection, 1 / a, 1 / b, ratio, "steps/s"),
+        row("step against the bare model, full batch", collection, found, most, found / most, "tokens/s"),
+        row("sampling within a step", collection, 1000 * sampling, 1000 * a, a / sampling, "ms"),
+    ]
 
 
-def scoring(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
+def timed(run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def bare(max_length: int, table: rd.ScoreTable, groups: TrainingGroups) -> float:
+    """Tokens/s of the encoder alone, forward and backward: texts all of one length, no padding, no loss."""
+    student = rd.load_student("minilm", max_length=max_length)
+    texts = [table.collection.documents[d] for i in range(BATCH) for d in groups[i].document_rows]
+    lengths = student.preprocess(texts)["attention_mask"].sum(dim=1).float()
+    width = -(-int(lengths.mean()) // 16) * 16
+    ids = torch.randint(1000, 20000, (len(texts), width))
+    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    model = BiEncoder(student, True, 20.0, has_bf16()).train()
+    with fast_attention(student.transformers_model, student.device):
+
+        def once():
+            embedded = model(features, [features])
+            (embedded[0].sum() + embedded[1].sum()).backward()
+            model.zero_grad()
+
+        return 2 * ids.numel() / np.median([timed(once) for _ in range(5)][2:])
+
+
+def encoding(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
+    """512 documents; the peer in the same precision with batches of 64, and by its defaults."""
+    model = rd.load_student("minilm", max_length=given.max_length)
+    texts, found = collection.documents[:512], {}
+
+    def ours():
+        found["ours"] = embed_documents(model, texts, progress=False)
+
+    def same():
+        with autocast(model.device):
+            found["peer"] = model.encode_document(list(texts), batch_size=64)
+
+    def default():
+        found["default"] = model.encode_document(list(texts))
+
+    rows = []
+    for name, peer in (("encoding", same), ("encoding, the peer's default", default)):
+        a, b, ratio = alternate(ours, peer, given.repeats)
+        rows.append(row(name, collection, len(texts) / a, len(texts) / b, ratio, "documents/s"))
+    apart = 1 - (found["ours"] * found["default"]).sum(axis=1).min()
+    print(f"  largest cosine distance to the peer's float32 embeddings: {apart:.2g}")
+    return rows
+
+
+class Given(InformationRetrievalEvaluator):
+    """Gets embeddings instead of computing them: what remains is search and measures."""
+
+    def embed_inputs(self, model, sentences, encode_fn_name=None, **kwargs):
+        return self.embedded["query" if sentences is self.queries else "document"][: len(sentences)]
+
+
+def evaluation(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
+    """Search and measures of 2,000 queries with given embeddings, in chunks of the whole corpus."""
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(len(collection.queries))[:2000]
+    documents, queries = (
+        rng.normal(size=(n, 384)).astype(np.float32) for n in (len(collection.documents), len(rows))
+    )
+    for embeddings in (documents, queries):
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    ids, names = collection.document_ids, [collection.query_ids[r] for r in rows]
+    relevant = {name: {ids[i % len(ids)]} for i, name in enumerate(names)}
+    qrels = {name: dict.fromkeys(found, 1) for name, found in relevant.items()}
+    part = rd.Collection(
+        "part", ids, collection.documents, names, [collection.queries[r] for r in rows], {"test": qrels}
+    )
+    evaluator = rd.Evaluator()
+
+    def ours():
+        run = rd.Run.from_rows(part, np.arange(len(rows)), *search(documents, queries, 100), "x")
+        return evaluator.measure(run, part, "test").mean and None
+
+    other = Given(
+        dict(zip(names, part.queries, strict=True)),
+        dict(zip(ids, collection.documents, strict=True)),
+        relevant,
+        corpus_chunk_size=len(ids),
+        mrr_at_k=[10],
+        ndcg_at_k=[10],
+        accuracy_at_k=[10],
+        precision_recall_at_k=[100],
+        map_at_k=[100],
+        score_functions={"cosine": cos_sim},
+        show_progress_bar=False,
+    )
+    other.embedded = {"query": torch.from_numpy(queries), "document": torch.from_numpy(documents)}
+    model = rd.load_student("minilm")
+
+    def peer():
+        other.compute_metrices(model)
+
+    a, b, ratio = alternate(ours, peer, given.repeats)
+    return [row("evaluation, 2,000 queries", collection, len(rows) / a, len(rows) / b, ratio, "queries/s")]
+
+
+def scoring(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
     """A cross-encoder's scores of 512 pairs; the peer with batches of 32 (its default) and of 16."""
     pools = rd.mine(collection, [rd.BM25(32)], "train", 16)
     queries, documents = zip(*list(pools.pairs(0, len(pools.document_rows)))[:512], strict=True)
-    teacher = rd.CrossEncoderTeacher(merged("cross_encoder"), LENGTH)
+    teacher = rd.CrossEncoderTeacher(merged("cross_encoder"), given.max_length)
     pairs, found = list(zip(queries, documents, strict=True)), {}
 
     def ours():
@@ -146,7 +273,7 @@ def scoring(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
                 pairs, batch_size=size, activation_fn=torch.nn.Identity(), show_progress_bar=False
             )
 
-        a, b, ratio = alternate(ours, peer, repeats)
+        a, b, ratio = alternate(ours, peer, given.repeats)
         n = len(pairs)
         rows.append(row(f"scoring, batch {size}", collection, n / a, n / b, ratio, "pairs/s"))
     apart = np.abs(found["ours"] - found["peer"]).max()
@@ -154,7 +281,7 @@ def scoring(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
     return rows
 
 
-def table(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
+def table(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
     """Opening a score table and reading every pool, against JSON: query -> document -> score."""
     scored = table_of(collection, 2000)
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +303,7 @@ def table(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
             opened = json.loads(peer_file.read_text())
             return [max(pool.values()) for pool in opened.values()]
 
-        a, b, ratio = alternate(ours, peer, repeats)
+        a, b, ratio = alternate(ours, peer, given.repeats)
         n = len(scored.scores)
         return [
             row("table", collection, n / a, n / b, ratio, "pairs/s"),
@@ -211,12 +338,12 @@ def _peak(name: str, queries: int, grad_cache: bool, connection) -> None:
     connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 
-def memory(collection: rd.Collection, repeats: int, data: str) -> list[dict]:
+def memory(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
     """Groups of 128 documents with GradCache, and directly, each in a process of its own."""
     context, peaks = multiprocessing.get_context("spawn"), {}
     for queries, grad_cache in ((4, True), (4, False), (32, True)):
         ours, theirs = context.Pipe()
-        child = context.Process(target=_peak, args=(data, queries, grad_cache, theirs))
+        child = context.Process(target=_peak, args=(given.data, queries, grad_cache, theirs))
         child.start()
         peaks[queries, grad_cache] = ours.recv()
         child.join()
@@ -238,7 +365,14 @@ def row(name: str, collection: rd.Collection, ours: float, peer: float, ratio: f
     }
 
 
-ROWS = {"step": step, "scoring": scoring, "table": table, "memory": memory}
+ROWS = {
+    "step": step,
+    "scoring": scoring,
+    "encoding": encoding,
+    "evaluation": evaluation,
+    "table": table,
+    "memory": memory,
+}
 
 
 def main():
@@ -247,6 +381,7 @@ def main():
     )
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--data", default="python_functions", help="or a folder in BEIR layout")
+    parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the table here")
     given = parser.parse_args()
@@ -256,7 +391,7 @@ def main():
     found = []
     for name in given.rows:
         print(f"{name}: {ROWS[name].__doc__.splitlines()[0]}")
-        found += ROWS[name](collection, given.repeats, given.data)
+        found += ROWS[name](collection, given)
     print(f"\n{torch.get_num_threads()} threads\n")
     print("| row | collection | precision | ours | peer | ratio | unit |\n|---|---|---|---|---|---|---|")
     for one in found:

@@ -114,10 +114,13 @@ class Evaluator:
         qrels = {query: dict(judged) for query, judged in collection.judged(split).items() if query in wanted}
         values = {name: dict.fromkeys(sorted(wanted), 0.0) for name in self.measures}
         ranked = {query: documents for query, documents in run.strict().items() if query in wanted}
+        names = {}  # by object: to compare measures is to print them, for every query
         for metric in ir_measures.iter_calc(list(set(self.measures.values())), qrels, ranked):
-            for name, measure in self.measures.items():  # two names may stand for one measure
-                if measure == metric.measure:
-                    values[name][metric.query_id] = float(metric.value)
+            if id(metric.measure) not in names:  # two names may stand for one measure
+                alike = [name for name, measure in self.measures.items() if measure == metric.measure]
+                names[id(metric.measure)] = metric.measure, alike
+            for name in names[id(metric.measure)][1]:
+                values[name][metric.query_id] = float(metric.value)
         return Evaluation(run, values)
 
 

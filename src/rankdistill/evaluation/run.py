@@ -45,9 +45,11 @@ class Run:
         return cls.from_scores(
             {
                 collection.query_ids[query]: {
-                    ids[row]: float(score) for row, score in zip(found, values, strict=True) if row >= 0
+                    ids[row]: score for row, score in zip(found, values, strict=True) if row >= 0
                 }
-                for query, found, values in zip(query_rows, rows, scores, strict=True)
+                for query, found, values in zip(
+                    query_rows.tolist(), rows.tolist(), scores.tolist(), strict=True
+                )
             },
             name,
         )
