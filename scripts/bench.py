@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers import CrossEncoder, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
@@ -35,7 +35,7 @@ from rankdistill.teachers.demo import merged
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 from rankdistill.training.trainer import BiEncoder, fast_attention
 
-STEPS, BATCH, SEED = 8, 4, 0  # of 4 queries with 8 documents each
+STEPS, SEED = 8, 0
 
 
 def collection_of(name: str) -> rd.Collection:
@@ -89,10 +89,10 @@ def trained(trainer) -> tuple[float, float]:
 
 
 def step(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
-    """Training steps of 4 queries x 8 documents, KL, both through their own Trainer."""
-    table = table_of(collection, STEPS * BATCH)
+    """Training steps of --batch queries x 8 documents, KL, both through their own Trainer."""
+    table = table_of(collection, STEPS * given.batch)
     fields = {
-        "per_device_train_batch_size": BATCH,
+        "per_device_train_batch_size": given.batch,
         "max_steps": STEPS,
         "seed": SEED,
         "disable_tqdm": True,
@@ -145,11 +145,11 @@ def step(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         a, b, ratio = alternate(ours, peer, given.repeats)
     print(f"  loss at step 1: ours {losses['ours']}, sentence-transformers {losses['peer']}")
-    most = bare(given.max_length, table, groups)
+    most = bare(given, table, groups)
     sampling = timed(lambda: [groups[i] for i in range(len(groups))]) / STEPS
     found = float(np.median(tokens[1:]))
     return [
-        row(f"step, max {given.max_length}", collection, 1 / a, 1 / b, ratio, "steps/s"),
+        row(f"step, {given.batch} x 8, max {given.max_length}", collection, 1 / a, 1 / b, ratio, "steps/s"),
         row("step against the bare model, full batch", collection, found, most, found / most, "tokens/s"),
         row("sampling within a step", collection, 1000 * sampling, 1000 * a, a / sampling, "ms"),
     ]
@@ -161,10 +161,10 @@ def timed(run) -> float:
     return time.perf_counter() - start
 
 
-def bare(max_length: int, table: rd.ScoreTable, groups: TrainingGroups) -> float:
+def bare(given: argparse.Namespace, table: rd.ScoreTable, groups: TrainingGroups) -> float:
     """Tokens/s of the encoder alone, forward and backward: texts all of one length, no padding, no loss."""
-    student = rd.load_student("minilm", max_length=max_length)
-    texts = [table.collection.documents[d] for i in range(BATCH) for d in groups[i].document_rows]
+    student = rd.load_student("minilm", max_length=given.max_length)
+    texts = [table.collection.documents[d] for i in range(given.batch) for d in groups[i].document_rows]
     lengths = student.preprocess(texts)["attention_mask"].sum(dim=1).float()
     width = -(-int(lengths.mean()) // 16) * 16
     ids = torch.randint(1000, 20000, (len(texts), width))
@@ -256,7 +256,7 @@ def evaluation(collection: rd.Collection, given: argparse.Namespace) -> list[dic
 
 
 def scoring(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
-    """A cross-encoder's scores of 512 pairs; the peer with batches of 32 (its default) and of 16."""
+    """A cross-encoder's scores of 512 pairs; the peer in batches of 32, of 16, and by its defaults."""
     pools = rd.mine(collection, [rd.BM25(32)], "train", 16)
     queries, documents = zip(*list(pools.pairs(0, len(pools.document_rows)))[:512], strict=True)
     teacher = rd.CrossEncoderTeacher(merged("cross_encoder"), given.max_length)
@@ -266,16 +266,21 @@ def scoring(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
         found["ours"] = teacher.score(queries, documents)
 
     rows = []
-    for size in (32, 16):
+    default = CrossEncoder(merged("cross_encoder"), num_labels=1, max_length=given.max_length)  # float32
+    for name, model, size in (
+        ("scoring, batch 32", teacher.model, 32),
+        ("scoring, batch 16", teacher.model, 16),
+        ("scoring, the peer's default", default, 32),
+    ):
 
-        def peer(size=size):
-            found["peer"] = teacher.model.predict(
+        def peer(model=model, size=size):
+            found["peer"] = model.predict(
                 pairs, batch_size=size, activation_fn=torch.nn.Identity(), show_progress_bar=False
             )
 
         a, b, ratio = alternate(ours, peer, given.repeats)
         n = len(pairs)
-        rows.append(row(f"scoring, batch {size}", collection, n / a, n / b, ratio, "pairs/s"))
+        rows.append(row(name, collection, n / a, n / b, ratio, "pairs/s"))
     apart = np.abs(found["ours"] - found["peer"]).max()
     print(f"  largest difference of two scores: {apart:.3g}, their deviation {found['ours'].std():.3g}")
     return rows
@@ -381,6 +386,7 @@ def main():
     )
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--data", default="python_functions", help="or a folder in BEIR layout")
+    parser.add_argument("--batch", type=int, default=4, help="queries of a step, with 8 documents each")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the table here")

@@ -39,6 +39,10 @@ def start(module, arguments, cwd, **environment):
 
 @pytest.fixture
 def tiny(beir, student_folder, cross_encoder_folder):
+    return tiny_arguments(beir, student_folder, cross_encoder_folder)
+
+
+def tiny_arguments(beir, student_folder, cross_encoder_folder):
     return [
         "data=beir",
         f"data.path={beir}",
@@ -121,35 +125,73 @@ def test_a_sweep_shares_candidates_and_scores(tiny, tmp_path):
     assert "mining" not in logs[1]
 
 
+# where a run is killed: in which call of what
+DEATHS = {
+    "mining": ("rankdistill.candidates.mine:write_arrow", 1),
+    "embedding": ("rankdistill.retrieval:embed_documents", 1),
+    "scoring": ("rankdistill.teachers.cross_encoder:CrossEncoderTeacher.score", 2),
+    "saving scores": ("rankdistill.data.scores:write_arrow", 1),
+    "tokenising": ("rankdistill.data.tokens:seal", 1),
+    "warm-up": ("rankdistill.training.trainer:DistillationTrainer.training_step", 2),
+    "distillation": ("rankdistill.training.trainer:DistillationTrainer.training_step", 8),
+    "evaluation": ("rankdistill.evaluation.evaluator:Evaluator.measure", 2),
+    "the last file": ("rankdistill.train:write_measures", 1),
+}
+DYING = """
+import importlib, os, sys
+from rankdistill.command import command
+from rankdistill.train import run
+
+place, call = sys.argv.pop(1), int(sys.argv.pop(1))
+module, name = place.split(":")
+owner = importlib.import_module(module) if module != "rankdistill.train" else sys.modules[module]
+*outer, name = name.split(".")
+for part in outer:
+    owner = getattr(owner, part)
+function, calls = getattr(owner, name), []
+
+def dying(*arguments, **more):
+    calls.append(1)
+    if len(calls) == call:
+        os._exit(9)
+    return function(*arguments, **more)
+
+setattr(owner, name, dying)
+command(run, "config")
+"""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(beir, student_folder, cross_encoder_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    arguments = [
+        *tiny_arguments(beir, student_folder, cross_encoder_folder),
+        f"hydra.run.dir={folder / 'run'}",
+    ]
+    done = start("train", arguments, folder, RANKDISTILL_CACHE=str(folder / "cache"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "run"
+
+
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_result(tiny, tmp_path):
-    """Killed in the second stage, the same command in the same folder ends as if nothing had been."""
-    whole = start("train", [*tiny, f"hydra.run.dir={tmp_path / 'whole'}"], tmp_path)
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    program = tmp_path / "killed.py"
-    program.write_text(
-        "import os, sys\n"
-        "from rankdistill.training import DistillationTrainer as T\n"
-        "step = T.training_step\n"
-        "def dying(self, *a, **k):\n"
-        "    if 'distillation' in self.args.output_dir and self.state.global_step == 3: os._exit(9)\n"
-        "    return step(self, *a, **k)\n"
-        "T.training_step = dying\n"
-        "from rankdistill.command import command\n"
-        "from rankdistill.train import run\n"
-        "command(run, 'config')\n"
-    )
-    arguments = [*tiny, f"hydra.run.dir={tmp_path / 'parts'}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+@pytest.mark.parametrize("stage", DEATHS)
+def test_a_killed_run_goes_on_to_the_same_result(tiny, tmp_path, uninterrupted, stage):
+    """Killed anywhere, the same command in the same folder ends as if nothing had been."""
+    (tmp_path / "dying.py").write_text(DYING)
+    place, call = DEATHS[stage]
+    arguments = [*tiny, f"hydra.run.dir={tmp_path / 'run'}"]
     killed = subprocess.run(
-        [sys.executable, str(program), *arguments], env=environment, capture_output=True, timeout=300
+        [sys.executable, str(tmp_path / "dying.py"), place, str(call), *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
-    assert killed.returncode == 9
+    assert killed.returncode == 9, killed.stderr[-3000:]
     again = start("train", arguments, tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert "warmup is finished" in (tmp_path / "parts" / "train.log").read_text()
-    one, two = ((tmp_path / x / "model" / "model.safetensors").read_bytes() for x in ("whole", "parts"))
-    assert one == two
+    for file in ("model/model.safetensors", "metrics.json", "per_query.csv"):
+        assert (uninterrupted / file).read_bytes() == (tmp_path / "run" / file).read_bytes(), file
 
 
 @pytest.mark.slow

@@ -42,6 +42,9 @@ def small(command: str) -> list[str]:
     words = shlex.split(command)
     if words[2] == "rankdistill.report":
         return words
+    if "+cluster=slurm" in words:  # the same launcher, on this machine
+        words = [w for w in words if "cluster" not in w and "partition" not in w]
+        words += ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
     words = [w if re.match(r"(sampler|[\w.]+=\[)", w) else re.sub(r"=([^,{]+),.*", r"=\1", w) for w in words]
     words = [re.sub(r"^sampler=(\w+),(\w+),.*", r"sampler=\1,\2", w) for w in words]
     if words[2] == "rankdistill.evaluate":
