@@ -51,9 +51,9 @@ def test_embeddings_and_gradients_are_those_of_padded_texts(student_folder, coll
     gradient = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0))
     expected.backward(gradient)
     found = torch.empty_like(expected)
-    with packed(student.transformers_model):
+    with packed(student):
         for rows, chunk in chunks(features, by_length(features), 100, first):
-            assert chunk["input_ids"].shape[1] <= 100 and "attention_mask" not in chunk
+            assert tokens_in(chunk) <= 100 and "attention_mask" not in chunk
             part = student(chunk)["sentence_embedding"]
             part.backward(gradient[rows])
             found[rows] = part.detach()
@@ -69,7 +69,7 @@ def test_a_cross_encoder_scores_packed_pairs_alike(cross_encoder_folder, collect
     features, first = features_of(model, pairs), first_position(model, "scores")
     with torch.no_grad():
         expected = model(dict(features))["scores"]
-        with packed(model.transformers_model):
+        with packed(model):
             found = model(pack(features, torch.arange(len(pairs)), first))["scores"]
             again = model(dict(features))["scores"]  # padded ones are none the worse
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -92,7 +92,7 @@ def test_a_model_of_another_make_is_packed_rightly_or_not_at_all(student_folder,
     with torch.no_grad():
         expected = model(dict(features))["sentence_embedding"]
         if first is not None:
-            with packed(model.transformers_model):
+            with packed(model):
                 found = model(pack(features, torch.arange(3), first))["sentence_embedding"]
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
     assert (first is not None) == (kind in PACKED)

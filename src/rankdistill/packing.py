@@ -6,7 +6,7 @@ begin and end. Flash attention needs a GPU; this is the same for a CPU.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 NAME = "rankdistill_packed"
 MULTIPLE = 16  # on a CPU, fused bf16 attention over 125 tokens takes twice the time of 128
 PROBE = ["a b c d e f g h i j k l m n o p q r s t u v w x y z " * 12, "one two three", "a"]
+ROUND = (
+    256  # rows are as long as this or twice, thrice...: sizes that recur are computed faster and reuse memory
+)
 SLACK = 1.15  # a block's longest text over its shortest, at most
 
 
@@ -44,7 +47,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, plan: list["_Places"]) -> Tensor:
         saved = []
-        output = torch.empty_like(query)
+        output = _like(query, plan)
         for places in plan:
             q, k, v = (places.block(x).reshape(-1, places.width, x.shape[-1]) for x in (query, key, value))
             scores = torch.bmm(q, k.transpose(1, 2))
@@ -59,7 +62,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        gradients = [torch.empty_like(gradient) for _ in range(3)]
+        gradients = [_like(gradient, ctx.plan) for _ in range(3)]
         saved = ctx.saved_tensors
         for i, places in enumerate(ctx.plan):
             q, k, v, weights = saved[4 * i : 4 * i + 4]
@@ -102,6 +105,13 @@ class _Places:
         tokens[self.span] = rows if self.full else rows.index_select(0, self.real)
 
 
+def _like(tokens: Tensor, plan: list[_Places]) -> Tensor:
+    """To be filled with what each text's tokens get; 0 for the tokens behind the last text."""
+    made = torch.empty_like(tokens)
+    made[plan[-1].span.stop :] = 0
+    return made
+
+
 def plan_of(bounds: list[int]) -> list[_Places]:
     """The blocks of texts that begin and end at ``bounds``."""
     lengths = [end - start for start, end in pairwise(bounds)]
@@ -122,7 +132,7 @@ def packed_attention(
     if torch.is_grad_enabled() and query.requires_grad:
         output = _Attention.apply(query * scaling, key, value, plan)
     else:
-        output = torch.empty_like(query)
+        output = _like(query, plan)
         for places in plan:
             q, k, v = (places.block(x) for x in (query, key, value))
             mask = None if places.mask is None else places.mask.to(q.dtype)
@@ -135,7 +145,7 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def pack(features: dict[str, Any], rows: Tensor, first_position: int) -> dict[str, Any]:
-    """The texts at ``rows`` of padded ``features`` as one row without padding."""
+    """The texts at ``rows`` of padded ``features`` as one row; a few tokens behind the last are no text's."""
     real = features["attention_mask"][rows].bool()
     lengths = real.sum(dim=1)
     ends = lengths.cumsum(0).to(torch.int32)
@@ -147,8 +157,13 @@ def pack(features: dict[str, Any], rows: Tensor, first_position: int) -> dict[st
     }
     longest = int(lengths.max())
     starts = torch.repeat_interleave(ends - lengths, lengths)
+    positions = torch.arange(int(ends[-1])) - starts + first_position
+    packed["position_ids"] = positions.unsqueeze(0)
+    rest = -int(ends[-1]) % ROUND
+    for name, value in packed.items():
+        if torch.is_tensor(value) and value.ndim == 2:
+            packed[name] = torch.cat([value, value[:, :1].expand(-1, rest)], dim=1)
     return packed | {
-        "position_ids": (torch.arange(int(ends[-1])) - starts + first_position).unsqueeze(0),
         "seq_idx": torch.repeat_interleave(torch.arange(len(rows), dtype=torch.int32), lengths).unsqueeze(0),
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,
@@ -160,23 +175,45 @@ def pack(features: dict[str, Any], rows: Tensor, first_position: int) -> dict[st
 def tokens_in(features: dict[str, Any]) -> int:
     """How many tokens the texts of ``features`` have, padding not counted."""
     mask = features.get("attention_mask")
-    return features["input_ids"].numel() if mask is None else int(mask.sum())
+    return int(features["cu_seq_lens_q"][-1] if mask is None else mask.sum())
+
+
+def take_packed(model: torch.nn.Module) -> Callable[[], None]:
+    """Makes a student or a cross-encoder take packed texts, and padded ones as before.
+
+    Returns what undoes that.
+    """
+    transformer = model.transformers_model
+    before = transformer.config._attn_implementation
+    if transformer.base_model is transformer:
+        handle = model[0].register_forward_hook(_own_tokens)
+    else:
+        handle = transformer.base_model.encoder.register_forward_hook(_first_tokens, with_kwargs=True)
+    transformer.set_attn_implementation(NAME)
+
+    def undo() -> None:
+        transformer.set_attn_implementation(before)
+        handle.remove()
+
+    return undo
 
 
 @contextmanager
-def packed(model: PreTrainedModel) -> Iterator[None]:
-    """``model`` takes packed texts, and padded ones too; a classifier then scores each of them."""
-    before = model.config._attn_implementation
-    encoder = getattr(model.base_model, "encoder", None)
-    classifier = model.base_model is not model and encoder is not None
-    hook = encoder.register_forward_hook(_first_tokens, with_kwargs=True) if classifier else None
-    model.set_attn_implementation(NAME)
+def packed(model: torch.nn.Module) -> Iterator[None]:
+    """``take_packed`` for a while."""
+    undo = take_packed(model)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
-        if hook is not None:
-            hook.remove()
+        undo()
+
+
+def _own_tokens(module, arguments, features):
+    """Of packed texts, without the tokens behind the last one."""
+    if "cu_seq_lens_q" in features:
+        end = int(features["cu_seq_lens_q"][-1])
+        features["token_embeddings"] = features["token_embeddings"][:, :end]
+    return features
 
 
 def _first_tokens(module, arguments, kwargs, output):
@@ -221,12 +258,19 @@ def _try(model: torch.nn.Module, output: str) -> int | None:
         texts = PROBE if output == "sentence_embedding" else [(text, text) for text in PROBE]
         features = dict(model.preprocess(texts))
         expected = model(dict(features))[output]
-        with packed(transformer):
+        with packed(model):
             for first in (0, (config.pad_token_id or 0) + 1):  # RoBERTa's begin after the padding's id
                 found = model(pack(features, torch.arange(len(texts)), first))[output]
                 if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
                     return first
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:  # of another make
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+    ) as error:  # of another make
         log.debug("texts are not packed: %s", error)
     finally:
         model.train(training)

@@ -69,7 +69,7 @@ def _embed_packed(
     model.eval()
     embeddings = np.empty((len(texts), model.get_embedding_dimension()), dtype=np.float32)
     bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress)
-    with bar, packed(model.transformers_model):
+    with bar, packed(model):
         for start in range(0, len(texts), WINDOW):
             features = dict(
                 model.preprocess(list(texts[start : start + WINDOW]), prompt=prompt_of(model, kind))

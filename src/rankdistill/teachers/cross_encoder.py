@@ -63,7 +63,7 @@ class CrossEncoderTeacher:
         features = dict(self.model.preprocess(list(zip(queries, documents, strict=True))))
         scores = torch.empty(len(queries))
         first = self.first_position
-        with nullcontext() if first is None else packed(self.model.transformers_model):
+        with nullcontext() if first is None else packed(self.model):
             for rows, chunk in chunks(features, by_length(features), self.chunk_tokens, first):
                 logits = self.model(batch_to_device(chunk, self.model.device))["scores"]
                 scores[rows] = logits.float().reshape(len(rows)).cpu()

@@ -24,8 +24,7 @@ from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.hardware import has_bf16
 from rankdistill.losses.weighted_sum import accepted
-from rankdistill.packing import NAME as PACKED
-from rankdistill.packing import tokens_in
+from rankdistill.packing import take_packed, tokens_in
 from rankdistill.training.collator import GroupCollator, in_batch_negatives
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 
@@ -234,7 +233,7 @@ class DistillationTrainer(Trainer):
             **kwargs,
         )
         if self.data_collator.first_position is not None:  # padded texts are none the worse for it
-            student.transformers_model.set_attn_implementation(PACKED)
+            take_packed(student)
         self.student, self.loss, self.teacher_scale = student, loss, teacher_scale
         student.similarity_fn_name = similarity  # what is evaluated and saved is what was trained
         self._order = EpochSampler(len(groups), args.seed)
