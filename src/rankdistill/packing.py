@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 NAME = "rankdistill_packed"
 MULTIPLE = 16  # on a CPU, fused bf16 attention over 125 tokens takes twice the time of 128
 PROBE = ["a b c d e f g h i j k l m n o p q r s t u v w x y z " * 12, "one two three", "a"]
-ROUND = (
-    256  # rows are as long as this or twice, thrice...: sizes that recur are computed faster and reuse memory
-)
+ROUND = 256  # a row has a multiple of so many tokens: lengths that never recur fragment memory
 SLACK = 1.15  # a block's longest text over its shortest, at most
 
 
