@@ -11,6 +11,8 @@ import pytest
 from conftest import write_collection
 from filelock import FileLock
 
+from rankdistill.data import read_beir
+
 SMALL = [
     "candidates.retrievers.bm25.n=8",
     "candidates.retrievers.dense.n=5",
@@ -307,25 +309,70 @@ def test_a_missing_path_says_how_to_give_it(tmp_path):
 @pytest.mark.slow
 def test_a_teacher_is_fine_tuned_on_the_collection(tmp_path, student_folder, cross_encoder_folder):
     folder = write_collection(tmp_path / "data", documents=80, queries=48)
-    done = start(
-        "finetune_teacher",
-        [
-            "data=beir",
-            f"data.path={folder}",
-            f"model={cross_encoder_folder}",
-            "max_length=64",
-            "negatives=4",
-            f"student.model={student_folder}",
-            *SMALL[:3],
-            "trainer.num_train_epochs=2",
-            "evaluation.split=test",
-            f"hydra.run.dir={tmp_path / 'teacher'}",
-        ],
-        tmp_path,
-    )
+    arguments = [
+        "data=beir",
+        f"data.path={folder}",
+        f"model={cross_encoder_folder}",
+        "max_length=64",
+        "negatives=4",
+        f"student.model={student_folder}",
+        *SMALL[:3],
+        "trainer.num_train_epochs=2",
+        "evaluation.split=test",
+        f"hydra.run.dir={tmp_path / 'teacher'}",
+    ]
+    done = start("finetune_teacher", arguments, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Use it: teacher.model=" in done.stdout
     assert set(json.loads((tmp_path / "teacher" / "metrics.json").read_text())) == {"retrieved", "reranked"}
     from rankdistill.teachers import CrossEncoderTeacher
 
     assert CrossEncoderTeacher(str(tmp_path / "teacher" / "model")).score(["w1"], ["w1 w2"]).shape == (1,)
+    card = (tmp_path / "teacher" / "model" / "README.md").read_text()
+    assert "reranked" in card and read_beir(folder).documents[0] not in card  # no text of the collection
+
+    start_of = (tmp_path / "teacher" / "model" / "model.safetensors").stat().st_mtime_ns
+    again = start("finetune_teacher", arguments, tmp_path)
+    assert again.returncode == 0 and "finished earlier" in again.stdout
+    other = start("finetune_teacher", [*arguments, "seed=1"], tmp_path)
+    assert other.returncode == 2 and "holds a finished run of other settings" in other.stderr
+    assert (tmp_path / "teacher" / "model" / "model.safetensors").stat().st_mtime_ns == start_of
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_a_teacher(beir, tmp_path, student_folder, cross_encoder_folder):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *("-m", "rankdistill.finetune_teacher", "data=beir", f"data.path={beir}", *SMALL[:3]),
+            *(f"model={cross_encoder_folder}", "max_length=64", "negatives=4", "evaluation.split=test"),
+            *(f"student.model={student_folder}", f"hydra.run.dir={tmp_path / 'teacher'}"),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Use it: teacher.model=") == 1
+
+
+@pytest.mark.slow
+def test_what_nobody_reads_in_a_file_of_ones_own_is_named(tiny, tmp_path):
+    """A file without its first line sets nothing; a misspelt group neither; an option isn't a value."""
+    experiments = tmp_path / "own" / "experiment"
+    experiments.mkdir(parents=True)
+    for name, text, message in (
+        ("bare", "sampler: {negatives: 3}\n", "experiment: no such field"),
+        (
+            "typo",
+            "# @package _global_\nevaluatr: {limit: 3}\n",
+            "evaluatr: no such field; did you mean evaluator?",
+        ),
+        ("value", "# @package _global_\nsampler: hard\n", "- override /sampler: hard"),
+    ):
+        (experiments / f"{name}.yaml").write_text(text)
+        own = ["--config-dir", str(tmp_path / "own"), *tiny[:7], f"+experiment={name}"]
+        done = start("train", own, tmp_path)
+        assert done.returncode == 2 and message in done.stderr, (name, done.stderr[-2000:])

@@ -103,6 +103,7 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]
     if not processes.is_main():
         sys.argv[1:] = quiet(sys.argv[1:])
+        logging.disable(logging.WARNING)  # the main process says the same
 
     folder = []
 

@@ -108,8 +108,10 @@ def run(config: DictConfig) -> str:
     model = load_weights(CrossEncoder, config.model, num_labels=1, max_length=config.max_length)
     set_dropout(model.transformers_model, config.dropout)
     checkpoints = folder / "checkpoints"
+    # the loss runs the model several times a step, which DDP bears only so
+    fields = {"ddp_find_unused_parameters": False} | plain(config.trainer)
     arguments = training_arguments(
-        str(checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **plain(config.trainer)
+        str(checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **fields
     )
     loss = ListNetLoss(model)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
