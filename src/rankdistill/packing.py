@@ -25,6 +25,7 @@ MULTIPLE = 16  # on a CPU, fused bf16 attention over 125 tokens takes twice the 
 PROBE = ["a b c d e f g h i j k l m n o p q r s t u v w x y z " * 12, "one two three", "a"]
 ROUND = 256  # a row has a multiple of so many tokens: lengths that never recur fragment memory
 SLACK = 1.15  # a block's longest text over its shortest, at most
+_TRIED: WeakKeyDictionary[torch.nn.Module, int | None] = WeakKeyDictionary()  # of first_position
 
 
 def blocks(lengths: list[int]) -> list[tuple[int, int, int]]:
@@ -148,7 +149,7 @@ def pack(features: dict[str, Any], rows: Tensor, first_position: int) -> dict[st
     lengths = real.sum(dim=1)
     ends = lengths.cumsum(0).to(torch.int32)
     bounds = torch.cat([ends.new_zeros(1), ends])
-    packed = {
+    row = {
         name: value[rows][real].unsqueeze(0) if torch.is_tensor(value) and value.ndim == 2 else value
         for name, value in features.items()
         if name != "attention_mask"
@@ -156,12 +157,12 @@ def pack(features: dict[str, Any], rows: Tensor, first_position: int) -> dict[st
     longest = int(lengths.max())
     starts = torch.repeat_interleave(ends - lengths, lengths)
     positions = torch.arange(int(ends[-1])) - starts + first_position
-    packed["position_ids"] = positions.unsqueeze(0)
+    row["position_ids"] = positions.unsqueeze(0)
     rest = -int(ends[-1]) % ROUND
-    for name, value in packed.items():
+    for name, value in row.items():
         if torch.is_tensor(value) and value.ndim == 2:
-            packed[name] = torch.cat([value, value[:, :1].expand(-1, rest)], dim=1)
-    return packed | {
+            row[name] = torch.cat([value, value[:, :1].expand(-1, rest)], dim=1)
+    return row | {
         "seq_idx": torch.repeat_interleave(torch.arange(len(rows), dtype=torch.int32), lengths).unsqueeze(0),
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,
@@ -183,6 +184,8 @@ def take_packed(model: torch.nn.Module) -> Callable[[], None]:
     """
     transformer = model.transformers_model
     before = transformer.config._attn_implementation
+    if before == NAME:
+        return lambda: None
     if transformer.base_model is transformer:
         handle = model[0].register_forward_hook(_own_tokens)
     else:
@@ -229,6 +232,8 @@ def first_position(
     ``model`` is a student, or a cross-encoder with the ``output`` "scores". It is tried once, on a
     CPU and in float32. For ``training`` it may have no attention dropout, which this attention lacks.
     """
+    if model.device.type != "cpu":
+        return None
     config = model.transformers_model.config
     dropout = (getattr(config, name, 0) for name in ("attention_probs_dropout_prob", "attention_dropout"))
     if training and any(dropout):
@@ -238,9 +243,6 @@ def first_position(
     return _TRIED[model]
 
 
-_TRIED: WeakKeyDictionary[torch.nn.Module, int | None] = WeakKeyDictionary()
-
-
 @torch.no_grad()
 def _try(model: torch.nn.Module, output: str) -> int | None:
     transformer = model.transformers_model
@@ -248,7 +250,7 @@ def _try(model: torch.nn.Module, output: str) -> int | None:
     config = transformer.config
     known = config._attn_implementation in ("sdpa", "eager", NAME)
     windows = any(getattr(config, name, None) for name in ("sliding_window", "local_attention"))
-    if not known or windows or weight.device.type != "cpu" or weight.dtype != torch.float32:
+    if not known or windows or weight.dtype != torch.float32:
         return None
     training = model.training
     model.eval()

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
     Memory-mapped, and written block by block, so that it may be larger than memory. The processes of
     a job share the work.
     """
-    path = processes.broadcast(_stored(model, collection))
+    key = fingerprint(collection.fingerprint, fingerprint_of(model), has_bf16())
+    path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.npy")
     with once(path) as missing:
         if not missing:
             log.info("reusing embeddings %s", path)
@@ -105,16 +107,18 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
         raise InputError(f"{path}: damaged ({error}); delete it to build it anew") from None
 
 
-def forget_embeddings(model: SentenceTransformer, collection: Collection) -> None:
-    """Removes what ``stored_embeddings`` left in the cache for ``model`` as it is now."""
-    path = _stored(model, collection)
-    for file in (path, *path.parent.glob(f"{path.name}.*")):
-        file.unlink(missing_ok=True)
-
-
-def _stored(model: SentenceTransformer, collection: Collection) -> Path:
-    key = fingerprint(collection.fingerprint, fingerprint_of(model), has_bf16())
-    return cache_folder() / "embeddings" / f"{key}.npy"
+def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray | None:
+    """``embed_documents``, the processes of a job sharing the work; None in all but the main one."""
+    if processes.count() == 1:
+        return embed_documents(model, texts)
+    file = processes.broadcast(cache_folder() / "embeddings" / f".{uuid.uuid4().hex}.npy")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _embed_into(file, model, texts)
+    if not processes.is_main():
+        return None
+    embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
+    file.unlink()  # what is mapped stays
+    return embeddings
 
 
 def _embed_into(file: Path, model: SentenceTransformer, texts: Sequence[str]) -> None:

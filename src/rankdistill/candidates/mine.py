@@ -69,6 +69,8 @@ def mine(
 
 def retrieve_together(retriever: Retriever, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
     """What ``retriever`` gives, each process of the job retrieving for a share of the queries."""
+    if len(query_rows) < processes.count():
+        return retriever.retrieve(collection, query_rows)
     own = np.array_split(query_rows, processes.count())[processes.rank()]
     return np.concatenate(processes.gathered(retriever.retrieve(collection, own)))
 

@@ -13,13 +13,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation.run import Run
-from rankdistill.retrieval import (
-    embed_documents,
-    embed_queries,
-    forget_embeddings,
-    search,
-    stored_embeddings,
-)
+from rankdistill.retrieval import embed_queries, passing_embeddings, search, stored_embeddings
 
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 
@@ -74,17 +68,13 @@ class Evaluator:
         evaluated more than once. The processes of a job share the embedding.
         """
         query_rows = collection.query_rows(split, self.limit, self.seed)
-        alone = processes.count() == 1
-        if reuse or not alone:
-            documents = stored_embeddings(model, collection)
-        else:
-            documents = embed_documents(model, collection.documents)
+        documents = (
+            stored_embeddings(model, collection) if reuse else passing_embeddings(model, collection.documents)
+        )
         result = None
         if processes.is_main():
             queries = embed_queries(model, [collection.queries[row] for row in query_rows])
             rows, scores = search(documents, queries, self.k, self.index)
-            if not reuse and not alone:
-                forget_embeddings(model, collection)
             run = Run.from_rows(collection, query_rows, rows, scores, "student")
             result = self.measure(run, collection, split)
         return processes.broadcast(result)

@@ -225,6 +225,7 @@ class DistillationTrainer(Trainer):
         args = args or training_arguments("checkpoints")
         args.remove_unused_columns = False  # groups are no columns
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
+        student.to(args.device)  # whether texts are packed depends on it
         super().__init__(
             model=BiEncoder(student, similarity == "cosine", scale, args.bf16, grad_cache),
             args=args,
