@@ -32,8 +32,8 @@ import rankdistill as rd
 from rankdistill.hardware import autocast, has_bf16
 from rankdistill.retrieval import embed_documents, search
 from rankdistill.teachers.demo import merged
+from rankdistill.training.bi_encoder import BiEncoder, fast_attention
 from rankdistill.training.groups import EpochSampler, TrainingGroups
-from rankdistill.training.trainer import BiEncoder, fast_attention
 
 STEPS, SEED = 8, 0
 

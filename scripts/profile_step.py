@@ -16,6 +16,7 @@ from bench import collection_of, table_of
 from torch.profiler import ProfilerActivity, profile
 
 import rankdistill as rd
+from rankdistill.packing import tokens_in
 
 UNMEASURED = 3  # steps until every shape has been seen
 
@@ -49,7 +50,7 @@ class Parts(rd.DistillationTrainer):
         return super().training_step(*args, **kwargs)
 
     def compute_loss(self, model, inputs, *args, **kwargs):
-        self.tokens += sum(int(p["attention_mask"].sum()) for p in (inputs["queries"], *inputs["documents"]))
+        self.tokens += sum(tokens_in(part) for part in (inputs["queries"], *inputs["documents"]))
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def create_optimizer(self):
@@ -105,7 +106,8 @@ def main():
             print(f"| {name} | {1000 * seconds / given.steps:.1f} | {seconds / whole:.1%} |")
         print(f"| all | {1000 * whole / given.steps:.1f} | {trainer.tokens / whole:,.0f} tokens/s |\n")
 
-        with profile(activities=list(ProfilerActivity)[: 1 + torch.cuda.is_available()]) as found:
+        gpu = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+        with profile(activities=[ProfilerActivity.CPU, *gpu]) as found:
             trainer_of(rd.DistillationTrainer, folder).train()
         print(
             found.key_averages().table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40)

@@ -28,8 +28,8 @@ from rankdistill.students.load import load_weights, set_dropout
 from rankdistill.summary import table, teacher_card, write_conditions
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
 from rankdistill.training import training_arguments
+from rankdistill.training.bi_encoder import fast_attention
 from rankdistill.training.checkpoints import begin, clear, finished, resume
-from rankdistill.training.trainer import fast_attention
 
 log = logging.getLogger(__name__)
 FIELDS = {

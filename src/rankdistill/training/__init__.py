@@ -1,8 +1,10 @@
 """The Trainer, its groups and its batches."""
 
+from rankdistill.training.arguments import training_arguments
+from rankdistill.training.bi_encoder import BiEncoder
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.groups import EpochSampler, Group, TrainingGroups
-from rankdistill.training.trainer import BiEncoder, DistillationTrainer, training_arguments
+from rankdistill.training.trainer import DistillationTrainer
 
 __all__ = [
     "BiEncoder",

@@ -1,10 +1,8 @@
 """The distillation step, on transformers' Trainer."""
 
-import dataclasses
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Literal
 
@@ -12,19 +10,16 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import get_reporting_integration_callbacks
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rankdistill import processes
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
-from rankdistill.hardware import has_bf16
 from rankdistill.losses.weighted_sum import accepted
 from rankdistill.packing import take_packed, tokens_in
+from rankdistill.training.arguments import training_arguments
+from rankdistill.training.bi_encoder import BiEncoder, fast_attention
 from rankdistill.training.collator import GroupCollator, in_batch_negatives
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 
@@ -32,65 +27,6 @@ log = logging.getLogger(__name__)
 SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
 STRETCHED = 50.0  # a match factor beyond this is warned of
-
-
-LEAST = {
-    "per_device_train_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "learning_rate": 0,
-    "num_train_epochs": 0,
-    "dataloader_num_workers": 0,
-    "logging_steps": 0,
-    "save_steps": 0,
-}
-UNSUPPORTED = {
-    "fp16": "trains in bf16=true or in float32",
-    "gradient_checkpointing": "not used; for less memory set scores.grad_cache=true",
-}
-
-
-def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields) -> TrainingArguments:
-    """transformers' ``TrainingArguments`` with defaults that suit a student; ``fields`` override.
-
-    ``kind`` may be a subclass.
-
-    bf16 where the machine computes in it natively, nothing reported to trackers, no evaluation.
-    Raises ``InputError`` for a field that ``TrainingArguments`` lacks or refuses, or that the step
-    has no use for.
-    """
-    for field, remedy in UNSUPPORTED.items():
-        if fields.get(field):
-            raise InputError(f"trainer.{field}: {remedy}")
-    for field in dataclasses.fields(kind):
-        value = fields.get(field.name)
-        if field.name not in fields or type(field.default) not in (int, float, bool):
-            continue
-        if isinstance(value, str) or value is None:
-            kind = "true or false" if type(field.default) is bool else "a number"
-            raise InputError(f"trainer.{field.name}={value!r}: it is {kind}")
-    for field, value in fields.items():
-        least = LEAST.get(field)
-        if least is not None and isinstance(value, (int, float)) and not value >= least:
-            raise InputError(f"trainer.{field}={value}: it is {least} or more")
-    defaults = {
-        "per_device_train_batch_size": 16,
-        "learning_rate": 5e-5,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": 0.1,
-        "num_train_epochs": 1,
-        "logging_steps": 10,
-        "save_strategy": "no",
-        "report_to": "none",
-        "bf16": has_bf16(),
-        "use_cpu": not torch.cuda.is_available(),
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
-    try:
-        arguments = kind(output_dir=output_dir, **(defaults | fields))
-        get_reporting_integration_callbacks(arguments.report_to)  # knows their names
-        return arguments
-    except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
-        raise InputError(f"trainer: {' '.join(str(error).split())}") from None
 
 
 def check_scores(similarity: str, scale: float, teacher_scale: float | str, chunk_tokens: int) -> None:
@@ -106,23 +42,6 @@ def check_scores(similarity: str, scale: float, teacher_scale: float | str, chun
         raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
 
 
-@contextmanager
-def fast_attention(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
-    """On a CPU, attention to padded texts as plain matrix products while training.
-
-    The backward pass of PyTorch's fused CPU attention takes two fifths of a step otherwise.
-    """
-    before = getattr(model.config, "_attn_implementation", None)
-    if device.type != "cpu" or before != "sdpa":
-        yield
-        return
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
 class _TellEpoch(TrainerCallback):
     """Tells the sampler which epoch begins, however deep a resumed or sharded loader hides it."""
 
@@ -131,48 +50,6 @@ class _TellEpoch(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
-
-
-class BiEncoder(nn.Module):
-    """Queries and documents through one encoder, in one forward pass that DDP can wrap.
-
-    With ``half`` the pass runs in bf16 throughout, on weights cast once a step from the float32
-    ones, which get the gradient. Autocast would go to and fro between the two at every layer norm
-    and activation: on one core with bf16 units a step of it took 1.15 times as long.
-    With ``grad_cache`` no activations are kept: each chunk is encoded a second time when its
-    gradient is due, so that memory holds one chunk's (the same gradient as Gao et al. 2021).
-    ``teacher_factor`` scales the teacher's scores; a buffer, so that checkpoints carry it.
-    """
-
-    def __init__(
-        self, encoder: SentenceTransformer, cosine: bool, scale: float, half: bool, grad_cache: bool = False
-    ):
-        super().__init__()
-        self.encoder, self.cosine, self.scale = encoder, cosine, scale
-        self.half, self.grad_cache = half, grad_cache
-        self.register_buffer("teacher_factor", torch.ones(()))
-
-    def forward(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        """Embeddings of the queries (B, d) and of all chunks' documents (U, d), float32."""
-        with torch.autocast(queries["input_ids"].device.type, enabled=False):
-            weights = dict(self.encoder.named_parameters())
-            if self.half:
-                weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
-
-            def embed(features: dict[str, Any]) -> Tensor:
-                return functional_call(self.encoder, weights, (dict(features),))["sentence_embedding"].float()
-
-            if self.grad_cache and torch.is_grad_enabled():
-                embedded = [checkpoint(embed, part, use_reentrant=False) for part in (queries, *documents)]
-            else:
-                embedded = [embed(part) for part in (queries, *documents)]
-        if self.cosine:
-            embedded = [normalize(part, dim=1) for part in embedded]
-        return embedded[0], torch.cat(embedded[1:])
-
-    def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """float32 (B, U): ``scale`` times cosine or dot product."""
-        return self.scale * queries @ documents.T
 
 
 class DistillationTrainer(Trainer):
