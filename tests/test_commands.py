@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 from conftest import write_collection
 from filelock import FileLock
+from safetensors import SafetensorError
 
+from rankdistill.command import explain
 from rankdistill.data import read_beir
 
 SMALL = [
@@ -298,6 +302,29 @@ def test_a_folder_that_cannot_be_written_is_named(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     done = start("train", tiny, tmp_path, RANKDISTILL_CACHE=str(tmp_path / "file" / "cache"))
     assert done.returncode == 2 and "cannot be written" in done.stderr and "RANKDISTILL_CACHE" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: torch.save({"weight": torch.zeros(1000)}, "/dev/full"),
+        lambda: np.zeros(1000).tofile("/dev/full"),
+        lambda: open("/dev/full", "w").write("scores" * 10_000),
+    ],
+    ids=["torch", "numpy", "python"],
+)
+def test_a_full_disk_is_told_from_a_fault(write):
+    """Each library says it differently, torch without naming it."""
+    with pytest.raises((OSError, RuntimeError)) as caught:
+        write()
+    assert "make room" in explain(caught.value)
+
+
+def test_safetensors_on_a_full_disk_is_told_from_a_fault():
+    """It writes a file beside the one named, so that /dev/full cannot show it; this is what it says."""
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert "make room" in explain(error)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What the commands share: where configurations lie, and how errors end."""
 
 import dataclasses
+import errno
 import functools
 import logging
 import os
@@ -205,9 +206,20 @@ def explain(error: BaseException) -> str | None:
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a configuration group cannot be null or a number; leave it out, or name one of its options"
+    if disk_is_full(error):
+        return (
+            "no space is left on the disk: make room, then start the same command with the same "
+            "hydra.run.dir (hydra.sweep.dir in a sweep); it goes on where it was"
+        )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}; mend that, or write elsewhere: hydra.run.dir=..."
     return None
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a write failed for lack of space; safetensors and torch say so in words alone."""
+    said = r"No space left on device|requested and \d+ written|inline_container\.cc.*unexpected pos"
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or bool(re.search(said, str(error)))
 
 
 def misspelt(error: BaseException) -> str | None:

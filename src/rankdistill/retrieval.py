@@ -1,6 +1,7 @@
 """Embedding a collection and searching it with FAISS."""
 
 import logging
+import os
 import re
 import uuid
 from collections.abc import Sequence
@@ -126,6 +127,9 @@ def _embed_into(file: Path, model: SentenceTransformer, texts: Sequence[str]) ->
     if processes.is_main():
         width = model.get_embedding_dimension()
         open_memmap(file, mode="w+", dtype=np.float32, shape=(len(texts), width)).flush()
+        if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a fault of memory
+            with open(file, "r+b") as made:
+                os.posix_fallocate(made.fileno(), 0, file.stat().st_size)
     processes.wait()
     embeddings = open_memmap(file, mode="r+")
     size = min(BLOCK, -(-len(texts) // processes.count()))
