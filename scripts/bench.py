@@ -36,6 +36,7 @@ from rankdistill.training.bi_encoder import BiEncoder, fast_attention
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 
 STEPS, SEED = 8, 0
+QUALITY_STEPS, EVERY = 64, 16
 
 
 def collection_of(name: str) -> rd.Collection:
@@ -88,71 +89,150 @@ def trained(trainer) -> tuple[float, float]:
     return trainer.state.log_history[0]["loss"], clock.seconds
 
 
-def step(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
-    """Training steps of --batch queries x 8 documents, KL, both through their own Trainer."""
-    table = table_of(collection, STEPS * given.batch)
+def trainers(table: rd.ScoreTable, given: argparse.Namespace, folder: str, steps: int, scale: float):
+    """Two functions, each a new Trainer of new weights: ours, and the peer on the same groups and order."""
     fields = {
         "per_device_train_batch_size": given.batch,
-        "max_steps": STEPS,
+        "max_steps": steps,
         "seed": SEED,
         "disable_tqdm": True,
-        "bf16": has_bf16(),
+        "bf16": given.precision == "bf16",
         "logging_steps": 1,
         "report_to": "none",
         "save_strategy": "no",
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
-    losses, tokens = {}, []
 
     def ours():
-        trainer = rd.DistillationTrainer(
-            rd.load_student("minilm", max_length=given.max_length),
-            table,
-            rd.RandomSampler(),
-            rd.KLDivergence(),
-            rd.training_arguments(folder, **fields),
-            teacher_scale=1.0,
+        student = rd.load_student("minilm", max_length=given.max_length)
+        arguments = rd.training_arguments(folder, **fields)
+        return rd.DistillationTrainer(
+            student, table, rd.RandomSampler(), rd.KLDivergence(), arguments, teacher_scale=scale
         )
-        losses["ours"], seconds = trained(trainer)
-        logged = [row["tokens_per_second"] for row in trainer.state.log_history if "loss" in row]
-        tokens.append(float(np.median(logged[2:])))
-        return seconds
 
-    groups = TrainingGroups(table, rd.RandomSampler(), seed=SEED)
-    order = EpochSampler(len(groups), SEED)
+    groups, collection = TrainingGroups(table, rd.RandomSampler(), seed=SEED), table.collection
     names = ["query", *(f"document_{i}" for i in range(8))]
     rows = []
-    for group in (groups[i] for i in list(order)):
+    for group in (groups[i] for i in EpochSampler(len(groups), SEED)):
         texts = [collection.queries[group.query_row], *(collection.documents[d] for d in group.document_rows)]
-        rows.append(dict(zip(names, texts, strict=True)) | {"label": group.teacher.tolist()})
+        rows.append(dict(zip(names, texts, strict=True)) | {"label": (scale * group.teacher).tolist()})
     dataset = Dataset.from_list(rows)
 
     def in_order(dataset, batch_size, drop_last, **_):
         return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
 
+    peers_own = {"learning_rate": 5e-5, "lr_scheduler_type": "linear", "warmup_steps": 0.1}  # as ours
+
     def peer():
         model = rd.load_student("minilm", max_length=given.max_length)
-        trainer = SentenceTransformerTrainer(
+        return SentenceTransformerTrainer(
             model,
-            SentenceTransformerTrainingArguments(folder, batch_sampler=in_order, **fields),
+            SentenceTransformerTrainingArguments(folder, batch_sampler=in_order, **fields, **peers_own),
             dataset,
             loss=DistillKLDivLoss(model, similarity_fct=lambda a, b: 20 * pairwise_cos_sim(a, b)),
         )
-        losses["peer"], seconds = trained(trainer)
-        return seconds
 
+    return ours, peer
+
+
+def step(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
+    """Training steps of --batch queries x 8 documents, KL, both through their own Trainer."""
+    table = table_of(collection, STEPS * given.batch)
+    losses, tokens = {}, []
     with tempfile.TemporaryDirectory() as folder:
+        make_ours, make_peer = trainers(table, given, folder, STEPS, 1.0)
+
+        def ours():
+            trainer = make_ours()
+            losses["ours"], seconds = trained(trainer)
+            logged = [row["tokens_per_second"] for row in trainer.state.log_history if "loss" in row]
+            tokens.append(float(np.median(logged[2:])))
+            return seconds
+
+        def peer():
+            losses["peer"], seconds = trained(make_peer())
+            return seconds
+
         a, b, ratio = alternate(ours, peer, given.repeats)
     print(f"  loss at step 1: ours {losses['ours']}, sentence-transformers {losses['peer']}")
+    groups = TrainingGroups(table, rd.RandomSampler(), seed=SEED)
     most = bare(given, table, groups)
     sampling = timed(lambda: [groups[i] for i in range(len(groups))]) / STEPS
     found = float(np.median(tokens[1:]))
-    return [
+    rows = [
         row(f"step, {given.batch} x 8, max {given.max_length}", collection, 1 / a, 1 / b, ratio, "steps/s"),
         row("step against the bare model, full batch", collection, found, most, found / most, "tokens/s"),
         row("sampling within a step", collection, 1000 * sampling, 1000 * a, a / sampling, "ms"),
     ]
+    return [one | {"precision": given.precision} for one in rows]
+
+
+class Progress(TrainerCallback):
+    """nDCG@10 after every ``EVERY`` steps, and the seconds of training until then."""
+
+    def __init__(self, student, collection: rd.Collection):
+        self.student, self.collection = student, collection
+        self.points, self.seconds = [(0.0, self.measured())], 0.0
+
+    def measured(self) -> float:
+        training = self.student.training
+        with torch.no_grad():
+            found = rd.Evaluator(["nDCG@10"]).evaluate(self.student, self.collection).mean["nDCG@10"]
+        self.student.train(training)
+        return found
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.since = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seconds += time.perf_counter() - self.since
+        if state.global_step % EVERY == 0:
+            self.points.append((self.seconds, self.measured()))
+
+    def until(self, target: float) -> float:
+        """Seconds until ``target`` was reached, on the line between the measurements around it."""
+        seconds, reached = np.array(self.points).T
+        i = int(np.argmax(reached >= target))
+        return float(np.interp(target, reached[i - 1 : i + 1], seconds[i - 1 : i + 1]))
+
+
+def quality(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
+    """Seconds of training until nDCG@10 has risen by 9/10 of what the lesser of both gains; one run each."""
+    pools = rd.mine(collection, [rd.BM25(20), rd.Random(10)], "train", QUALITY_STEPS * given.batch)
+    table = rd.score_candidates(rd.demo_teacher(), pools)
+    part, found = with_few_documents(collection), []
+    with tempfile.TemporaryDirectory() as folder:
+        for make in trainers(table, given, folder, QUALITY_STEPS, 0.5):
+            trainer = make()
+            student = getattr(trainer, "student", trainer.model)
+            found.append(Progress(student, part))
+            trainer.add_callback(found[-1])
+            trainer.train()
+    for name, progress in zip(("ours", "peer"), found, strict=True):
+        print(f"  {name}: " + ", ".join(f"{value:.4f} ({at:.0f} s)" for at, value in progress.points))
+    before = found[0].points[0][1]
+    target = before + 0.9 * (min(max(value for _, value in one.points) for one in found) - before)
+    a, b = (one.until(target) for one in found)
+    return [row(f"time to nDCG@10 of {target:.3f}", collection, a, b, b / a, "s")]
+
+
+def with_few_documents(collection: rd.Collection, queries: int = 200, others: int = 800) -> rd.Collection:
+    """``queries`` of the test split, their relevant documents and the first ``others``."""
+    rows = collection.query_rows("test", queries)
+    positives = collection.positive_rows("test")
+    kept = sorted({d for q in rows.tolist() for d in positives[q]} | set(range(others)))
+    ids = [collection.document_ids[d] for d in kept]
+    names = [collection.query_ids[q] for q in rows]
+    judged = collection.judged("test")
+    return rd.Collection(
+        f"{collection.name}, part",
+        ids,
+        [collection.documents[d] for d in kept],
+        names,
+        [collection.queries[q] for q in rows],
+        {"test": {q: {d: grade for d, grade in judged[q].items() if d in set(ids)} for q in names}},
+    )
 
 
 def timed(run) -> float:
@@ -169,7 +249,7 @@ def bare(given: argparse.Namespace, table: rd.ScoreTable, groups: TrainingGroups
     width = -(-int(lengths.mean()) // 16) * 16
     ids = torch.randint(1000, 20000, (len(texts), width))
     features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    model = BiEncoder(student, True, 20.0, has_bf16()).train()
+    model = BiEncoder(student, True, 20.0, given.precision == "bf16").train()
     with fast_attention(student.transformers_model, student.device):
 
         def once():
@@ -232,27 +312,23 @@ def evaluation(collection: rd.Collection, given: argparse.Namespace) -> list[dic
         run = rd.Run.from_rows(part, np.arange(len(rows)), *search(documents, queries, 100), "x")
         return evaluator.measure(run, part, "test").mean and None
 
-    other = Given(
-        dict(zip(names, part.queries, strict=True)),
-        dict(zip(ids, collection.documents, strict=True)),
-        relevant,
-        corpus_chunk_size=len(ids),
-        mrr_at_k=[10],
-        ndcg_at_k=[10],
-        accuracy_at_k=[10],
-        precision_recall_at_k=[100],
-        map_at_k=[100],
-        score_functions={"cosine": cos_sim},
-        show_progress_bar=False,
-    )
-    other.embedded = {"query": torch.from_numpy(queries), "document": torch.from_numpy(documents)}
+    texts = dict(zip(names, part.queries, strict=True)), dict(zip(ids, collection.documents, strict=True))
     model = rd.load_student("minilm")
+    same = {"mrr_at_k": [10], "ndcg_at_k": [10], "precision_recall_at_k": [100], "map_at_k": [100]}
+    same |= {"accuracy_at_k": [10], "corpus_chunk_size": len(ids)}
+    found = []
+    for name, settings in (("evaluation", same), ("evaluation, the peer's default", {})):
+        other = Given(
+            *texts, relevant, score_functions={"cosine": cos_sim}, show_progress_bar=False, **settings
+        )
+        other.embedded = {"query": torch.from_numpy(queries), "document": torch.from_numpy(documents)}
 
-    def peer():
-        other.compute_metrices(model)
+        def peer(other=other):
+            other.compute_metrices(model)
 
-    a, b, ratio = alternate(ours, peer, given.repeats)
-    return [row("evaluation, 2,000 queries", collection, len(rows) / a, len(rows) / b, ratio, "queries/s")]
+        a, b, ratio = alternate(ours, peer, given.repeats)
+        found.append(row(name, collection, len(rows) / a, len(rows) / b, ratio, "queries/s"))
+    return found
 
 
 def scoring(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
@@ -372,6 +448,7 @@ def row(name: str, collection: rd.Collection, ours: float, peer: float, ratio: f
 
 ROWS = {
     "step": step,
+    "quality": quality,
     "scoring": scoring,
     "encoding": encoding,
     "evaluation": evaluation,
@@ -388,6 +465,12 @@ def main():
     parser.add_argument("--data", default="python_functions", help="or a folder in BEIR layout")
     parser.add_argument("--batch", type=int, default=4, help="queries of a step, with 8 documents each")
     parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument(
+        "--precision",
+        choices=["bf16", "float32"],
+        default="bf16" if has_bf16() else "float32",
+        help="of both sides' training; scoring and encoding take what the machine has",
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the table here")
     given = parser.parse_args()

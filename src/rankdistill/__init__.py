@@ -6,7 +6,7 @@ from rankdistill.candidates import BM25, Dense, Random, mine
 from rankdistill.data import Collection, ScoreTable, python_functions, read_beir
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator, Run, compare, report
-from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
+from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, RankNet, WeightedSum
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
 from rankdistill.teachers import (
@@ -39,6 +39,7 @@ __all__ = [
     "MarginMSE",
     "Random",
     "RandomSampler",
+    "RankNet",
     "Run",
     "ScoreTable",
     "StratifiedSampler",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankdistill.losses import info_nce, kl_divergence, margin_mse
+from rankdistill.losses import info_nce, kl_divergence, margin_mse, rank_net
 
 
 def margin_mse_oracle(student, teacher, positive, mask):
@@ -53,6 +53,15 @@ def info_nce_oracle(
     return sum(means) / len(means) if means else 0.0
 
 
+def rank_net_oracle(student, teacher, positive, mask):
+    means = []
+    for s, t, m in zip(student, teacher, mask, strict=True):
+        pairs = [(i, j) for i in range(len(s)) for j in range(len(s)) if m[i] and m[j] and t[i] > t[j]]
+        terms = [np.logaddexp(0, s[j] - s[i]) for i, j in pairs]
+        means += [sum(terms) / len(terms)] if terms else []
+    return sum(means) / len(means) if means else 0.0
+
+
 MORE = torch.randn(8, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 MORE_MASK = torch.rand(8, 5, generator=torch.Generator().manual_seed(6)) > 0.3
 
@@ -78,6 +87,7 @@ CASES = {
         kl_divergence, kl_oracle, student_temperature=0.5, teacher_temperature=2.0
     ),
     "kl-rescaled": with_settings(kl_divergence, kl_oracle, student_temperature=3.0, rescale=True),
+    "ranknet": Case(rank_net, rank_net_oracle),
     "infonce": Case(info_nce, info_nce_oracle),
     "infonce-cold": with_settings(info_nce, info_nce_oracle, temperature=0.05),
     "infonce-margin": with_settings(info_nce, info_nce_oracle, false_negative_margin=0.5),

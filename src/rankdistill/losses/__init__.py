@@ -10,14 +10,17 @@ there is to name.
 from rankdistill.losses.infonce import InfoNCE, info_nce
 from rankdistill.losses.kl import KLDivergence, kl_divergence
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
+from rankdistill.losses.ranknet import RankNet, rank_net
 from rankdistill.losses.weighted_sum import WeightedSum
 
 __all__ = [
     "InfoNCE",
     "KLDivergence",
     "MarginMSE",
+    "RankNet",
     "WeightedSum",
     "info_nce",
     "kl_divergence",
     "margin_mse",
+    "rank_net",
 ]
