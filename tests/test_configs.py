@@ -56,6 +56,16 @@ def test_every_experiment_composes(option):
     check(composed(f"+experiment={option}"))
 
 
+@pytest.mark.parametrize("option", sorted(f.stem for f in (FOLDER / "negatives").glob("*.yaml")))
+def test_every_kind_of_negatives_composes(option):
+    config = composed("+experiment=locality_entropy", f"negatives={option}")
+    check(config)
+    assert [name for name, retriever in config.candidates.retrievers.items() if retriever] == {
+        "random": ["random"],
+        "bm25": ["bm25"],
+    }.get(option, ["bm25", "dense"])
+
+
 def test_a_sweep_goes_to_slurm():
     """Every field of the launcher's is one that it has."""
     with initialize_config_dir(str(FOLDER), version_base="1.3"):

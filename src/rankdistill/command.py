@@ -106,16 +106,18 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.argv[1:] = quiet(sys.argv[1:])
         logging.disable(logging.WARNING)  # the main process says the same
 
-    folder = []
+    again = ["the same command"]
 
     @functools.wraps(run)
     def logged(config: DictConfig):
         try:
-            if processes.count() > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+            sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+            if processes.count() > 1 and sweep:
                 raise InputError("a sweep's jobs run in one process each; start them without torchrun")
-            folder.append(run_folder())
+            folder = run_folder()
+            again[1:] = [f"hydra.sweep.dir={folder.parent}" if sweep else f"hydra.run.dir={folder}"]
             check_names(config, config_name)
-            with alone_in(folder[0]):
+            with alone_in(folder):
                 return run(config)
         except Exception as error:
             keep(explain(error) or traceback.format_exc())
@@ -124,11 +126,7 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(logged)()
     except KeyboardInterrupt:
-        how = "the same command"
-        if folder:
-            sweep = {"-m", "--multirun"} & set(sys.argv)
-            how += f" and hydra.sweep.dir={folder[0].parent}" if sweep else f" and hydra.run.dir={folder[0]}"
-        print(f"\ninterrupted; it goes on with {how}", file=sys.stderr)
+        print(f"\ninterrupted; it goes on with {' and '.join(again)}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         message = explain(error)
