@@ -177,7 +177,7 @@ def report(folder: str | Path, measure: str | None = None, margin: float = 0.01)
     """What the runs under ``folder`` show.
 
     Settings are compared pairwise by ``measure`` (the runs' main one by default) where they were
-    measured on the same queries: t-test, randomisation test and, for |difference| < ``margin``, the
+    measured on the same queries: t-test, randomisation test and, for ``|difference|`` < ``margin``, the
     equivalence test. Seeds are averaged per query before: queries are what is sampled, and a second
     seed on the same query is no second query.
 

@@ -1,0 +1,63 @@
+"""The documentation builds, and what it tells people to write works."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning(tmp_path):
+    pytest.importorskip("furo", reason="needs the extra docs")
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", str(DOCS), str(tmp_path / "site")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "StratifiedSampler" in (tmp_path / "site" / "reference.html").read_text()
+
+
+@pytest.fixture
+def extending(tmp_path, monkeypatch):
+    """The modules and configurations of the page, written where it says."""
+    for text in blocks("extending.md", "python") + blocks("extending.md", "yaml"):
+        if name := re.match(r"# (\S+\.(?:py|yaml))\n", text):
+            file = tmp_path / name[1]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_the_pages_sampler_draws_what_it_says(extending):
+    """Weights .4879, .4879, .0243 for a = .5, b = 1.5 and scores 1, 2 and 4 below the positive."""
+    sampler = import_module("my_samplers").AmbiguousSampler(negatives=1)
+    scores, positive = np.array([0, -1, -2, -4], np.float32), np.array([True, False, False, False])
+    drawn = [sampler.select(scores, positive, np.random.default_rng(i)) for i in range(4000)]
+    assert all(chosen[0] == 0 and len(chosen) == 2 for chosen in drawn)
+    shares = np.bincount([chosen[1] for chosen in drawn], minlength=4)[1:] / len(drawn)
+    assert shares == pytest.approx([0.4879, 0.4879, 0.0243], abs=0.025)
+
+
+def test_the_pages_loss_has_the_value_it_says(extending):
+    loss = import_module("my_losses").ReverseKL
+    (block,) = (text for text in blocks("extending.md", "python") if "assert" in text)
+    exec(block, {"ReverseKL": loss})
+
+
+def test_the_pages_configurations_name_what_is_there(extending):
+    files = sorted((extending / "my_configs").rglob("*.yaml"))
+    assert [file.parent.name for file in files] == ["loss", "sampler"]
+    for file in files:
+        fields = yaml.safe_load(file.read_text())
+        module, _, name = fields.pop("_target_").rpartition(".")
+        getattr(import_module(module), name)(**fields)
