@@ -136,9 +136,10 @@ def test_one_query_is_enough_for_every_plot(table):
         analysis.plot_statistic(one, SAMPLERS),
         analysis.plot_kept(analysis.kept_shares(one, SAMPLERS)),
         analysis.plot_agreement({"before": analysis.agreement(one, one.scores)}, "margin_correlation"),
+        analysis.plot_agreement({"none": pd.DataFrame({"kl": [np.nan]})}, "kl"),
         analysis.plot_false_negatives({"pool": analysis.false_negatives(one)}),
     ]
-    assert [outside(ax) for ax in drawn] == [[]] * 5
+    assert [outside(ax) for ax in drawn] == [[]] * 6
 
 
 def test_a_plot_goes_into_given_axes_and_leaves_their_figure_as_it_was(table):

@@ -1,6 +1,7 @@
 """What the teacher's scores look like, in the pools and in the groups a sampler shows; plots."""
 
 from rankdistill.analysis.agreement import agreement, false_negatives, student_scores
+from rankdistill.analysis.comparison import compare_samplers, kept_shares
 from rankdistill.analysis.cuts import (
     Cut,
     drop_highest_quarter,
@@ -14,8 +15,6 @@ from rankdistill.analysis.cuts import (
 from rankdistill.analysis.distribution import (
     STATISTICS,
     Distribution,
-    compare_samplers,
-    kept_shares,
     pool_distribution,
     query_statistics,
     score_histogram,

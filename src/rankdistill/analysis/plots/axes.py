@@ -43,10 +43,10 @@ def styles() -> Iterator[dict[str, str]]:
 def legend(ax: Axes) -> None:
     """Within ``ax`` where it has up to four short entries, else under it."""
     labels = ax.get_legend_handles_labels()[1]
-    if len(labels) <= 4 and max(map(len, labels)) <= 30:
-        ax.legend(frameon=False)
-    else:
+    if len(labels) > 4 or max(map(len, labels), default=0) > 30:
         legend_under(ax)
+    elif labels:
+        ax.legend(frameon=False)
 
 
 def legend_under(ax: Axes) -> None:
