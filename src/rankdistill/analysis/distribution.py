@@ -36,11 +36,11 @@ class Distribution:
 def statistics(scores: np.ndarray, near: float = 0.01) -> dict[str, np.ndarray]:
     """``STATISTICS``, each float64 (k,), of the teacher scores (k, n) of k queries, n > 1.
 
-    ``variance``, ``std`` and ``range`` in the teacher's units; ``entropy`` of the softmax in nats and
-    ``entropy_share`` of log n; ``pairwise_entropy`` in bits, the mean over the pairs i < j of the binary
-    entropy of sigmoid(t_i - t_j) (arXiv 2505.21058): 1 where all scores are equal; ``top_gap`` between the
-    highest and the second; ``near_ties``, the share of the n - 1 neighbours in score that are no further
-    apart than ``near`` times the range.
+    ``std``, ``range`` and ``top_gap``, between the highest and the second, in the teacher's units,
+    ``variance`` in their square; ``entropy`` of the softmax in nats and ``entropy_share`` of log n;
+    ``pairwise_entropy`` in bits, the mean over the pairs i < j of the binary entropy of
+    sigmoid(t_i - t_j) (arXiv 2505.21058): 1 where all scores are equal; ``near_ties``, the share of the
+    n - 1 neighbours in score that are no further apart than ``near`` times the range.
     """
     x = -np.sort(-np.asarray(scores, dtype=np.float64), axis=1)  # highest first
     n = x.shape[1]
