@@ -91,6 +91,8 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
         assert len(next(lines).split()) == 6
     assert {p.name for p in (folder / "plots").iterdir()} == {
         "score_distribution.png",
+        "entropy.png",
+        "agreement.png",
         "learning_curve.png",
         "gains.png",
     }
@@ -123,12 +125,15 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
 @pytest.mark.slow
 def test_a_sweep_shares_candidates_and_scores(tiny, tmp_path):
     settings = [x for x in tiny if not x.startswith("warmup.")]
-    sweep = ["-m", *settings, "warmup=none", "loss=kl,margin_mse", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    settings += ["warmup=none", "cut=middle_half"]
+    sweep = ["-m", *settings, "loss=kl,margin_mse", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     done = start("train", sweep, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     logs = [(tmp_path / "sweep" / job / "train.log").read_text() for job in "01"]
     assert "reusing teacher scores" not in logs[0] and logs[1].count("reusing teacher scores") == 2
     assert "mining" not in logs[1]
+    assert all("by='entropy') keeps 8 of 16 training queries" in log for log in logs)
+    assert all("distillation: 8 groups" in log for log in logs)
 
 
 # where a run is killed: in which call of what
@@ -268,6 +273,11 @@ BAD = [
         "candidates.retrievers: no retriever",
     ),
     (["data._target_=builtins.dict", "~data.path"], "data: makes a dict, not a Collection"),
+    (["cut.low=0.9", "cut.high=0.2"], "cut: low=0.9, high=0.2: shares of the queries, 0 <= low < high <= 1"),
+    (
+        ["cut=middle_half", "cut.by=entropie"],
+        "by='entropie': it is one of variance, std, range, entropy",
+    ),
     (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
     (["evaluation.split=tset"], "no split 'tset'; there is 'test', 'train'"),
 ]

@@ -13,7 +13,7 @@ from rankdistill.command import config_folder, make
 from rankdistill.train import plan
 
 FOLDER = config_folder()
-GROUPS = ["sampler", "loss", "warmup", "trainer", "evaluator", "data", "candidates", "teacher", "student"]
+GROUPS = "sampler loss warmup trainer evaluator data candidates teacher student cut".split()
 OPTIONS = [(g, f.stem) for g in GROUPS for f in sorted((FOLDER / g).glob("*.yaml"))]
 FIELDS = {field.name for field in dataclasses.fields(TrainingArguments)}
 

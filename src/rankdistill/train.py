@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
@@ -18,14 +19,16 @@ from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from rankdistill import analysis, processes
+from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save
 from rankdistill.candidates import mine
 from rankdistill.command import command, make, make_retrievers, plain, run_folder
-from rankdistill.data import Collection
+from rankdistill.data import Collection, ScoreTable
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
+from rankdistill.retrieval import forget_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter
 from rankdistill.summary import model_card, summary, write_conditions, write_measures
 from rankdistill.teachers import score_candidates
@@ -85,7 +88,7 @@ def distil(config: DictConfig, folder: Path) -> float:
         return next(iter(metrics["after"].values()))
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
-    sampler = make(config.sampler)
+    sampler, cut = make(config.sampler), make(config.cut, Cut)
     check_scores(**{name: config.scores[name] for name in inspect.signature(check_scores).parameters})
     stages = plan(config, folder / "checkpoints")
     collection = make(config.data, Collection)
@@ -97,7 +100,9 @@ def distil(config: DictConfig, folder: Path) -> float:
     collection.query_rows(test)  # what is wrong with the split shows now
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
-    table = score_candidates(teacher, candidates)
+    table = cut(score_candidates(teacher, candidates))
+    if len(table) < len(candidates):
+        log.info("%s keeps %d of %d training queries", cut, len(table), len(candidates))
     if main:
         write_conditions(
             folder,
@@ -111,6 +116,7 @@ def distil(config: DictConfig, folder: Path) -> float:
     if config.evaluation.teacher:
         pools = mine(collection, retrievers, test, evaluator.limit, evaluator.seed)
         teacher_table = score_candidates(teacher, pools)
+        agreements = {"before": agreement_of(student, teacher_table, "before")}
     del teacher  # its memory is needed
 
     if main:
@@ -118,6 +124,8 @@ def distil(config: DictConfig, folder: Path) -> float:
         name = type(sampler).__name__
         shown = analysis.plot_score_distribution(table, {name: sampler}, config.seed)
         save(shown, folder / "plots" / "score_distribution.png")
+        entropy = analysis.plot_statistic(table, {name: sampler}, "entropy", config.seed)
+        save(entropy, folder / "plots" / "entropy.png")
         begin(folder / "checkpoints", fingerprint(settings, table.teacher, candidates.fingerprint))
     processes.wait()
     history: list[dict] = []
@@ -125,14 +133,28 @@ def distil(config: DictConfig, folder: Path) -> float:
         history += train_stage(student, table, stage, plain(config.scores), history)
     merge_adapter(student)
 
-    results["after"] = evaluator.evaluate(student, collection, test)
+    results["after"] = evaluator.evaluate(student, collection, test, reuse=config.evaluation.teacher)
     if config.evaluation.teacher:
+        agreements["after"] = agreement_of(student, teacher_table, "after")
+        processes.wait()  # until all have opened them
+        if main:
+            forget_embeddings(student, collection)
+            save(analysis.plot_agreement(agreements), folder / "plots" / "agreement.png")
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
         report(results, student, table, history, evaluator.main, config, folder)
         clear(folder / "checkpoints")
     return results["after"].mean[evaluator.main]
+
+
+def agreement_of(student: SentenceTransformer, table: ScoreTable, when: str) -> pd.DataFrame:
+    """``agreement`` on the test queries' candidates; takes the documents' embeddings from the cache."""
+    documents = stored_embeddings(student, table.collection)
+    found = analysis.agreement(table, analysis.student_scores(student, table, documents))
+    means = found[["kendall_tau", "top1"]].mean()
+    log.info("agreement with the teacher %s: Kendall's tau %.3f, same document first %.3f", when, *means)
+    return found
 
 
 def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:

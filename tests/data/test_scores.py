@@ -36,6 +36,40 @@ def test_a_pool_is_one_query_of_it(table):
     assert rows[positive].tolist() == [3]
 
 
+def test_what_is_taken_is_the_same_pools_in_the_order_asked_for(table, collection, tmp_path):
+    taken = table.take([5, 0, 9])
+    assert taken.candidates.query_rows.tolist() == table.candidates.query_rows[[5, 0, 9]].tolist()
+    for i, query in enumerate([5, 0, 9]):
+        for found, expected in zip(taken.pool(i), table.pool(query), strict=True):
+            assert found.dtype == expected.dtype and np.array_equal(found, expected)
+        spans = taken.candidates.pool(i), table.candidates.pool(query)
+        assert np.array_equal(taken.candidates.ranks[spans[0]], table.candidates.ranks[spans[1]])
+    assert taken.teacher == "words" and taken.candidates.fingerprint != table.candidates.fingerprint
+    taken.save(tmp_path / "taken.arrow")
+    assert np.array_equal(ScoreTable.load(tmp_path / "taken.arrow", collection).scores, taken.scores)
+
+
+def test_of_a_pool_single_candidates_can_be_taken(table):
+    taken = table.take([3, 1], [np.array([0, 4]), np.array([2])])
+    assert taken.candidates.offsets.tolist() == [0, 2, 3]
+    assert taken.pool(0)[1].tolist() == table.pool(3)[1][[0, 4]].tolist()
+    assert taken.pool(1)[0].tolist() == table.pool(1)[0][[2]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        ([], "0 queries to take; give one or more, each once"),
+        ([1, 2, 1], "3 queries to take; give one or more, each once"),
+        ([1, 16], "it has the queries 0 to 15, not 1 to 16"),
+        ([-1, 2], "it has the queries 0 to 15, not -1 to 2"),
+    ],
+)
+def test_what_cannot_be_taken_is_said(table, queries, message):
+    with pytest.raises(InputError, match=message):
+        table.take(queries)
+
+
 def test_other_readers_see_ids_and_scores(table, collection, saved):
     """The layout is the one that the ecosystem exchanges: real document ids, as strings."""
     with pa.OSFile(str(saved)) as file:

@@ -6,8 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rankdistill.analysis.per_query import per_query, shown_table
 from rankdistill.data.scores import ScoreTable
-from rankdistill.evaluation.significance import compare
+from rankdistill.errors import InputError
+
+STATISTICS = (
+    "variance",
+    "std",
+    "range",
+    "entropy",
+    "entropy_share",
+    "pairwise_entropy",
+    "top_gap",
+    "near_ties",
+)
 
 
 @dataclass(frozen=True)
@@ -21,66 +33,73 @@ class Distribution:
     entropy_share: float
 
 
-def statistics(scores: np.ndarray) -> tuple[float, float, float, float]:
-    """``Distribution``'s fields, in its order, of one query's teacher scores (n,), n > 1."""
-    x = np.asarray(scores, dtype=np.float64)
-    p = np.exp(x - x.max())
-    p /= p.sum()
-    entropy = float(-(p * np.log(np.where(p > 0, p, 1))).sum())
-    return float(x.std()), float(np.ptp(x)), entropy, entropy / np.log(len(x))
+def statistics(scores: np.ndarray, near: float = 0.01) -> dict[str, np.ndarray]:
+    """``STATISTICS``, each float64 (k,), of the teacher scores (k, n) of k queries, n > 1.
+
+    ``std``, ``range`` and ``top_gap``, between the highest and the second, in the teacher's units,
+    ``variance`` in their square; ``entropy`` of the softmax in nats and ``entropy_share`` of log n;
+    ``pairwise_entropy`` in bits, the mean over the pairs i < j of the binary entropy of
+    sigmoid(t_i - t_j) (arXiv 2505.21058): 1 where all scores are equal; ``near_ties``, the share of the
+    n - 1 neighbours in score that are no further apart than ``near`` times the range.
+    """
+    x = -np.sort(-np.asarray(scores, dtype=np.float64), axis=1)  # highest first
+    n = x.shape[1]
+    spread = x[:, 0] - x[:, -1]
+    p = np.exp(x - x[:, :1])
+    p /= p.sum(axis=1, keepdims=True)
+    entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
+    variance = x.var(axis=1)
+    pairs = sum(binary_entropy(x[:, :-lag] - x[:, lag:]).sum(axis=1) for lag in range(1, n))
+    return {
+        "variance": variance,
+        "std": np.sqrt(variance),
+        "range": spread,
+        "entropy": entropy,
+        "entropy_share": entropy / np.log(n),
+        "pairwise_entropy": pairs / (n * (n - 1) / 2),
+        "top_gap": x[:, 0] - x[:, 1],
+        "near_ties": (x[:, :-1] - x[:, 1:] <= near * spread[:, None]).mean(axis=1),
+    }
 
 
-def describe(scores: list[np.ndarray]) -> Distribution:
-    """Of one array of teacher scores (n,) a query; those with fewer than two are left out."""
-    rows = [statistics(values) for values in scores if len(values) > 1]
-    return Distribution(*(float(value) for value in np.mean(rows, axis=0)))
+def binary_entropy(difference: np.ndarray) -> np.ndarray:
+    """Of sigmoid(``difference``), in bits; ``difference`` of any shape and 0 or more."""
+    e = np.exp(-difference)
+    return (np.log1p(e) + difference * e / (1 + e)) / np.log(2)
 
 
-def group_scores(table: ScoreTable, sampler, seed: int = 0, epoch: int = 0) -> list[np.ndarray]:
-    """The teacher's scores (G,) of the group that ``sampler`` shows of each query in ``epoch``."""
-    from rankdistill.training.groups import TrainingGroups
+def check_statistic(**named: str) -> None:
+    """Raises ``InputError`` unless each of ``named`` is one of ``STATISTICS``."""
+    for name, value in named.items():
+        if value not in STATISTICS:
+            raise InputError(f"{name}={value!r}: it is one of {', '.join(STATISTICS)}")
 
-    groups = TrainingGroups(table, sampler, seed)
-    return [groups[epoch * len(groups) + i].teacher for i in range(len(groups))]
+
+def query_statistics(table: ScoreTable, near: float = 0.01) -> pd.DataFrame:
+    """A row per query (see ``per_query``): how many ``documents``, and ``statistics`` of their scores.
+
+    Of the groups that a sampler shows: ``query_statistics(shown_table(table, sampler))``.
+    """
+    return per_query(table, lambda places: statistics(table.scores[places], near))
 
 
 def pool_distribution(table: ScoreTable) -> Distribution:
     """Of the whole pools of ``table``."""
-    return describe([table.pool(i)[1] for i in range(len(table))])
+    means = query_statistics(table).mean()
+    return Distribution(*(float(means[name]) for name in Distribution.__dataclass_fields__))
 
 
 def shown_distribution(table: ScoreTable, sampler, seed: int = 0) -> Distribution:
     """Of the groups that ``sampler`` shows of ``table`` in its first epoch."""
-    return describe(group_scores(table, sampler, seed))
+    return pool_distribution(shown_table(table, sampler, seed))
 
 
-def compare_samplers(table: ScoreTable, samplers: Mapping[str, object], seed: int = 0) -> pd.DataFrame:
-    """How much of the pools' spread and entropy each sampler's groups keep, before any training.
+def score_histogram(tables: Mapping[str, ScoreTable], bins: int = 50) -> pd.DataFrame:
+    """The density of each table's teacher scores (a column each) in ``bins`` equal intervals, the index.
 
-    A row for each statistic of ``Distribution`` and each of ``samplers`` (name -> sampler): its
-    mean over the queries' whole ``pool``s and over the groups ``shown`` in the first epoch; ``off``,
-    the mean distance of the two within a query; and the mean ``difference`` of the groups from
-    those of the first sampler, paired by query, with its 95 % interval ``low`` to ``high``. Queries
-    of which a sampler shows fewer than two documents are left out for all.
+    They span the middle 99.9 % of the first table's scores.
     """
-    pools = [table.pool(i)[1] for i in range(len(table))]
-    pools = [pool for pool in pools if len(pool) > 1]
-    groups = {name: group_scores(table, sampler, seed) for name, sampler in samplers.items()}
-    queries = [i for i in range(len(pools)) if all(len(shown[i]) > 1 for shown in groups.values())]
-    of_pool = np.array([statistics(pools[i]) for i in queries])
-    of_group = {name: np.array([statistics(shown[i]) for i in queries]) for name, shown in groups.items()}
-    first = next(iter(of_group.values()))
-    rows = {}
-    for column, statistic in enumerate(Distribution.__dataclass_fields__):
-        for name, found in of_group.items():
-            pool, shown = of_pool[:, column], found[:, column]
-            gap = compare(dict(enumerate(first[:, column])), dict(enumerate(shown)))
-            rows[statistic, name] = {
-                "pool": pool.mean(),
-                "shown": shown.mean(),
-                "off": np.abs(shown - pool).mean(),
-                "difference": gap.difference,
-                "low": gap.low,
-                "high": gap.high,
-            }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["statistic", "sampler"])
+    first = next(iter(tables.values())).scores
+    edges = np.histogram_bin_edges(first, bins, tuple(np.quantile(first, [0.0005, 0.9995]).tolist()))
+    density = {name: np.histogram(one.scores, edges, density=True)[0] for name, one in tables.items()}
+    return pd.DataFrame(density, index=pd.IntervalIndex.from_breaks(edges, closed="left"))

@@ -1,5 +1,6 @@
 """The teacher's score of every candidate: written once, memory-mapped after that."""
 
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 from pathlib import Path
 
@@ -59,6 +60,31 @@ class ScoreTable:
         span = self.candidates.pool(i)
         positive = (self.candidates.sources[span] & SOURCES["positive"]) > 0  # of this pool alone
         return self.candidates.document_rows[span], self.scores[span], positive
+
+    def take(self, queries: Sequence[int], places: Sequence[np.ndarray] | None = None) -> "ScoreTable":
+        """A table of ``queries`` alone, distinct positions in this one, in the order given.
+
+        With ``places``, an ascending int array a query, of its pool only the candidates that stand there.
+        Raises ``InputError`` if there is no query, one twice, or one that the table doesn't have.
+        """
+        queries = np.asarray(queries, dtype=np.int64)
+        if not len(queries) or len(np.unique(queries)) < len(queries):
+            raise InputError(f"score table: {len(queries)} queries to take; give one or more, each once")
+        if queries.min() < 0 or queries.max() >= len(self):
+            asked = f"{queries.min()} to {queries.max()}"
+            raise InputError(f"score table: it has the queries 0 to {len(self) - 1}, not {asked}")
+        whole = self.candidates
+        spans = [np.arange(*whole.offsets[i : i + 2]) for i in queries]
+        if places is not None:
+            spans = [span[chosen] for span, chosen in zip(spans, places, strict=True)]
+        at = np.concatenate(spans)
+        candidates = Candidates(
+            whole.collection,
+            whole.query_rows[queries],
+            np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64),
+            *(array[at] for array in (whole.document_rows, whole.sources, whole.ranks)),
+        )
+        return ScoreTable(candidates, self.scores[at], self.teacher, trusted=True)
 
     def save(self, path: str | Path) -> None:
         """Writes an Arrow file with the columns query_id, document_ids, scores, sources, ranks."""

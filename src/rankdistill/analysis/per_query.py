@@ -1,0 +1,46 @@
+"""Figures of every query of a score table, computed for many pools of equal size at once."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from rankdistill.data.scores import ScoreTable
+from rankdistill.errors import InputError
+from rankdistill.training.groups import TrainingGroups
+
+BLOCK = 1 << 17  # documents at a time
+
+
+def per_query(table: ScoreTable, compute: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    """A row per query of ``table``, in its order, indexed by query id: ``documents`` and what is computed.
+
+    ``compute`` is given the places int64 (k, n) in ``table`` of the documents of k queries that have n each,
+    and returns name -> values (k,). Queries of fewer than two documents are left out; raises ``InputError``
+    if there is no other.
+    """
+    offsets = table.candidates.offsets
+    sizes = np.diff(offsets)
+    parts = []
+    for n in np.unique(sizes[sizes > 1]):
+        queries = np.flatnonzero(sizes == n)
+        for some in np.array_split(queries, -(-len(queries) * n // BLOCK)):
+            places = offsets[some][:, None] + np.arange(n)
+            parts.append(pd.DataFrame({"documents": n} | dict(compute(places)), index=some))
+    if not parts:
+        raise InputError("score table: no query has two or more documents; mine more candidates")
+    found = pd.concat(parts).sort_index()
+    ids, rows = table.collection.query_ids, table.candidates.query_rows
+    found.index = pd.Index([ids[rows[i]] for i in found.index], name="query_id")
+    return found
+
+
+def shown_table(table: ScoreTable, sampler, seed: int = 0, epoch: int = 0) -> ScoreTable:
+    """What ``sampler`` shows of ``table`` in ``epoch``: the training groups as a table of their own.
+
+    Its documents stand in the order of the pools. Queries with fewer than two documents are left out.
+    """
+    groups = TrainingGroups(table, sampler, seed)
+    shown = [groups[epoch * len(groups) + i] for i in range(len(groups))]
+    places = [np.sort(np.searchsorted(group.pool_rows, group.document_rows)) for group in shown]
+    return table.take(groups.queries, places)

@@ -1,0 +1,82 @@
+"""What the plots share: axes, colours, lines.
+
+Colours are Okabe and Ito's, distinct for the colour-blind, and lines differ in style as well.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, product
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+COLOURS = (BLUE, ORANGE, GREEN, "black")
+LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D")
+
+
+def new_axes(ax: Axes | None, width: float = 6.0, height: float = 3.6) -> Axes:
+    """``ax``, or those of a new figure of that size in inches, without the frame above and at the right."""
+    if ax is None:
+        ax = Figure(figsize=(width, height), layout="constrained").subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def row_axes(ax: Axes | None, names: Sequence[str]) -> Axes:
+    """``new_axes`` with a row, from the top, for each of ``names``, which stand beside them in full."""
+    longest = max(len(name) for name in names)
+    ax = new_axes(ax, 4.5 + 0.08 * longest, 1.4 + 0.3 * len(names))
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    return ax
+
+
+def styles() -> Iterator[dict[str, str]]:
+    """Sixteen different pairs of ``color`` and ``linestyle``, over and over."""
+    pairs = [(COLOURS[(i + j) % 4], LINES[i]) for j, i in product(range(4), range(4))]
+    return cycle([{"color": colour, "linestyle": line} for colour, line in pairs])
+
+
+def legend(ax: Axes) -> None:
+    """Within ``ax`` where it has up to four short entries, else under it."""
+    labels = ax.get_legend_handles_labels()[1]
+    if len(labels) > 4 or max(map(len, labels), default=0) > 30:
+        legend_under(ax)
+    elif labels:
+        ax.legend(frameon=False)
+
+
+def legend_under(ax: Axes) -> None:
+    """Under ``ax`` in a figure of its own, which grows; within it where the figure holds other axes."""
+    figure = ax.figure
+    if len(figure.axes) > 1 or figure.get_layout_engine() is None:
+        ax.legend(frameon=False)
+        return
+    width, height = figure.get_size_inches()
+    labels = ax.get_legend_handles_labels()[1]
+    inches = 0.7 + 0.08 * max(map(len, labels))  # of an entry, at most
+    columns = max(1, min(len(labels), int(width / inches)))
+    figure.set_size_inches(max(width, inches), height + 0.2 * -(-len(labels) // columns))
+    figure.legend(frameon=False, loc="outside lower center", ncols=columns)
+
+
+def plot_shares(ax: Axes, named: Mapping[str, np.ndarray], pool: str | None = None) -> None:
+    """The share of values (Q,) up to x, a line for each of ``named``; the one named ``pool`` is grey."""
+    lines = styles()
+    for name, values in named.items():
+        values = np.asarray(values, dtype=float)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            continue
+        style = {"color": GREY, "linewidth": 3.5, "alpha": 0.5} if name == pool else next(lines)
+        ax.ecdf(values, label=f"{name} (mean {values.mean():.3g})", **({"linewidth": 1.8} | style))
+    ax.set(ylabel="share of queries up to it", ylim=(0, 1.02))
+    legend(ax)
+
+
+def save(ax: Axes, path: str | Path) -> None:
+    """Writes the figure that ``ax`` belongs to."""
+    ax.figure.savefig(path, dpi=150)

@@ -1,0 +1,28 @@
+"""How close together the documents lie that are shown together."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rankdistill.analysis.plots.axes import BLUE, ORANGE, row_axes
+
+LABELS = {"diameter": "diameter of the documents' embeddings", "log_density": "log density at the documents"}
+
+
+def plot_locality(found: pd.DataFrame, measure: str = "diameter", ax: Axes | None = None) -> Axes:
+    """``locality``'s ``diameter`` or ``log_density``, a row for the pools and for each sampler.
+
+    The middle half of the queries (bar), their median (dot), 5th to 95th percentile (line).
+    """
+    names = list(dict.fromkeys(found.index.get_level_values("sampler")))
+    ax = row_axes(ax, names)
+    values = [found.loc[name, measure] for name in names]
+    low, first, middle, third, high = np.array(
+        [one[np.isfinite(one)].quantile([0.05, 0.25, 0.5, 0.75, 0.95]) for one in values]
+    ).T
+    y = np.arange(len(names))
+    ax.hlines(y, low, high, color="black", linewidth=1)
+    ax.barh(y, third - first, left=first, height=0.5, color=BLUE, alpha=0.5)
+    ax.plot(middle, y, "o", color=ORANGE, markersize=5)
+    ax.set(xlabel=LABELS[measure], title="Locality: median, quartiles, 5 to 95 % of the queries")
+    return ax

@@ -1,0 +1,41 @@
+"""The settings of a sweep, side by side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from rankdistill.analysis.plots.axes import BLUE, GREY, legend_under, row_axes
+from rankdistill.evaluation.report import Report, Setting
+
+
+def plot_report(report: Report, ax: Axes | None = None) -> Axes:
+    """Each setting's seeds (dots) and their mean (bar), best first; the student before, dashed."""
+    settings, measure = report.settings, report.measure
+    names = [
+        f"{setting_name(report.swept, setting)}  {letter}"
+        for setting, letter in zip(settings, report.letters, strict=True)
+    ]
+    ax = row_axes(ax, names)
+    for y, setting in enumerate(settings):
+        values = setting.by_seed[measure]
+        ax.plot(values, [y] * len(values), "o", color=BLUE, markersize=5, alpha=0.7)
+        ax.plot([np.mean(values)] * 2, [y - 0.3, y + 0.3], color="black", linewidth=1.8)
+    if measure in report.others.get("before", {}):
+        low, high = report.others["before"][measure]
+        ax.axvline(low, color=GREY, linestyle="--", linewidth=1, label="before")
+        ax.axvline(high, color=GREY, linestyle="--", linewidth=1)
+    ax.set(xlabel=measure, title=f"{measure}: seeds and their mean\n(no common letter: they differ)")
+    if ax.get_legend_handles_labels()[1]:
+        legend_under(ax)
+    return ax
+
+
+def setting_name(swept: Sequence[str], setting: Setting) -> str:
+    """What ``setting`` sets of the fields that were ``swept``; those left at their default go unsaid."""
+    given = [
+        value if "." not in name else f"{name.rpartition('.')[2]}={value}"
+        for name, value in zip(swept, setting.values, strict=True)
+        if value != "default"
+    ]
+    return " ".join(given) or ("defaults" if swept else "all runs")

@@ -1,0 +1,101 @@
+"""The teacher's scores in the pools and in the groups that samplers show."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rankdistill.analysis.distribution import check_statistic, query_statistics, score_histogram
+from rankdistill.analysis.per_query import shown_table
+from rankdistill.analysis.plots.axes import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    legend,
+    legend_under,
+    new_axes,
+    plot_shares,
+    row_axes,
+    styles,
+)
+from rankdistill.data.scores import ScoreTable
+
+UNITS = {
+    "variance": "variance of the teacher's scores",
+    "std": "standard deviation of the teacher's scores",
+    "range": "range of the teacher's scores",
+    "entropy": "entropy of the softmax of the teacher's scores, nats",
+    "entropy_share": "entropy of the softmax, as a share of log n",
+    "pairwise_entropy": "mean pairwise entropy of the teacher, bits",
+    "top_gap": "gap of the two highest scores of the teacher",
+    "near_ties": "share of near-ties among neighbours in score",
+}
+
+
+def plot_score_distribution(
+    table: ScoreTable, samplers: Mapping[str, object], seed: int = 0, ax: Axes | None = None
+) -> Axes:
+    """The teacher's scores in the pools (grey) and in the groups that each sampler shows (lines)."""
+    ax = new_axes(ax)
+    tables = {"pool": table} | {name: shown_table(table, one, seed) for name, one in samplers.items()}
+    density = score_histogram(tables)
+    edges = np.append(density.index.left, density.index[-1].right)
+    ax.stairs(density.pop("pool"), edges, fill=True, color=GREY, alpha=0.35, label="pool")
+    for name, style in zip(density, styles(), strict=False):
+        ax.stairs(density[name], edges, linewidth=1.8, label=name, **style)
+    ax.set(
+        xlabel="teacher score", ylabel="density", title="Teacher scores in the pools and in the groups shown"
+    )
+    legend(ax)
+    return ax
+
+
+def plot_statistic(
+    table: ScoreTable,
+    samplers: Mapping[str, object],
+    statistic: str = "entropy",
+    seed: int = 0,
+    ax: Axes | None = None,
+) -> Axes:
+    """One of ``STATISTICS`` of every query's pool (grey) and of the groups that each sampler shows.
+
+    Thin lines are the pools' quartiles, where ``Cut`` cuts.
+    """
+    check_statistic(statistic=statistic)
+    ax = new_axes(ax)
+    pools = query_statistics(table)[statistic]
+    shown = {name: query_statistics(shown_table(table, one, seed)) for name, one in samplers.items()}
+    for quartile in pools.quantile([0.25, 0.5, 0.75]):
+        ax.axvline(quartile, color=GREY, linewidth=0.8)
+    plot_shares(ax, {"pool": pools} | {name: found[statistic] for name, found in shown.items()}, "pool")
+    ax.set(xlabel=UNITS[statistic], title=f"{statistic.replace('_', ' ').capitalize()} per query")
+    return ax
+
+
+def plot_kept(kept: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """What each sampler keeps of the pools' statistics: ``kept_shares``, with its intervals."""
+    statistics = list(dict.fromkeys(kept.index.get_level_values("statistic")))
+    names = list(dict.fromkeys(kept.index.get_level_values("sampler")))
+    ax = row_axes(ax, names)
+    for i, statistic in enumerate(statistics):
+        found = kept.loc[statistic].loc[names]
+        y = np.arange(len(names)) + (i - (len(statistics) - 1) / 2) * 0.6 / len(statistics)
+        half = found["kept"] - found["low"]
+        ax.errorbar(
+            found["kept"],
+            y,
+            xerr=None if half.isna().all() else half,
+            fmt=MARKERS[(i + i // 4) % 4],
+            color=COLOURS[i % 4],
+            markersize=5,
+            capsize=2,
+            label=statistic.replace("_", " "),
+        )
+    ax.axvline(1, color=GREY, linestyle="--", linewidth=1)
+    ax.set(
+        xlabel="share of the pools' mean (dashed: all of it)",
+        title="What the groups shown keep\n(95 % intervals)",
+    )
+    legend_under(ax)
+    return ax
