@@ -43,7 +43,7 @@ def main():
     on_dev = {weight: ensemble("dev", weight).mean["nDCG@10"] for weight in WEIGHTS}
     print("dev, weight of the cross-encoder beside 20 x cosine:", {w: round(x, 4) for w, x in on_dev.items()})
     best = max(on_dev, key=on_dev.get)
-    plain = evaluator.evaluate(minilm, collection, "test", reuse=True)
+    plain = evaluator.evaluate(minilm, collection)
     systems = {
         "MiniLM": plain,
         "cross_encoder": evaluator.rerank(scored["cross_encoder", "test"], "test"),

@@ -24,6 +24,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
 from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
+from rankdistill.retrieval import stored_embeddings
 from rankdistill.students.load import load_weights, set_dropout
 from rankdistill.summary import table, teacher_card, write_conditions
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
@@ -136,12 +137,10 @@ def run(config: DictConfig) -> str:
     if split is not None:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
         scores = score_candidates(CrossEncoderTeacher(str(folder / "model"), config.max_length), pools)
+        student = make(config.student, SentenceTransformer)
+        documents = stored_embeddings(student, collection)
         metrics = {
-            "retrieved": dict(
-                evaluator.evaluate(
-                    make(config.student, SentenceTransformer), collection, split, reuse=True
-                ).mean
-            ),
+            "retrieved": dict(evaluator.evaluate(student, collection, split, documents).mean),
             "reranked": dict(evaluator.rerank(scores, split).mean),
         }
         results = f"{collection.name}, {split}:\n\n{table(metrics)}"

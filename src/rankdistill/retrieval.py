@@ -108,17 +108,17 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
         raise InputError(f"{path}: damaged ({error}); delete it to build it anew") from None
 
 
-def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray | None:
-    """``embed_documents``, the processes of a job sharing the work; None in all but the main one."""
+def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
+    """``embed_documents``, the processes of a job sharing the work; nothing is kept."""
     if processes.count() == 1:
         return embed_documents(model, texts)
     file = processes.broadcast(cache_folder() / "embeddings" / f".{uuid.uuid4().hex}.npy")
     file.parent.mkdir(parents=True, exist_ok=True)
     _embed_into(file, model, texts)
-    if not processes.is_main():
-        return None
     embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
-    file.unlink()  # what is mapped stays
+    processes.wait()  # until all have opened it; what is mapped stays
+    if processes.is_main():
+        file.unlink()
     return embeddings
 
 

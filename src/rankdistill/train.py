@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
@@ -28,7 +29,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
-from rankdistill.retrieval import forget_embeddings, stored_embeddings
+from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter
 from rankdistill.summary import model_card, summary, write_conditions, write_measures
 from rankdistill.teachers import score_candidates
@@ -111,12 +112,13 @@ def distil(config: DictConfig, folder: Path) -> float:
             candidates=candidates.fingerprint,
             teacher=table.teacher,
         )
-    results = {"before": evaluator.evaluate(student, collection, test, reuse=True)}
+    documents = stored_embeddings(student, collection)
+    results = {"before": evaluator.evaluate(student, collection, test, documents)}
     log.info("before: %s", results["before"].mean)
     if config.evaluation.teacher:
         pools = mine(collection, retrievers, test, evaluator.limit, evaluator.seed)
         teacher_table = score_candidates(teacher, pools)
-        agreements = {"before": agreement_of(student, teacher_table, "before")}
+        agreements = {"before": agreement_of(student, teacher_table, documents, "before")}
     del teacher  # its memory is needed
 
     if main:
@@ -133,12 +135,11 @@ def distil(config: DictConfig, folder: Path) -> float:
         history += train_stage(student, table, stage, plain(config.scores), history)
     merge_adapter(student)
 
-    results["after"] = evaluator.evaluate(student, collection, test, reuse=config.evaluation.teacher)
+    documents = passing_embeddings(student, collection.documents)
+    results["after"] = evaluator.evaluate(student, collection, test, documents)
     if config.evaluation.teacher:
-        agreements["after"] = agreement_of(student, teacher_table, "after")
-        processes.wait()  # until all have opened them
+        agreements["after"] = agreement_of(student, teacher_table, documents, "after")
         if main:
-            forget_embeddings(student, collection)
             save(analysis.plot_agreement(agreements), folder / "plots" / "agreement.png")
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
@@ -148,9 +149,10 @@ def distil(config: DictConfig, folder: Path) -> float:
     return results["after"].mean[evaluator.main]
 
 
-def agreement_of(student: SentenceTransformer, table: ScoreTable, when: str) -> pd.DataFrame:
-    """``agreement`` on the test queries' candidates; takes the documents' embeddings from the cache."""
-    documents = stored_embeddings(student, table.collection)
+def agreement_of(
+    student: SentenceTransformer, table: ScoreTable, documents: np.ndarray, when: str
+) -> pd.DataFrame:
+    """``agreement`` on the test queries' candidates; ``documents`` are the student's embeddings."""
     found = analysis.agreement(table, analysis.student_scores(student, table, documents))
     means = found[["kendall_tau", "top1"]].mean()
     log.info("agreement with the teacher %s: Kendall's tau %.3f, same document first %.3f", when, *means)

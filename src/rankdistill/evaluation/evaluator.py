@@ -13,7 +13,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation.run import Run
-from rankdistill.retrieval import embed_queries, passing_embeddings, search, stored_embeddings
+from rankdistill.retrieval import embed_queries, passing_embeddings, search
 
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 
@@ -60,17 +60,20 @@ class Evaluator:
         return next(iter(self.measures))
 
     def evaluate(
-        self, model: SentenceTransformer, collection: Collection, split: str = "test", reuse: bool = False
+        self,
+        model: SentenceTransformer,
+        collection: Collection,
+        split: str = "test",
+        documents: np.ndarray | None = None,
     ) -> Evaluation:
         """Retrieves ``k`` documents for each query of ``split`` and measures the run.
 
-        ``reuse`` takes (or leaves) the documents' embeddings in the cache: for models that are
-        evaluated more than once. The processes of a job share the embedding.
+        ``documents`` float32 (D, d) are the model's embeddings of the collection where they are there
+        already; else the processes of a job share the work.
         """
         query_rows = collection.query_rows(split, self.limit, self.seed)
-        documents = (
-            stored_embeddings(model, collection) if reuse else passing_embeddings(model, collection.documents)
-        )
+        if documents is None:
+            documents = passing_embeddings(model, collection.documents)
         result = None
         if processes.is_main():
             queries = embed_queries(model, [collection.queries[row] for row in query_rows])
