@@ -94,7 +94,8 @@ class PairTokenizer:
 
 def template_of(tokenizer: PreTrainedTokenizerFast) -> Template | None:
     """The template of a pair; None if it isn't the query, then the document, both cut on the right."""
-    if not getattr(tokenizer, "is_fast", False) or tokenizer.truncation_side != "right":
+    fast = getattr(tokenizer, "is_fast", False)
+    if not fast or tokenizer.truncation_side != "right" or tokenizer.pad_token_id is None:
         return None
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
