@@ -86,6 +86,7 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
     local = {
         "data=beir": [f"data.path={beir}"],
         "teacher=cross_encoder": [f"teacher.model={cross_encoder_folder}"],
+        "teacher=late_interaction": ["teacher.model=minilm"],
         "teacher=ensemble": [f"teacher.teachers.cross_encoder.model={cross_encoder_folder}"],
     }
     config = composed(f"{group}={option}", *local.get(f"{group}={option}", []))

@@ -10,9 +10,11 @@ from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, RankNet, Weight
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
 from rankdistill.teachers import (
+    BM25Teacher,
     CrossEncoderTeacher,
     DenseTeacher,
     EnsembleTeacher,
+    LateInteractionTeacher,
     demo_teacher,
     score_candidates,
 )
@@ -25,6 +27,7 @@ except PackageNotFoundError:  # a checkout on the path, not installed
 
 __all__ = [
     "BM25",
+    "BM25Teacher",
     "Collection",
     "CrossEncoderTeacher",
     "Dense",
@@ -36,6 +39,7 @@ __all__ = [
     "InfoNCE",
     "InputError",
     "KLDivergence",
+    "LateInteractionTeacher",
     "MarginMSE",
     "Random",
     "RandomSampler",

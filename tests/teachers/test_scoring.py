@@ -141,3 +141,37 @@ def test_a_cache_that_cannot_be_written_raises_before_anything_is_scored(candida
     with pytest.raises(InputError, match="RANKDISTILL_CACHE"):
         score_candidates(teacher, candidates)
     assert teacher.pairs == 0
+
+
+class Pools:
+    """Scores whole pools, with what it was told."""
+
+    fingerprint = "pools"
+
+    def __init__(self, what):
+        self.what = what
+
+    def score_pools(self, candidates):
+        return self.what(np.arange(len(candidates.document_rows)))
+
+
+def test_a_teacher_may_score_whole_pools(candidates, tmp_path):
+    table = score_candidates(Pools(lambda numbers: numbers / 2), candidates)
+    assert table.scores.dtype == np.float32
+    assert table.scores.tolist() == [i / 2 for i in range(len(candidates.document_rows))]
+    assert np.array_equal(score_candidates(Pools(stop), candidates).scores, table.scores)
+    assert kept(tmp_path) == [".arrow"]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (lambda numbers: numbers[1:], "scores for"),
+        (lambda numbers: numbers[:, None], "scores for"),
+        (lambda numbers: np.where(numbers == 7, np.nan, numbers), "nan for query"),
+    ],
+)
+def test_pools_scored_wrongly_raise_and_are_not_kept(candidates, tmp_path, what, message):
+    with pytest.raises(InputError, match=message):
+        score_candidates(Pools(what), candidates)
+    assert kept(tmp_path) == []

@@ -1,20 +1,25 @@
 """Who scores the candidates.
 
-A teacher has ``score(queries, documents) -> float32 (n,)`` for aligned pairs of texts, and a
+A teacher has ``score(queries, documents) -> float32 (n,)`` for aligned pairs of texts, or, where its
+scores depend on the pool or the collection, ``score_pools(candidates) -> float32 (N,)``; and a
 ``fingerprint`` that changes when its scores would. Caching, resuming and progress are written
 once, in ``score_candidates``.
 """
 
+from rankdistill.teachers.bm25 import BM25Teacher
 from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
 from rankdistill.teachers.demo import demo_teacher, load_teacher
 from rankdistill.teachers.dense import DenseTeacher
 from rankdistill.teachers.ensemble import EnsembleTeacher
+from rankdistill.teachers.late_interaction import LateInteractionTeacher
 from rankdistill.teachers.scoring import score_candidates
 
 __all__ = [
+    "BM25Teacher",
     "CrossEncoderTeacher",
     "DenseTeacher",
     "EnsembleTeacher",
+    "LateInteractionTeacher",
     "demo_teacher",
     "load_teacher",
     "score_candidates",

@@ -13,6 +13,7 @@ from rankdistill.errors import InputError, at_least
 from rankdistill.hardware import has_bf16
 from rankdistill.packing import first_position, packed
 from rankdistill.students.load import hash_weights, load_weights
+from rankdistill.teachers.pairs import PairTokenizer
 
 
 class CrossEncoderTeacher:
@@ -50,6 +51,7 @@ class CrossEncoderTeacher:
             )
         self.chunk_tokens = chunk_tokens or (4096 if self.model.device.type == "cpu" else 65536)
         self.first_position = first_position(self.model, "scores")
+        self.tokenise = PairTokenizer(self.model)
         # of the weights as they came, before they are rounded
         self.fingerprint = hash_weights(self.model, ["cross-encoder", self.model.max_length])
         if has_bf16():
@@ -60,7 +62,7 @@ class CrossEncoderTeacher:
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Logits of the aligned pairs, float32 (n,)."""
         self.model.eval()
-        features = dict(self.model.preprocess(list(zip(queries, documents, strict=True))))
+        features = self.tokenise(list(zip(queries, documents, strict=True)))
         scores = torch.empty(len(queries))
         first = self.first_position
         with nullcontext() if first is None else packed(self.model):

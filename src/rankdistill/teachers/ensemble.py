@@ -1,34 +1,119 @@
 """Several teachers as one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 
+from rankdistill.data import Candidates
 from rankdistill.data.cache import fingerprint
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, at_least
+from rankdistill.teachers.scoring import score_candidates
+
+COMBINE = ("sum", "minmax", "reciprocal_rank")
+BLOCK = 1_000_000  # candidates combined at a time
 
 
 class EnsembleTeacher:
-    """The weighted sum of the teachers' scores; both mappings have the same names.
+    """The weighted sum of the teachers' scores, over whole pools.
 
-    Scores are added as they are: the weights carry the scales. Raises ``InputError`` if the names
-    differ.
+    ``combine`` says of what: ``sum`` of the scores as they are (the weights carry the scales),
+    ``minmax`` of the scores stretched to 0..1 within each query's pool (0 where all are equal),
+    ``reciprocal_rank`` of 1 / (``constant`` + rank within the pool), 1 the highest; equal scores
+    share the mean of their ranks (Cormack, Clarke & Buettcher, SIGIR 2009, where the constant is 60
+    and all weights are 1). ``weights`` has the names of ``teachers``, by default 1/n each, the mean.
+
+    Every teacher is scored by itself, so that its table is kept and resumed, and other ensembles
+    use it again. Raises ``InputError`` for other names, an unknown ``combine`` or no teacher.
     """
 
-    def __init__(self, teachers: Mapping[str, object], weights: Mapping[str, float]):
+    def __init__(
+        self,
+        teachers: Mapping[str, object],
+        weights: Mapping[str, float] | None = None,
+        combine: str = "sum",
+        constant: float = 60.0,
+    ):
+        if weights is None:
+            weights = dict.fromkeys(teachers, 1 / max(len(teachers), 1))
         if set(teachers) != set(weights) or not teachers:
             raise InputError(f"teacher: teachers are {sorted(teachers)}, weights are for {sorted(weights)}")
+        if combine not in COMBINE:
+            raise InputError(f"teacher.combine={combine!r}: it is {', '.join(COMBINE[:-1])} or {COMBINE[-1]}")
+        at_least(0, **{"teacher.constant": constant})
+        for name, weight in weights.items():
+            if not isinstance(weight, Real) or not np.isfinite(weight):
+                raise InputError(f"teacher.weights.{name}={weight!r}: it is a finite number")
+            if not hasattr(teachers[name], "score") and not hasattr(teachers[name], "score_pools"):
+                raise InputError(
+                    f"teacher.teachers.{name}: {type(teachers[name]).__name__} is no teacher; leave it out, "
+                    "or give one with a _target_ of rankdistill.teachers"
+                )
         self.teachers, self.weights = dict(teachers), dict(weights)
+        self.combine, self.constant = combine, constant
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(
-            [[self.weights[name], teacher.fingerprint] for name, teacher in sorted(self.teachers.items())]
-        )
+        members = [[self.weights[name], self.teachers[name].fingerprint] for name in sorted(self.teachers)]
+        how = {"sum": [], "minmax": ["minmax"], "reciprocal_rank": ["reciprocal_rank", self.constant]}
+        return fingerprint(*how[self.combine], members)
+
+    def score_pools(self, candidates: Candidates) -> np.ndarray:
+        """Scores of all candidates, float32 (N,)."""
+        tables = [score_candidates(teacher, candidates) for teacher in self.teachers.values()]
+        made = np.empty(len(candidates.document_rows), dtype=np.float32)
+        for span, sizes in blocks(candidates.offsets):
+            made[span] = self._sum(self._column(table.scores[span], sizes) for table in tables)
+        return made
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of the aligned pairs, float32 (n,)."""
+        """Scores of the aligned pairs, float32 (n,); raises ``InputError`` if they depend on a pool."""
+        if self.combine != "sum" or not all(hasattr(t, "score") for t in self.teachers.values()):
+            raise InputError("teacher: these scores depend on a query's whole pool; take score_candidates")
+        return self._sum(teacher.score(queries, documents) for teacher in self.teachers.values())
+
+    def _sum(self, columns: Iterable[np.ndarray]) -> np.ndarray:
         return sum(
-            np.float32(self.weights[name]) * teacher.score(queries, documents)
-            for name, teacher in self.teachers.items()
+            np.float32(self.weights[name]) * column
+            for name, column in zip(self.teachers, columns, strict=True)
         )
+
+    def _column(self, scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        if self.combine == "minmax":
+            return minmax(scores, sizes)
+        if self.combine == "reciprocal_rank":
+            return (1 / (self.constant + ranks(scores, sizes))).astype(np.float32)
+        return scores
+
+
+def blocks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Where whole pools of about a million candidates together stand, and their sizes, none of them 0."""
+    first = 0
+    while first < len(offsets) - 1:
+        end = max(first + 1, int(np.searchsorted(offsets, offsets[first] + BLOCK, side="right")) - 1)
+        sizes = np.diff(offsets[first : end + 1])
+        yield slice(int(offsets[first]), int(offsets[end])), sizes[sizes > 0]
+        first = end
+
+
+def minmax(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Scores (n,) of pools of ``sizes`` (all above 0), 0 to 1 in each; 0 where a pool's are equal."""
+    starts = np.cumsum(sizes) - sizes
+    lowest = np.minimum.reduceat(scores, starts)
+    width = np.maximum.reduceat(scores, starts) - lowest
+    return (scores - np.repeat(lowest, sizes)) / np.repeat(np.where(width > 0, width, 1), sizes)
+
+
+def ranks(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Ranks float64 (n,) in pools of ``sizes`` (all above 0), 1 the highest; ties share their mean."""
+    pools = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.lexsort((-scores, pools))
+    ordered = scores[order]
+    new = np.ones(len(scores), dtype=bool)
+    new[1:] = (pools[1:] != pools[:-1]) | (ordered[1:] != ordered[:-1])
+    first = np.flatnonzero(new)
+    ties = np.diff(first, append=len(scores))
+    starts = np.cumsum(sizes) - sizes
+    made = np.empty(len(scores))
+    made[order] = np.repeat(first - starts[pools[first]] + (ties + 1) / 2, ties)
+    return made

@@ -17,7 +17,11 @@ BLOCK = 512  # pairs between two saves
 
 
 class Teacher(Protocol):
-    """Scores aligned pairs of texts; ``fingerprint`` changes when the scores would."""
+    """Scores aligned pairs of texts; ``fingerprint`` changes when the scores would.
+
+    One whose scores depend on more than the pair has ``score_pools(candidates) -> float32 (N,)``
+    instead. All processes of a job call it; what it returns in the main one is kept.
+    """
 
     fingerprint: str
 
@@ -38,10 +42,13 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
             log.info("reusing teacher scores %s", path)
         else:
             part = path.with_suffix(".part")
-            scores = _score(teacher, candidates, part)
+            if hasattr(teacher, "score_pools"):
+                scores = np.asarray(teacher.score_pools(candidates), dtype=np.float32)
+            else:
+                scores = _score(teacher, candidates, part)
             if processes.is_main():
                 ScoreTable(candidates, scores, who).save(path)
-                part.unlink()
+                part.unlink(missing_ok=True)
     return ScoreTable.load(path, candidates.collection, candidates, who)
 
 

@@ -1,0 +1,83 @@
+"""A late-interaction model (ColBERT) as the teacher."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+from sentence_transformers.base.modules import Normalize
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+from rankdistill.errors import at_least
+from rankdistill.hardware import autocast
+from rankdistill.students.load import fingerprint_of, load_weights
+from rankdistill.students.minilm import minilm_path
+
+KEPT_NUMBERS = 250_000_000  # of token embeddings between calls: 1 GB, a million tokens of 250 dimensions
+
+
+class LateInteractionTeacher:
+    """Scores are MaxSim: each query token's best inner product with a document token, summed.
+
+    Khattab & Zaharia, SIGIR 2020. ``model`` is a folder or a hub name of a late-interaction model
+    (sentence-transformers, PyLate or Stanford's), with its own markers, lengths, query expansion and
+    list of tokens that don't count. Of any other encoder the normalised embeddings of all tokens
+    are compared. ``max_length`` in tokens shortens what the model allows.
+    Raises ``InputError`` if the model can't be had.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        max_length: int | None = None,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+    ):
+        at_least(1, max_length=max_length)
+        self.model = load_multi_vector(model, device=device, trust_remote_code=trust_remote_code)
+        if max_length is not None:
+            self.model.max_seq_length = min(max_length, self.model.max_seq_length or max_length)
+            for name in ("query_length", "document_length"):
+                if (own := getattr(self.model[0], name, None)) is not None:
+                    setattr(self.model[0], name, min(max_length, own))
+        self._kept: dict[tuple[str, str], torch.Tensor] = {}
+        self._size = 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return f"late interaction {fingerprint_of(self.model)}"
+
+    @torch.inference_mode()
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+        """Scores of the aligned pairs, float32 (n,)."""
+        q, d = self._embeddings("query", queries), self._embeddings("document", documents)
+        return self.model.similarity_pairwise(q, d).float().cpu().numpy()
+
+    def _embeddings(self, kind: str, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Each text's token embeddings, float32 (tokens, d), every text encoded once."""
+        if self._size > KEPT_NUMBERS:
+            self._kept.clear()
+            self._size = 0
+        new = [text for text in dict.fromkeys(texts) if (kind, text) not in self._kept]
+        if new:
+            encode = self.model.encode_query if kind == "query" else self.model.encode_document
+            with autocast(self.model.device):
+                found = [tokens.float() for tokens in encode(new, show_progress_bar=False)]
+            self._kept.update(zip(((kind, text) for text in new), found, strict=True))
+            self._size += sum(tokens.numel() for tokens in found)
+        return [self._kept[kind, text] for text in texts]
+
+
+def load_multi_vector(model: str, **options) -> MultiVectorEncoder:
+    """``model`` as a late-interaction model; of one that isn't, the last layer's normalised tokens.
+
+    What sentence-transformers would make of the latter has a random projection, to be trained.
+    """
+    encoder = load_weights(MultiVectorEncoder, model, **options)
+    name = minilm_path() if model == "minilm" else model
+    if encoder._get_model_type(name, token=None, cache_folder=None) == "MultiVectorEncoder":
+        return encoder
+    plain = load_weights(SentenceTransformer, model, **options)
+    modules = [plain[0], MultiVectorMask(), Normalize("token_embeddings", "token_embeddings")]
+    return MultiVectorEncoder(modules=modules, prompts=plain.prompts, device=options.get("device"))
