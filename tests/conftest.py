@@ -2,10 +2,13 @@
 
 import json
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ["IR_DATASETS_HOME"] = os.path.join(tempfile.gettempdir(), "rankdistill_irds")  # likewise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -48,6 +51,21 @@ def write_collection(folder, documents=60, queries=24, seed=0):
             out.write("query-id\tcorpus-id\tscore\n")
             out.writelines(f"q{i}\td{i}\t1\n" for i in chosen)
     return folder
+
+
+def tables(collection):
+    """A collection as three DataFrames: documents, queries, qrels."""
+    rows = [
+        (split, query, document, grade)
+        for split, judged in collection.qrels.items()
+        for query, grades in judged.items()
+        for document, grade in grades.items()
+    ]
+    return (
+        pd.DataFrame({"id": collection.document_ids, "text": collection.documents}),
+        pd.DataFrame({"id": collection.query_ids, "text": collection.queries}),
+        pd.DataFrame(rows, columns=["split", "query", "document", "grade"]),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -43,9 +43,9 @@ def read_irds(
     first, *others = parts
     for split in others:
         if parts[split].docs_handler() != parts[first].docs_handler():
-            corpora = [ir_datasets.docs_parent_id(ids[one]) for one in (first, split)]
+            corpora = " and ".join(ir_datasets.docs_parent_id(ids[one]) for one in (first, split))
             raise InputError(
-                f"data.id: {ids[first]} and {ids[split]} are not of one corpus, but of {' and '.join(corpora)}"
+                f"data.id: {ids[first]} and {ids[split]} are not of one corpus, but of {corpora}"
             )
     return assemble(
         ir_datasets.docs_parent_id(ids[first]),
@@ -87,8 +87,8 @@ def _queries(ids: Mapping[str, str], parts: Mapping[str, Any]) -> Iterator[Row]:
     known: dict[str, Mapping[str, Any]] = {}
     for split, part in parts.items():
         for place, row in _rows(f"{ids[split]} queries", part.queries_iter):
-            if known.get(row["query_id"]) != row:
-                known[row["query_id"]] = row
+            first = known.setdefault(row["query_id"], row)
+            if first is row or first != row:
                 yield place, row
 
 

@@ -1,15 +1,14 @@
 """From the rows of a reader to a collection: ids, texts by template, judgments, what is wrong with them."""
 
-import logging
 from collections.abc import Collection as Container
 from collections.abc import Iterable, Mapping
 from string import Formatter
 from typing import Any
 
 from rankdistill.data.collection import Collection
-from rankdistill.errors import InputError, shorten
+from rankdistill.data.faults import Faults
+from rankdistill.errors import InputError
 
-log = logging.getLogger(__name__)
 HIGHEST_GRADE = 1000  # measures keep a counter for every grade up to the highest
 
 Row = tuple[str, Mapping[str, Any]]  # where it stands, and its fields
@@ -19,23 +18,6 @@ ID = ("_id", "id", "doc_id", "query_id")
 QUERY = ("query-id", "query_id", "query")
 DOCUMENT = ("corpus-id", "doc_id", "document")
 GRADE = ("score", "relevance", "grade")
-
-
-class Faults:
-    """Rows that cannot be used: the first few of each kind, and how many."""
-
-    def __init__(self):
-        self.found: dict[str, list[str]] = {}
-
-    def add(self, kind: str, where: str) -> None:
-        self.found.setdefault(kind, []).append(where)
-
-    def settle(self, invalid: str) -> None:
-        for kind, places in self.found.items():
-            text = f"{len(places):,} {kind}: {shorten(places)}".replace("'", "")
-            if invalid == "error":
-                raise InputError(f"{text}; mend the file, or drop such rows: data.invalid=skip")
-            log.warning("skipped %s", text)
 
 
 def assemble(

@@ -69,10 +69,7 @@ def _read_top(file: Path) -> Iterator[Row]:
                 break
             start, lines = place, []
         elif tag == "</top>" and start is not None:
-            _, *found = TAG.split(re.sub(r"</\w+>", "", "\n".join(lines)))
-            names = [FIELDS.get(name.lower(), name.lower()) for name in found[::2]]
-            values = [" ".join(LABEL.sub("", value, count=1).split()) for value in found[1::2]]
-            row = dict(zip(names, values, strict=True))
+            row = dict(_fields("\n".join(lines)))
             yield start, {**row, "text": row.get("title")}
             start, topics = None, topics + 1
         else:
@@ -81,3 +78,10 @@ def _read_top(file: Path) -> Iterator[Row]:
         raise InputError(f"{start}: <top> without </top>")
     if not topics:
         raise InputError(f"{file}: no <top> in it; topics are <top> <num> <title>, or lines of id <tab> text")
+
+
+def _fields(topic: str) -> Iterator[tuple[str, str]]:
+    _, *found = TAG.split(topic)
+    for tag, value in zip(found[::2], found[1::2], strict=True):
+        value = LABEL.sub("", re.sub(rf"</{tag}>", "", value), count=1)
+        yield FIELDS.get(tag.lower(), tag.lower()), " ".join(value.split())
