@@ -2,6 +2,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
+from conftest import irds_dataset, irds_files
 
 from rankdistill.data import read_irds
 from rankdistill.errors import InputError
@@ -23,70 +24,27 @@ class PlainDoc(NamedTuple):
     body: str
 
 
-@pytest.fixture
-def registry(monkeypatch):
-    """An empty one of ir_datasets, in place of its own."""
-    monkeypatch.setattr(ir_datasets, "registry", ir_datasets.util.Registry())
-    return ir_datasets.registry
-
-
-def files(folder, **contents):
-    made = {}
-    for name, text in contents.items():
-        (folder / name).write_text(text)
-        made[name] = ir_datasets.util.LocalDownload(folder / name)
-    return made
-
-
-def dataset(docs, queries, qrels=None):
-    formats = ir_datasets.formats
-    parts = [docs, formats.TsvQueries(queries)] + ([formats.TrecQrels(qrels, {})] if qrels else [])
-    return ir_datasets.Dataset(*parts)
-
-
-@pytest.fixture
-def tiny(registry, collection, tmp_path):
-    """The tiny collection under the ids tiny, tiny/train and tiny/test; both have all queries."""
-    rows = zip(collection.query_ids, collection.queries, strict=True)
-    made = files(
-        tmp_path,
-        queries="".join(f"{i}\t{text}\n" for i, text in rows),
-        docs="".join(
-            f"{i}\t{text}\n" for i, text in zip(collection.document_ids, collection.documents, strict=True)
-        ),
-        **{
-            split: "".join(f"{q} 0 {d} {g}\n" for q, grades in judged.items() for d, g in grades.items())
-            for split, judged in collection.qrels.items()
-        },
-    )
-    docs = ir_datasets.formats.TsvDocs(made["docs"])
-    registry.register("tiny", dataset(docs, made["queries"]))
-    for split in collection.qrels:
-        registry.register(f"tiny/{split}", dataset(docs, made["queries"], made[split]))
-    return registry
-
-
 @pytest.mark.parametrize("id_", ["tiny", {"train": "tiny/train", "test": "tiny/test"}])
-def test_a_registered_collection_is_read_as_it_is(tiny, collection, id_):
+def test_a_registered_collection_is_read_as_it_is(irds, collection, id_):
     """An id without qrels stands for the splits below it; queries that splits share come once."""
     found = read_irds(id_)
     assert found.fingerprint == collection.fingerprint and found.name == "tiny"
 
 
-def test_one_id_is_the_split_that_its_name_says(tiny, collection):
+def test_one_id_is_the_split_that_its_name_says(irds, collection):
     assert read_irds("tiny/train").qrels == {"train": collection.qrels["train"]}
-    tiny.register("tiny/judged", tiny["tiny/test"])
+    irds.register("tiny/judged", irds["tiny/test"])
     assert read_irds("tiny/judged").qrels == {"test": collection.qrels["test"]}
 
 
-def test_fields_of_a_document_by_template_else_its_default_text(registry, tmp_path):
-    made = files(
+def test_fields_of_a_document_by_template_else_its_default_text(irds, tmp_path):
+    made = irds_files(
         tmp_path, docs="d1\tLakes\tdeep\n", plain="d1\tdeep\n", queries="q1\thow deep?\n", qrels="q1 0 d1 1\n"
     )
     titled = ir_datasets.formats.TsvDocs(made["docs"], doc_cls=TitledDoc)
-    registry.register("titled", dataset(titled, made["queries"], made["qrels"]))
+    irds.register("titled", irds_dataset(titled, made["queries"], made["qrels"]))
     plain = ir_datasets.formats.TsvDocs(made["plain"], doc_cls=PlainDoc)
-    registry.register("plain", dataset(plain, made["queries"], made["qrels"]))
+    irds.register("plain", irds_dataset(plain, made["queries"], made["qrels"]))
     assert read_irds("titled").documents == ["Lakes deep"]
     assert read_irds("titled", document_template="{text} ({title})").documents == ["deep (Lakes)"]
     assert read_irds("plain", document_template="{body}").documents == ["deep"]
@@ -96,19 +54,19 @@ def test_fields_of_a_document_by_template_else_its_default_text(registry, tmp_pa
         read_irds("plain")
 
 
-def test_ids_of_different_corpora_are_refused(tiny, tmp_path):
-    made = files(tmp_path, other="d1\tdeep\n", asked="q1\thow deep?\n", judged="q1 0 d1 1\n")
+def test_ids_of_different_corpora_are_refused(irds, tmp_path):
+    made = irds_files(tmp_path, other="d1\tdeep\n", asked="q1\thow deep?\n", judged="q1 0 d1 1\n")
     docs = ir_datasets.formats.TsvDocs(made["other"])
-    tiny.register("other/test", dataset(docs, made["asked"], made["judged"]))
+    irds.register("other/test", irds_dataset(docs, made["asked"], made["judged"]))
     with pytest.raises(
         InputError, match="tiny/train and other/test are not of one corpus, but of tiny and other/test"
     ):
         read_irds({"train": "tiny/train", "test": "other/test"})
 
 
-def test_a_query_id_with_two_texts_is_a_fault(tiny, tmp_path):
-    made = files(tmp_path, asked="q0\tanother text\n", judged="q0 0 d1 1\n")
-    tiny.register("tiny/dev", dataset(tiny["tiny"].docs_handler(), made["asked"], made["judged"]))
+def test_a_query_id_with_two_texts_is_a_fault(irds, tmp_path):
+    made = irds_files(tmp_path, asked="q0\tanother text\n", judged="q0 0 d1 1\n")
+    irds.register("tiny/dev", irds_dataset(irds["tiny"].docs_handler(), made["asked"], made["judged"]))
     with pytest.raises(InputError, match=r"^1 duplicate ids: tiny/dev queries row 0 .q0.; .*skip"):
         read_irds("tiny")
 
@@ -121,12 +79,12 @@ def test_a_query_id_with_two_texts_is_a_fault(tiny, tmp_path):
         ({"test": "tiny"}, "data.id: tiny has no qrels; there is: 'tiny/.*', 'tiny/"),
     ],
 )
-def test_ids_that_cannot_be_read_are_named(tiny, id_, reason):
+def test_ids_that_cannot_be_read_are_named(irds, id_, reason):
     with pytest.raises(InputError, match=reason):
         read_irds(id_)
 
 
-def test_files_that_cannot_be_had_end_in_one_line(tiny, tmp_path):
+def test_files_that_cannot_be_had_end_in_one_line(irds, tmp_path):
     """As where the network is out of reach."""
     (tmp_path / "docs").unlink()
     with pytest.raises(
@@ -136,7 +94,7 @@ def test_files_that_cannot_be_had_end_in_one_line(tiny, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_download_that_fails_ends_in_one_line(tiny, monkeypatch, tmp_path):
+def test_a_download_that_fails_ends_in_one_line(irds, monkeypatch, tmp_path):
     requests, util = ir_datasets.lazy_libs.requests(), ir_datasets.util
 
     def refuse(**_):
@@ -144,8 +102,8 @@ def test_a_download_that_fails_ends_in_one_line(tiny, monkeypatch, tmp_path):
 
     monkeypatch.setattr(requests, "get", refuse)
     far = util.Download([util.RequestsDownload("https://example.org/docs", tries=1)], tmp_path / "kept")
-    made = files(tmp_path, asked="q0\tanother text\n", judged="q0 0 d1 1\n")
-    tiny.register("far", dataset(ir_datasets.formats.TsvDocs(far), made["asked"], made["judged"]))
+    made = irds_files(tmp_path, asked="q0\tanother text\n", judged="q0 0 d1 1\n")
+    irds.register("far", irds_dataset(ir_datasets.formats.TsvDocs(far), made["asked"], made["judged"]))
     with pytest.raises(InputError, match="^far docs: .*no route to the host.*IR_DATASETS_HOME") as error:
         read_irds("far")
     assert len(str(error.value)) < 400 and "\n" not in str(error.value)
