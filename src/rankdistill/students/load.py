@@ -108,8 +108,13 @@ def set_dropout(model: nn.Module, dropout: float) -> None:
 
 
 def prompt_of(student: SentenceTransformer, kind: str) -> str | None:
-    """What ``student`` puts before a text of the ``kind`` query or document, as when it encodes."""
-    return student.prompts.get(kind) or student.prompts.get(student.default_prompt_name) or None
+    """What ``student`` puts before a text of the ``kind`` query or document.
+
+    As ``encode_query`` and ``encode_document`` do: an empty prompt keeps the default one away.
+    """
+    names = ["query"] if kind == "query" else ["document", "passage", "corpus"]
+    name = next((name for name in names if name in student.prompts), student.default_prompt_name)
+    return student.prompts.get(name) or None
 
 
 def merge_adapter(student: SentenceTransformer) -> None:
