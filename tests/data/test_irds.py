@@ -4,6 +4,7 @@ from typing import NamedTuple
 import pytest
 from conftest import irds_dataset, irds_files
 
+from rankdistill import processes
 from rankdistill.data import read_irds
 from rankdistill.errors import InputError
 
@@ -58,9 +59,7 @@ def test_ids_of_different_corpora_are_refused(irds, tmp_path):
     made = irds_files(tmp_path, other="d1\tdeep\n", asked="q1\thow deep?\n", judged="q1 0 d1 1\n")
     docs = ir_datasets.formats.TsvDocs(made["other"])
     irds.register("other/test", irds_dataset(docs, made["asked"], made["judged"]))
-    with pytest.raises(
-        InputError, match="tiny/train and other/test are not of one corpus, but of tiny and other/test"
-    ):
+    with pytest.raises(InputError, match="tiny/train and other/test are not of one corpus"):
         read_irds({"train": "tiny/train", "test": "other/test"})
 
 
@@ -76,6 +75,7 @@ def test_a_query_id_with_two_texts_is_a_fault(irds, tmp_path):
     [
         ("tinny/test", "data.id: ir_datasets knows no 'tinny/test'; there is: 'tiny/test'"),
         ("unheard/of", "data.id: ir_datasets knows no 'unheard/of'; its ids are listed on"),
+        ({}, "data.id: an id, or split -> id"),
         ({"test": "tiny"}, "data.id: tiny has no qrels; there is: 'tiny/.*', 'tiny/"),
     ],
 )
@@ -88,7 +88,7 @@ def test_files_that_cannot_be_had_end_in_one_line(irds, tmp_path):
     """As where the network is out of reach."""
     (tmp_path / "docs").unlink()
     with pytest.raises(
-        InputError, match="^tiny/test docs: ir_datasets cannot .*IR_DATASETS_HOME.*data=beir"
+        InputError, match="^tiny docs: ir_datasets cannot .*IR_DATASETS_HOME.*data=beir"
     ) as error:
         read_irds("tiny/test")
     assert "\n" not in str(error.value)
@@ -107,6 +107,20 @@ def test_a_download_that_fails_ends_in_one_line(irds, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="^far docs: .*no route to the host.*IR_DATASETS_HOME") as error:
         read_irds("far")
     assert len(str(error.value)) < 400 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_the_main_process_reads_before_the_others(irds, monkeypatch, main):
+    """Downloads and indexes of several processes at once would spoil each other."""
+    done = []
+    monkeypatch.setattr(processes, "is_main", lambda: main)
+    monkeypatch.setattr(processes, "wait", lambda: done.append("wait"))
+    docs_iter = irds["tiny"].docs_handler().docs_iter
+    monkeypatch.setattr(
+        type(irds["tiny"].docs_handler()), "docs_iter", lambda _: done.append("read") or docs_iter()
+    )
+    read_irds("tiny")
+    assert done == (["read", "wait"] if main else ["wait", "read"])
 
 
 def test_without_ir_datasets_the_extra_is_named(monkeypatch):

@@ -51,7 +51,7 @@ def texts(collection):
 @pytest.mark.parametrize("packed", [False, True])
 def test_reads_topics_qrels_and_a_corpus(tmp_path, packed):
     found = read_trec(**write(tmp_path, packed=packed))
-    assert found.name == "corpus"
+    assert found.name == tmp_path.name
     assert texts(found) == [
         {"d1": "crime, 湖", "d2": "polio"},
         {"301": "International <i>Crime</i>", "302": "Polio"},

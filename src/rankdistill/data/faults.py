@@ -21,5 +21,5 @@ class Faults:
         for kind, places in self.found.items():
             text = f"{len(places):,} {kind}: {shorten(places)}".replace("'", "")
             if invalid == "error":
-                raise InputError(f"{text}; mend the file, or drop such rows: data.invalid=skip")
+                raise InputError(f"{text}; mend them, or drop such rows: data.invalid=skip")
             log.warning("skipped %s", text)

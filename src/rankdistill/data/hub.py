@@ -21,7 +21,7 @@ SPLITS = {"validation": "dev"}  # the hub's library renames a file dev.tsv
 
 
 def read_hub(
-    name: str,
+    name: str | Path,
     document_template: str | None = None,
     query_template: str | None = None,
     invalid: Literal["error", "skip"] = "error",
@@ -37,9 +37,9 @@ def read_hub(
     Raises ``InputError`` if the dataset cannot be had or has another layout.
     """
     folder = Path(name).expanduser()
-    if not folder.is_dir() and name.startswith((".", "/", "~")):
+    if not folder.is_dir() and str(name).startswith((".", "/", "~")):
         raise InputError(f"{name}: no such folder")
-    documents, queries, qrels = _local(folder) if folder.is_dir() else _remote(name)
+    documents, queries, qrels = _local(folder) if folder.is_dir() else _remote(str(name))
     return assemble(
         folder.resolve().name,
         (f"{name} corpus", documents),
@@ -61,22 +61,19 @@ def _remote(name: str) -> tuple[Iterator[Row], Iterator[Row], dict[str, Iterator
     )
 
 
-def _load(*places: tuple[str, str | None]) -> DatasetDict:
-    """The first of ``places``, a dataset and its configuration, that there is; no code of theirs runs."""
-    for place in places:
-        try:
-            return load_dataset(*place)
-        except (ValueError, OSError, RuntimeError, DatasetsError) as error:
-            unknown = isinstance(error, ValueError)  # this configuration, not the dataset
-            if unknown and place is not places[-1]:
-                continue
-            name, config = place
-            reason = str(error).split("\n")[0].rstrip(".")
-            raise InputError(
-                f"{name}: {config or 'it'} cannot be had from the hub ({reason}); without it give the folder "
-                "of a copy: data.name=<folder>, or data=beir data.path=<folder>"
-            ) from None
-    raise AssertionError("no place given")
+def _load(place: tuple[str, str | None], *others: tuple[str, str | None]) -> DatasetDict:
+    """The dataset and configuration ``place``, or the first of ``others``; no code of theirs runs."""
+    try:
+        return load_dataset(*place)
+    except (ValueError, OSError, RuntimeError, DatasetsError) as error:
+        if others and isinstance(error, ValueError):  # the dataset has no such configuration
+            return _load(*others)
+        name, config = place
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise InputError(
+            f"{name}: {config or 'it'} cannot be had from the hub ({reason}); without it give the folder "
+            "of a copy: data.name=<folder>, or data=beir data.path=<folder>"
+        ) from None
 
 
 def _local(folder: Path) -> tuple[Iterator[Row], Iterator[Row], dict[str, Iterator[Row]]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from rankdistill import processes
 from rankdistill.data.collection import Collection
 from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError, shorten
@@ -32,30 +33,40 @@ def read_irds(
         import ir_datasets
     except ImportError:
         raise InputError("data=irds needs ir_datasets: pip install 'rankdistill[irds]'") from None
-    ids = id if isinstance(id, Mapping) else _splits(id, ir_datasets.registry)
-    parts = {split: _find(one, ir_datasets.registry) for split, one in ids.items()}
+    registry = ir_datasets.registry
+    ids = id if isinstance(id, Mapping) else _splits(id, registry)
+    parts = {split: _find(one, registry) for split, one in ids.items()}
+    _check(ids, parts, registry)
+    corpus, *_ = map(ir_datasets.docs_parent_id, ids.values())
+    documents = next(iter(parts.values())).docs_iter
+    if not processes.is_main():
+        processes.wait()  # the main process downloads and indexes, the others find it done
+    try:
+        return assemble(
+            corpus,
+            (f"{corpus} docs", _rows(f"{corpus} docs", documents)),
+            (f"{corpus} queries", _queries(ids, parts)),
+            {split: _rows(f"{ids[split]} qrels", part.qrels_iter) for split, part in parts.items()},
+            document_template or "{default_text}",
+            query_template or "{default_text}",
+            invalid,
+        )
+    finally:
+        if processes.is_main():
+            processes.wait()
+
+
+def _check(ids: Mapping[str, str], parts: Mapping[str, Any], registry) -> None:
+    """Raises ``InputError`` unless each of ``parts`` has all that it takes, and all have one corpus."""
+    if not parts:
+        raise InputError("data.id: an id, or split -> id, such as {train: ..., test: ...}")
+    first = next(iter(parts))
     for split, part in parts.items():
         for kind in ("docs", "queries", "qrels"):
             if not part.has(kind):
-                raise InputError(
-                    f"data.id: {ids[split]} has no {kind}; {_near(ids[split], ir_datasets.registry)}"
-                )
-    first, *others = parts
-    for split in others:
-        if parts[split].docs_handler() != parts[first].docs_handler():
-            corpora = " and ".join(ir_datasets.docs_parent_id(ids[one]) for one in (first, split))
-            raise InputError(
-                f"data.id: {ids[first]} and {ids[split]} are not of one corpus, but of {corpora}"
-            )
-    return assemble(
-        ir_datasets.docs_parent_id(ids[first]),
-        (f"{ids[first]} docs", _rows(f"{ids[first]} docs", parts[first].docs_iter)),
-        (f"{ids[first]} queries", _queries(ids, parts)),
-        {split: _rows(f"{ids[split]} qrels", part.qrels_iter) for split, part in parts.items()},
-        document_template or "{default_text}",
-        query_template or "{default_text}",
-        invalid,
-    )
+                raise InputError(f"data.id: {ids[split]} has no {kind}; {_near(ids[split], registry)}")
+        if part.docs_handler() != parts[first].docs_handler():
+            raise InputError(f"data.id: {ids[first]} and {ids[split]} are not of one corpus")
 
 
 def _splits(id: str, registry) -> dict[str, str]:

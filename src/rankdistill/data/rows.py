@@ -76,13 +76,13 @@ def _texts(
         key = _key(_field(place, row, ID))
         values = {field: "" if row.get(field) is None else row[field] for field in fields}
         try:
-            text = "".join(before + values.get(field, "") for before, field in parts).strip()
+            text = "".join([before + values.get(field, "") for before, field in parts]).strip()
             f"{key}{text}".encode()  # lone surrogates are no text
         except (TypeError, UnicodeEncodeError):
             key = None
         if key is None:
             raise InputError(f"{place}: expected an id and the strings {' and '.join(fields)}")
-        if not any(value.strip() for value in values.values()):
+        if not any(map(str.strip, values.values())):
             faults.add("empty texts", place)
         elif key.split() != [key]:
             faults.add("ids that are empty or hold white space, which no run file can", f"{place} ({key!r})")

@@ -26,7 +26,7 @@ def read_trec(
 ) -> Collection:
     """The collection of ``topics``, ``qrels`` (split -> file; one file is the split ``test``) and ``corpus``.
 
-    A corpus is JSONL (fields ``_id`` or ``id``, ``text``, perhaps ``title``) if its name says so,
+    It is called after the corpus's folder. A corpus is JSONL (fields ``_id`` or ``id``, ``text``, perhaps ``title``) if its name says so,
     else TSV (id, text). Topics are TSV, or TREC's ``<top>`` with the fields ``title``, ``description``
     and ``narrative``, whose text is the title. Each file may be gzipped. Templates and ``invalid``
     are those of ``read_beir``.
@@ -36,7 +36,7 @@ def read_trec(
     source = Path(corpus)
     read = read_objects if source.name.removesuffix(".gz").endswith(".jsonl") else _read_tsv
     return assemble(
-        source.name.removesuffix(".gz").rpartition(".")[0] or source.name,
+        source.resolve().parent.name,
         (str(source), read(source)),
         (", ".join(map(str, files)), chain.from_iterable(_read_topics(Path(file)) for file in files)),
         {split: read_judgments(Path(file)) for split, file in splits.items()},
