@@ -14,7 +14,7 @@ HIGHEST_GRADE = 1000  # measures keep a counter for every grade up to the highes
 Row = tuple[str, Mapping[str, Any]]  # where it stands, and its fields
 
 # What the fields are called in BEIR and on the hub, in ir_datasets, and here.
-ID = ("_id", "id", "doc_id", "query_id")
+ID = ("_id", "id", "query_id", "doc_id")  # some queries of ir_datasets name a document as well
 QUERY = ("query-id", "query_id", "query")
 DOCUMENT = ("corpus-id", "doc_id", "document")
 GRADE = ("score", "relevance", "grade")

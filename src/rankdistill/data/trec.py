@@ -26,10 +26,10 @@ def read_trec(
 ) -> Collection:
     """The collection of ``topics``, ``qrels`` (split -> file; one file is the split ``test``) and ``corpus``.
 
-    It is called after the corpus's folder. A corpus is JSONL (fields ``_id`` or ``id``, ``text``, perhaps ``title``) if its name says so,
-    else TSV (id, text). Topics are TSV, or TREC's ``<top>`` with the fields ``title``, ``description``
-    and ``narrative``, whose text is the title. Each file may be gzipped. Templates and ``invalid``
-    are those of ``read_beir``.
+    Its name is that of the corpus's folder. A corpus is JSONL (fields ``_id`` or ``id``, ``text``,
+    perhaps ``title``) if its name says so, else TSV (id, text). Topics are TSV, or TREC's ``<top>``
+    with the fields ``title``, ``description`` and ``narrative``, whose text is the title. Each file
+    may be gzipped. Templates and ``invalid`` are those of ``read_beir``.
     """
     files = [topics] if isinstance(topics, str | Path) else topics
     splits = qrels if isinstance(qrels, Mapping) else {"test": qrels}
