@@ -25,6 +25,12 @@ class PlainDoc(NamedTuple):
     body: str
 
 
+class LinkQuery(NamedTuple):
+    query_id: str
+    doc_id: str
+    text: str
+
+
 @pytest.mark.parametrize("id_", ["tiny", {"train": "tiny/train", "test": "tiny/test"}])
 def test_a_registered_collection_is_read_as_it_is(irds, collection, id_):
     """An id without qrels stands for the splits below it; queries that splits share come once."""
@@ -53,6 +59,16 @@ def test_fields_of_a_document_by_template_else_its_default_text(irds, tmp_path):
         InputError, match="plain docs: no row has the field default_text; there is: doc_id, body"
     ):
         read_irds("plain")
+
+
+def test_a_query_that_names_a_document_keeps_its_own_id(irds, tmp_path):
+    """As those of TREC News do; its judgments would be of unknown queries."""
+    made = irds_files(tmp_path, linked="q1\td7\thow deep?\n", judged="q1 0 d1 1\n")
+    queries = ir_datasets.formats.TsvQueries(made["linked"], query_cls=LinkQuery)
+    qrels = ir_datasets.formats.TrecQrels(made["judged"], {})
+    irds.register("linked", ir_datasets.Dataset(irds["tiny"].docs_handler(), queries, qrels))
+    found = read_irds("linked", query_template="{text}")
+    assert found.query_ids == ["q1"] and found.qrels == {"test": {"q1": {"d1": 1}}}
 
 
 def test_ids_of_different_corpora_are_refused(irds, tmp_path):
