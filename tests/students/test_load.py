@@ -61,6 +61,20 @@ def test_prompts_go_into_the_saved_model(student_folder, tmp_path):
     np.testing.assert_allclose(loaded.encode_document(["w9"]), plain.encode(["w3 w9"]), atol=1e-6)
 
 
+def test_prompts_that_a_model_carries_unused_are_warned_of(student_folder, tmp_path, caplog):
+    """sentence-transformers takes a loaded model's ``passage`` for documents no more."""
+    carrying = SentenceTransformer(student_folder, prompts={"query": "w1 ", "passage": "w3 "})
+    carrying.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    load_student(str(tmp_path / "model"))
+    assert "carries prompts that neither queries nor documents get: 'passage'; to use them" in caplog.text
+    caplog.clear()
+    given = load_student(str(tmp_path / "model"), prompts={"document": "w3 "})
+    load_student(student_folder)
+    assert "carries prompts" not in caplog.text
+    np.testing.assert_allclose(given.encode_query(["w9"]), carrying.encode(["w1 w9"]), atol=1e-6)
+    np.testing.assert_allclose(given.encode_document(["w9"]), carrying.encode(["w3 w9"]), atol=1e-6)
+
+
 def test_prompts_of_other_names_are_refused(student_folder):
     with pytest.raises(InputError, match="its keys are query and document"):
         load_student(student_folder, prompts={"passage": "w3 "})
