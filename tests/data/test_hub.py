@@ -124,6 +124,14 @@ def test_a_hub_out_of_reach_ends_in_one_line_with_the_way_out():
     )
 
 
+def test_a_split_validation_is_dev(place, collection, tmp_path):
+    folder = tmp_path / "someone" / "tiny"
+    write_beir(folder, collection)
+    qrels = folder.with_name("tiny-qrels")
+    (qrels / "dev.tsv").rename(qrels / "validation.tsv")
+    assert read_hub(place).qrels == {"train": collection.qrels["train"], "dev": collection.qrels["test"]}
+
+
 def test_a_dataset_of_another_layout_is_named(collection, tmp_path, monkeypatch):
     folder = tmp_path / "tiny"
     write_nano(folder, collection)

@@ -27,8 +27,8 @@ def from_frames(
 
     ``documents`` and ``queries`` have the columns ``id`` and ``text``, perhaps ``title`` and those
     that a template names; ``qrels`` has ``split``, ``query``, ``document`` and ``grade``, or is a
-    dict of such tables without ``split``. The column names of BEIR and of ir_datasets do as well.
-    Templates and ``invalid`` are those of ``read_beir``.
+    dict of such tables without ``split``; without ``grade`` all of them are relevant. The column names
+    of BEIR and of ir_datasets do as well. Templates and ``invalid`` are those of ``read_beir``.
     """
     return assemble(
         name,

@@ -17,8 +17,6 @@ from rankdistill.data.lines import read_judgments, read_objects
 from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError
 
-SPLITS = {"validation": "dev"}  # the hub's library renames a file dev.tsv
-
 
 def read_hub(
     name: str | Path,
@@ -40,6 +38,8 @@ def read_hub(
     if not folder.is_dir() and str(name).startswith((".", "/", "~")):
         raise InputError(f"{name}: no such folder")
     documents, queries, qrels = _local(folder) if folder.is_dir() else _remote(str(name))
+    if "validation" in qrels and "dev" not in qrels:  # what the hub's library makes of a file dev.tsv
+        qrels["dev"] = qrels.pop("validation")
     return assemble(
         folder.resolve().name,
         (f"{name} corpus", documents),
@@ -57,7 +57,7 @@ def _remote(name: str) -> tuple[Iterator[Row], Iterator[Row], dict[str, Iterator
     return (
         chain.from_iterable(rows_of(f"{name} corpus", part) for part in corpus.values()),
         chain.from_iterable(rows_of(f"{name} queries", part) for part in queries.values()),
-        {SPLITS.get(split, split): rows_of(f"{name} qrels {split}", part) for split, part in qrels.items()},
+        {split: rows_of(f"{name} qrels {split}", part) for split, part in qrels.items()},
     )
 
 
@@ -82,7 +82,7 @@ def _local(folder: Path) -> tuple[Iterator[Row], Iterator[Row], dict[str, Iterat
     qrels: dict[str, list[Path]] = {}
     for file in _files(folder, "qrels", TABLES | JUDGMENTS, beside):
         split = re.sub(r"-\d+-of-\d+$", "", file.name.removesuffix(".gz").rpartition(".")[0])
-        qrels.setdefault(SPLITS.get(split, split), []).append(file)
+        qrels.setdefault(split, []).append(file)
     return (
         _read(_files(folder, "corpus", TABLES)),
         _read(_files(folder, "queries", TABLES)),
