@@ -2,10 +2,13 @@
 
 import json
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ["IR_DATASETS_HOME"] = os.path.join(tempfile.gettempdir(), "rankdistill_irds")  # likewise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -50,6 +53,21 @@ def write_collection(folder, documents=60, queries=24, seed=0):
     return folder
 
 
+def tables(collection):
+    """A collection as three DataFrames: documents, queries, qrels."""
+    rows = [
+        (split, query, document, grade)
+        for split, judged in collection.qrels.items()
+        for query, grades in judged.items()
+        for document, grade in grades.items()
+    ]
+    return (
+        pd.DataFrame({"id": collection.document_ids, "text": collection.documents}),
+        pd.DataFrame({"id": collection.query_ids, "text": collection.queries}),
+        pd.DataFrame(rows, columns=["split", "query", "document", "grade"]),
+    )
+
+
 @pytest.fixture(scope="session")
 def beir(tmp_path_factory):
     return write_collection(tmp_path_factory.mktemp("beir") / "tiny")
@@ -58,6 +76,46 @@ def beir(tmp_path_factory):
 @pytest.fixture
 def collection(beir):
     return read_beir(beir)
+
+
+def irds_files(folder, **contents):
+    """Files of these contents, as ir_datasets takes them."""
+    import ir_datasets
+
+    for name, text in contents.items():
+        (folder / name).write_text(text)
+    return {name: ir_datasets.util.LocalDownload(folder / name) for name in contents}
+
+
+def irds_dataset(docs, queries, qrels=None):
+    """A dataset of ir_datasets: a handler of documents, files of queries (TSV) and qrels (TREC)."""
+    from ir_datasets import Dataset
+    from ir_datasets.formats import TrecQrels, TsvQueries
+
+    return Dataset(docs, TsvQueries(queries), TrecQrels(qrels, {}) if qrels else None)
+
+
+@pytest.fixture
+def irds(collection, tmp_path, monkeypatch):
+    """A registry of ir_datasets that has only the tiny collection: tiny, tiny/train, tiny/test."""
+    ir_datasets = pytest.importorskip("ir_datasets", reason="needs the extra irds")
+    registry = ir_datasets.util.Registry()
+    monkeypatch.setattr(ir_datasets, "registry", registry)
+    documents, queries, qrels = tables(collection)
+    lines = {
+        split: (part["query"] + " 0 " + part["document"] + " " + part["grade"].astype(str) + "\n").sum()
+        for split, part in qrels.groupby("split")
+    }
+    texts = {
+        name: (frame["id"] + "\t" + frame["text"] + "\n").sum()
+        for name, frame in (("docs", documents), ("queries", queries))
+    }
+    made = irds_files(tmp_path, **texts, **lines)
+    docs = ir_datasets.formats.TsvDocs(made["docs"])
+    registry.register("tiny", irds_dataset(docs, made["queries"]))
+    for split in lines:
+        registry.register(f"tiny/{split}", irds_dataset(docs, made["queries"], made[split]))
+    return registry
 
 
 def tiny_tokenizer():

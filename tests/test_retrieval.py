@@ -83,6 +83,23 @@ def test_queries_and_documents_have_prompts_of_their_own(model):
     assert np.allclose(query, embed_documents(model, ["w1 w2 w3 w9"]), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "default"),
+    [
+        ({"query": "w1 w2 ", "passage": "w3 "}, None),
+        ({"query": "w1 w2 ", "corpus": "w3 "}, None),
+        ({"query": "", "document": "", "web": "w7 w8 "}, "web"),
+        ({"web": "w7 w8 "}, "web"),
+    ],
+)
+def test_prompts_are_those_that_the_model_encodes_with(model, prompts, default):
+    """Of any name that encode_document knows; an empty one keeps the default prompt away."""
+    model.prompts, model.default_prompt_name = prompts, default
+    texts = ["w9", "w4 w5"]
+    for embed, encode in ((embed_queries, model.encode_query), (embed_documents, model.encode_document)):
+        assert (embed(model, texts) * encode(texts, normalize_embeddings=True)).sum(1).min() > 0.9999
+
+
 def test_stored_embeddings_are_computed_once(model, collection, caplog):
     caplog.set_level(logging.INFO)
     first = stored_embeddings(model, collection)

@@ -3,7 +3,17 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from rankdistill.candidates import BM25, Dense, Random, mine
-from rankdistill.data import Collection, ScoreTable, python_functions, read_beir
+from rankdistill.data import (
+    Collection,
+    ScoreTable,
+    from_frames,
+    from_pairs,
+    python_functions,
+    read_beir,
+    read_hub,
+    read_irds,
+    read_trec,
+)
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator, Run, compare, report
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, RankNet, WeightedSum
@@ -50,10 +60,15 @@ __all__ = [
     "WeightedSum",
     "compare",
     "demo_teacher",
+    "from_frames",
+    "from_pairs",
     "load_student",
     "mine",
     "python_functions",
     "read_beir",
+    "read_hub",
+    "read_irds",
+    "read_trec",
     "report",
     "score_candidates",
     "training_arguments",

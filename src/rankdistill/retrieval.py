@@ -22,7 +22,7 @@ from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
 from rankdistill.packing import first_position, packed
 from rankdistill.students import fingerprint_of
-from rankdistill.students.load import prompt_of
+from rankdistill.students.prompts import prompt_of
 
 log = logging.getLogger(__name__)
 BAR_FROM = 1000  # texts; fewer are embedded within seconds

@@ -107,19 +107,26 @@ def test_a_missing_file_is_named(tmp_path, file):
         ({"corpus": [*CORPUS, '{"_id": "d5", "text": \n']}, "corpus.jsonl:5: malformed JSON"),
         ({"queries": ["not json\n"]}, "queries.jsonl:1: malformed JSON"),
         ({"corpus": ["\n", "[1, 2]\n"]}, "corpus.jsonl:2: expected an object"),
-        ({"corpus": ['{"text": "no id"}\n']}, "corpus.jsonl:1: expected an object"),
-        ({"queries": ['{"_id": "q1", "text": 7}\n']}, "queries.jsonl:1: expected an object"),
+        ({"corpus": ['{"text": "no id"}\n']}, "corpus.jsonl:1: no field _id or .*; there is: text"),
+        ({"corpus": ['{"_id": "d1", "body": "t"}\n']}, "corpus.jsonl: no row has the field text or title"),
+        ({"queries": ['{"_id": "q1", "text": 7}\n']}, "queries.jsonl:1: expected an id and the strings text"),
         ({"qrels": HEADER + "q1\td1\t1\nq1 d2 1\n"}, "test.tsv:3: expected query, document"),
         ({"qrels": HEADER + "q1\td1\thigh\n"}, "test.tsv:2: expected query, document"),
         ({"qrels": HEADER + "q1\td1\t2147483648\n"}, "test.tsv:2: expected .* grade up to 1000"),
         ({"qrels": HEADER + "q1\td1\t1_0\n"}, "test.tsv:2: expected query, document"),
         ({"qrels": HEADER + "q1\t0\td1\t1\tmore\n"}, "test.tsv:2: expected query, document"),
         ({"qrels": "q1\td1\t0.5\n"}, "test.tsv:1: expected query, document"),
-        ({"corpus": ['{"_id": "d1", "text": "half \\ud800"}\n']}, "corpus.jsonl:1: expected an object"),
-        ({"corpus": ['{"_id": true, "text": "t"}\n']}, "corpus.jsonl:1: expected an object"),
-        ({"corpus": ['{"_id": "d1", "title": "t", "text": 0}\n']}, "corpus.jsonl:1: expected an object"),
-        ({"corpus": ["[" * 100_000 + "\n"]}, "corpus.jsonl:1: "),
-        ({"corpus": ['{"_id": ' + "7" * 5000 + ', "text": "t"}\n']}, "corpus.jsonl:1: expected an object"),
+        (
+            {"corpus": ['{"_id": "d1", "text": "half \\ud800"}\n']},
+            "corpus.jsonl:1: expected an id and the strings",
+        ),
+        ({"corpus": ['{"_id": true, "text": "t"}\n']}, "corpus.jsonl:1: expected an id"),
+        (
+            {"corpus": ['{"_id": "d1", "title": "t", "text": 0}\n']},
+            "corpus.jsonl:1: expected an id and the strings title and text",
+        ),
+        ({"corpus": ["[" * 100_000 + "\n"]}, "corpus.jsonl:1: malformed JSON"),
+        ({"corpus": ['{"_id": ' + "7" * 5000 + ', "text": "t"}\n']}, "corpus.jsonl:1: malformed JSON"),
     ],
 )
 def test_malformed_lines_are_named_and_never_skipped(tmp_path, rows, place, invalid):
@@ -223,3 +230,35 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory, data, document_id
 def test_a_collection_read_and_written_keeps_its_fingerprint(collection, tmp_path):
     write_beir(collection, tmp_path / "copy")
     assert read_beir(tmp_path / "copy", name="another name").fingerprint == collection.fingerprint
+
+
+def test_templates_make_texts_of_any_fields(tmp_path):
+    """A field that a row lacks is empty; literal words alone are no text."""
+    corpus = [{**CORPUS[0], "url": "a.ch"}, {"_id": "d2", "title": None, "text": ""}, *CORPUS[2:]]
+    folder = write(tmp_path, corpus, [{"_id": "q1", "text": "lake", "lang": "en"}], "q1\td1\t1\n")
+    templates = {"document_template": "{title} | {text} ({{{url}}})", "query_template": "{lang}: {text}"}
+    with pytest.raises(InputError, match=r"^1 empty texts: .*corpus.jsonl:2"):
+        read_beir(folder, **templates)
+    found = read_beir(folder, **templates, invalid="skip")
+    assert list(found.documents) == [
+        "Zürich | a lake, 湖 ({a.ch})",
+        "| no title field ({})",
+        "a title alone |  ({})",
+    ]
+    assert found.queries == ["en: lake"]
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{body}", "corpus.jsonl: no row has the field body; there is: _id, title, text"),
+        ("{title} {body}", "corpus.jsonl: no row has the field body; there is: _id, title, text"),
+        ("{title", "document_template='{title': expected '}'"),
+        ("{title!r}", "names fields in braces"),
+        ("{}", "names fields in braces"),
+        ("title", "names fields in braces"),
+    ],
+)
+def test_templates_that_cannot_be_filled_are_named(tmp_path, template, reason):
+    with pytest.raises(InputError, match=reason):
+        read_beir(write(tmp_path), document_template=template)

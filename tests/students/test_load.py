@@ -52,6 +52,34 @@ def test_max_length_never_exceeds_the_models_own(student_folder):
     assert load_student(student_folder, max_length=7).max_seq_length == 7
 
 
+def test_prompts_go_into_the_saved_model(student_folder, tmp_path):
+    """Else whoever loads it encodes other texts than it was trained on."""
+    student = load_student(student_folder, prompts={"query": "w1 w2 ", "document": "w3 "})
+    student.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    loaded, plain = SentenceTransformer(str(tmp_path / "model")), load_student(student_folder)
+    np.testing.assert_allclose(loaded.encode_query(["w9"]), plain.encode(["w1 w2 w9"]), atol=1e-6)
+    np.testing.assert_allclose(loaded.encode_document(["w9"]), plain.encode(["w3 w9"]), atol=1e-6)
+
+
+def test_prompts_that_a_model_carries_unused_are_warned_of(student_folder, tmp_path, caplog):
+    """sentence-transformers takes a loaded model's ``passage`` for documents no more."""
+    carrying = SentenceTransformer(student_folder, prompts={"query": "w1 ", "passage": "w3 "})
+    carrying.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    load_student(str(tmp_path / "model"))
+    assert "carries prompts that neither queries nor documents get: 'passage'; to use them" in caplog.text
+    caplog.clear()
+    given = load_student(str(tmp_path / "model"), prompts={"document": "w3 "})
+    load_student(student_folder)
+    assert "carries prompts" not in caplog.text
+    np.testing.assert_allclose(given.encode_query(["w9"]), carrying.encode(["w1 w9"]), atol=1e-6)
+    np.testing.assert_allclose(given.encode_document(["w9"]), carrying.encode(["w3 w9"]), atol=1e-6)
+
+
+def test_prompts_of_other_names_are_refused(student_folder):
+    with pytest.raises(InputError, match="its keys are query and document"):
+        load_student(student_folder, prompts={"passage": "w3 "})
+
+
 def test_weights_in_a_pickle_are_not_read(student_folder, tmp_path):
     """A pickle may run any code: such a model is refused."""
     student = load_student(student_folder)

@@ -21,10 +21,10 @@ def arguments(folder, **fields):
     return training_arguments(str(folder), **(defaults | fields))
 
 
-def trainer_of(student_folder, table, folder, loss=None, sampler=None, **more):
+def trainer_of(student_folder, table, folder, loss=None, sampler=None, student=None, **more):
     fields = {k: more.pop(k) for k in list(more) if k in arguments(folder).__dict__}
     return DistillationTrainer(
-        load_student(student_folder),
+        student or load_student(student_folder),
         table,
         sampler or RandomSampler(1, 3),
         loss or KLDivergence(),
@@ -92,9 +92,26 @@ def test_grad_cache_gives_the_same_gradient_in_less_memory(student_folder, table
     assert kept < kept_directly / 5
 
 
-def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path):
-    """Sorting, deduplication and gathering must put every score in its place."""
-    trainer = trainer_of(student_folder, table, tmp_path, chunk_tokens=50)
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize(
+    ("prompts", "default"),
+    [
+        ({}, None),
+        ({"query": "w1 w2 ", "document": "w3 "}, None),
+        ({"query": "w1 w2 ", "passage": "w3 "}, None),
+        ({"query": "", "document": "", "web": "w7 w8 "}, "web"),
+        ({"web": "w7 w8 "}, "web"),
+    ],
+)
+def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path, prompts, default, pooled):
+    """Sorting, deduplication and gathering must put every score in its place.
+
+    A model trained without its prompts, or with others than it encodes with, is another model.
+    """
+    student = load_student(student_folder)
+    student.prompts, student.default_prompt_name = prompts, default
+    student.set_pooling_include_prompt(pooled)
+    trainer = trainer_of(student_folder, table, tmp_path, student=student, chunk_tokens=50)
     groups = [trainer.train_dataset[i] for i in range(5)]
     seen = {}
 
@@ -105,10 +122,10 @@ def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path):
 
     trainer.loss = Spy()
     trainer.compute_loss(trainer.model, trainer.data_collator(groups))
-    collection, encode = table.collection, trainer.student.encode
+    collection = table.collection
     for b, group in enumerate(groups):
-        query = encode([collection.queries[group.query_row]], normalize_embeddings=True)
-        documents = encode(
+        query = student.encode_query([collection.queries[group.query_row]], normalize_embeddings=True)
+        documents = student.encode_document(
             [collection.documents[row] for row in group.document_rows], normalize_embeddings=True
         )
         g = len(group.document_rows)

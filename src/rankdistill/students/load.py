@@ -14,6 +14,7 @@ from torch import nn
 
 from rankdistill.errors import InputError, at_least
 from rankdistill.students.minilm import HUB_NAME, minilm_path
+from rankdistill.students.prompts import warn_of_unused
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ def load_student(
 
     ``layers`` keeps the first that many; ``max_length`` is in tokens; ``dropout`` replaces every
     dropout probability of the model, None keeps them (on a CPU they double the time of a step);
-    ``prompts`` has the keys ``query`` and ``document``; ``lora`` holds fields of ``peft.LoraConfig``
-    (every linear layer unless ``target_modules`` says otherwise).
+    ``prompts`` has the keys ``query`` and ``document``, None keeps the model's own; ``lora`` holds
+    fields of ``peft.LoraConfig`` (every linear layer unless ``target_modules`` says otherwise).
     A plain transformer gets masked mean pooling.
 
     Raises ``InputError`` if the model can't be had, isn't in safetensors, or has fewer layers.
@@ -46,6 +47,8 @@ def load_student(
     student = load_weights(
         SentenceTransformer, model, device=device, prompts=prompts, trust_remote_code=trust_remote_code
     )
+    if prompts is None:
+        warn_of_unused(student, model)
     if max_length is not None:
         student.max_seq_length = min(max_length, student.max_seq_length or max_length)
     if layers is not None:
@@ -105,11 +108,6 @@ def set_dropout(model: nn.Module, dropout: float) -> None:
         for name in ("dropout_prob", "attention_dropout"):  # attention layers that call the function
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, dropout)
-
-
-def prompt_of(student: SentenceTransformer, kind: str) -> str | None:
-    """What ``student`` puts before a text of the ``kind`` query or document, as when it encodes."""
-    return student.prompts.get(kind) or student.prompts.get(student.default_prompt_name) or None
 
 
 def merge_adapter(student: SentenceTransformer) -> None:

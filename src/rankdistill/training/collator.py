@@ -12,7 +12,7 @@ from rankdistill.chunking import by_length, chunks
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
 from rankdistill.packing import first_position, pack
-from rankdistill.students.load import prompt_of
+from rankdistill.students.prompts import prompt_of
 from rankdistill.training.groups import Group
 
 

@@ -1,0 +1,150 @@
+"""From the rows of a reader to a collection: ids, texts by template, judgments, what is wrong with them."""
+
+from collections.abc import Collection as Container
+from collections.abc import Iterable, Mapping
+from string import Formatter
+from typing import Any
+
+from rankdistill.data.collection import Collection
+from rankdistill.data.faults import Faults
+from rankdistill.errors import InputError
+
+HIGHEST_GRADE = 1000  # measures keep a counter for every grade up to the highest
+
+Row = tuple[str, Mapping[str, Any]]  # where it stands, and its fields
+
+# What the fields are called in BEIR and on the hub, in ir_datasets, and here.
+ID = ("_id", "id", "query_id", "doc_id")  # some queries of ir_datasets name a document as well
+QUERY = ("query-id", "query_id", "query")
+DOCUMENT = ("corpus-id", "doc_id", "document")
+GRADE = ("score", "relevance", "grade")
+
+
+def assemble(
+    name: str,
+    documents: tuple[str, Iterable[Row]],
+    queries: tuple[str, Iterable[Row]],
+    qrels: Mapping[str, Iterable[Row]],
+    document_template: str | None = None,
+    query_template: str | None = None,
+    invalid: str = "error",
+) -> Collection:
+    """The collection of a reader's rows; ``documents`` and ``queries`` are (where from, rows).
+
+    A template such as ``{title}: {text}`` makes a row's text of its fields, a missing one being
+    empty; by default that is title and text with a space, of queries the text.
+
+    Empty texts, repeated ids and judgments of queries or documents that aren't there raise
+    ``InputError`` (``invalid="error"``) or are dropped and counted in the log (``"skip"``).
+    Rows without the fields they must have always raise.
+    """
+    if invalid not in ("error", "skip"):
+        raise InputError(f"invalid={invalid!r}: it is 'error' or 'skip'")
+    parts = _parts("document_template", document_template or "{title} {text}")
+    query_parts = _parts("query_template", query_template or "{text}")
+    faults = Faults()
+    found = _texts(*documents, parts, document_template is not None, faults)
+    asked = _texts(*queries, query_parts, query_template is not None, faults)
+    judged = {split: _judgments(rows, asked, found, faults) for split, rows in qrels.items()}
+    faults.settle(invalid)
+    return Collection(name, list(found), list(found.values()), list(asked), list(asked.values()), judged)
+
+
+def _parts(name: str, template: str) -> list[tuple[str, str | None]]:
+    """``template`` as (what stands before a field, the field); the last field may be None."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise InputError(f"data.{name}={template!r}: {error}") from None
+    fields = [part for part in parts if part[1] is not None]
+    if not fields or any(not field or spec or conversion for _, field, spec, conversion in fields):
+        raise InputError(f"data.{name}={template!r}: it names fields in braces, such as {{title}}: {{text}}")
+    return [(before, field) for before, field, _, _ in parts]
+
+
+def _texts(
+    source: str, rows: Iterable[Row], parts: list[tuple[str, str | None]], strict: bool, faults: Faults
+) -> dict[str, str]:
+    """Id -> text. Where ``strict``, some row must have each field of the template, else any of them."""
+    texts: dict[str, str] = {}
+    fields = list(dict.fromkeys(field for _, field in parts if field is not None))
+    lacking, seen = set(fields), {}
+    for place, row in rows:
+        if lacking:
+            lacking -= row.keys()
+            seen |= dict.fromkeys(row)
+        key = _key(_field(place, row, ID))
+        values = {field: "" if row.get(field) is None else row[field] for field in fields}
+        try:
+            text = "".join([before + values.get(field, "") for before, field in parts]).strip()
+            f"{key}{text}".encode()  # lone surrogates are no text
+        except (TypeError, UnicodeEncodeError):
+            key = None
+        if key is None:
+            raise InputError(f"{place}: expected an id and the strings {' and '.join(fields)}")
+        if not any(map(str.strip, values.values())):
+            faults.add("empty texts", place)
+        elif key.split() != [key]:
+            faults.add("ids that are empty or hold white space, which no run file can", f"{place} ({key!r})")
+        elif key in texts:
+            faults.add("duplicate ids", f"{place} ({key})")
+        else:
+            texts[key] = text
+    if seen and (len(lacking) == len(fields) or (strict and lacking)):
+        raise InputError(
+            f"{source}: no row has the field {' or '.join(sorted(lacking))}; there is: {_names(seen)}; "
+            "data.document_template and data.query_template say which are read"
+        )
+    if not texts:
+        raise InputError(f"{source}: no row in it that can be used")
+    return texts
+
+
+def _judgments(
+    rows: Iterable[Row], queries: Container[str], documents: Container[str], faults: Faults
+) -> dict[str, dict[str, int]]:
+    """Query -> document -> grade; rows of a query and a document alone are judgments of grade 1."""
+    qrels: dict[str, dict[str, int]] = {}
+    for place, row in rows:
+        query, document = (_key(_field(place, row, names)) for names in (QUERY, DOCUMENT))
+        grade = 1 if len(row) == 2 else _grade(_field(place, row, GRADE))
+        if query is None or document is None or grade is None:
+            if place.endswith(":1") and query not in queries:
+                continue  # a file's header
+            raise InputError(f"{place}: expected query, document and a whole grade up to {HIGHEST_GRADE}")
+        if query not in queries:
+            faults.add("judgments of unknown queries", f"{place} ({query})")
+        elif document not in documents:
+            faults.add("judgments of unknown documents", f"{place} ({document})")
+        elif qrels.get(query, {}).get(document, grade) != grade:
+            faults.add("judgments that contradict an earlier one", f"{place} ({query}, {document})")
+        else:
+            qrels.setdefault(query, {})[document] = grade
+    return qrels
+
+
+def _field(place: str, row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """The value of the first of ``names`` that ``row`` has."""
+    for name in names:
+        if name in row:
+            return row[name]
+    raise InputError(f"{place}: no field {' or '.join(names)}; there is: {_names(row)}")
+
+
+def _names(fields: Iterable[Any]) -> str:
+    return ", ".join(map(str, fields))
+
+
+def _key(value: Any) -> str | None:
+    return str(value) if isinstance(value, str) or type(value) is int else None
+
+
+def _grade(value: Any) -> int | None:
+    """A whole number up to the highest grade, else None."""
+    if isinstance(value, bool) or "_" in str(value):
+        return None
+    try:
+        grade = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(grade) if grade.is_integer() and abs(grade) <= HIGHEST_GRADE else None

@@ -1,0 +1,142 @@
+import gzip
+import json
+
+import pytest
+
+from rankdistill.data import read_trec
+from rankdistill.errors import InputError
+
+TOPICS = """
+<top>
+
+<num> Number: 301
+<title> Topic: International <i>Crime</i>
+
+<desc> Description:
+Identify organizations
+that do harm.
+
+<narr> Narrative:
+A relevant document:
+one.
+
+</top>
+<top>
+<num>302</num>
+<title>Polio</title>
+<desc>Is it gone?</desc>
+</top>
+"""
+CORPUS = "d1\tcrime, 湖\nd2\tpolio\n"
+QRELS = "301 0 d1 1\n302\t0\td2\t2\n302 0 d1 0\n"
+
+
+def write(folder, topics=TOPICS, qrels=QRELS, corpus=CORPUS, packed=False):
+    """The arguments of ``read_trec`` for files of these contents."""
+    given = {}
+    for name, text in (("topics", topics), ("qrels", qrels), ("corpus", corpus)):
+        file = folder / f"{name}.{'jsonl' if text.startswith('{') else 'txt'}{'.gz' * packed}"
+        file.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+        given[name] = str(file)
+    return given
+
+
+def texts(collection):
+    return [
+        dict(zip(collection.document_ids, collection.documents, strict=True)),
+        dict(zip(collection.query_ids, collection.queries, strict=True)),
+    ]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_reads_topics_qrels_and_a_corpus(tmp_path, packed):
+    found = read_trec(**write(tmp_path, packed=packed))
+    assert found.name == tmp_path.name
+    assert texts(found) == [
+        {"d1": "crime, 湖", "d2": "polio"},
+        {"301": "International <i>Crime</i>", "302": "Polio"},
+    ]
+    assert found.qrels == {"test": {"301": {"d1": 1}, "302": {"d2": 2, "d1": 0}}}
+
+
+def test_a_template_takes_other_fields_of_a_topic(tmp_path):
+    found = read_trec(**write(tmp_path), query_template="{title}. {description} {narrative}")
+    assert found.queries == [
+        "International <i>Crime</i>. Identify organizations that do harm. A relevant document: one.",
+        "Polio. Is it gone?",
+    ]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_collection_written_as_tsv_or_jsonl_gives_it_back(tmp_path, collection, packed):
+    """Topics in a file for each split, as MS MARCO has them."""
+    lines = [f"{i}\t{text}\n" for i, text in zip(collection.query_ids, collection.queries, strict=True)]
+    given = {"topics": [], "qrels": {}}
+    for split, part in (("train", lines[:16]), ("test", lines[16:])):
+        (tmp_path / split).mkdir()
+        judged = collection.qrels[split].items()
+        qrels = "".join(f"{q} Q0 {d} {grade}\n" for q, grades in judged for d, grade in grades.items())
+        found = write(tmp_path / split, "".join(part), qrels, packed=packed)
+        given["topics"].append(found["topics"])
+        given["qrels"][split] = found["qrels"]
+    rows = list(zip(collection.document_ids, collection.documents, strict=True))
+    for text in (
+        "".join(f"{i}\t{text}\n" for i, text in rows),
+        "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in rows),
+    ):
+        corpus = write(tmp_path, corpus=text, packed=packed)["corpus"]
+        assert read_trec(**given, corpus=corpus).fingerprint == collection.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [
+        (
+            {"topics": "<top>\n<title> no number\n</top>\n"},
+            r"topics.txt:1: no field _id or id .*; there is: title, text",
+        ),
+        ({"topics": "<top>\n<num> 1\n<title> open\n"}, r"topics.txt:1: <top> without </top>"),
+        ({"topics": "<top>\n<num> 1\n<title> a\n<top>\n</top>"}, r"topics.txt:1: <top> without </top>"),
+        ({"topics": "<top>\n<num> 1\n<desc> b\n</top>\n"}, r"no row in it"),
+        ({"topics": "<xml>\n<topic number='1'/>\n"}, r"topics.txt: no <top> in it"),
+        ({"topics": ""}, r"topics.txt: no row in it"),
+        ({"topics": "1\ta\tb\n"}, r"topics.txt:1: expected id and text with one tab between, got 2"),
+        (
+            {"corpus": "d1\tcrime\nd2 polio\n"},
+            r"corpus.txt:2: expected id and text with one tab between, got 0",
+        ),
+        ({"corpus": "d1\tcrime\nd2\t \n"}, r"^1 empty texts: .*corpus.txt:2; .*skip"),
+        ({"corpus": "d1\tcrime\nd1\tother\n"}, r"^1 duplicate ids: .*corpus.txt:2 .d1.; .*skip"),
+        (
+            {"corpus": '{"id": "d1", "contents": "a"}\n'},
+            r"corpus.jsonl: no row has the field text or title; .*contents",
+        ),
+        ({"corpus": '{"id": "d1", "text": 3}\n'}, r"corpus.jsonl:1: expected an id and the strings"),
+        ({"corpus": "{broken\n"}, r"corpus.jsonl:1: malformed JSON"),
+        ({"qrels": "301 0 d1\n"}, r"qrels.txt:1: expected query, document and grade"),
+        (
+            {"qrels": "301 0 d1 1\n301 0 d2 high\n"},
+            r"qrels.txt:2: expected query, document and a whole grade",
+        ),
+        (
+            {"qrels": "301 0 d1 1\n301 0 d9 1\n"},
+            r"^1 judgments of unknown documents: .*qrels.txt:2 .d9.; .*skip",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(tmp_path, contents, reason):
+    with pytest.raises(InputError, match=reason) as error:
+        read_trec(**write(tmp_path, **contents))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for name in ("topics", "qrels", "corpus"):
+        given = write(tmp_path) | {name: str(tmp_path / "nowhere.tsv")}
+        with pytest.raises(InputError, match="nowhere.tsv: no such file"):
+            read_trec(**given)
+
+
+def test_faults_are_skipped_on_demand(tmp_path):
+    given = write(tmp_path, qrels=QRELS + "399 0 d1 1\n", corpus=CORPUS + "d3\t\nd1\tother\n")
+    assert read_trec(**given, invalid="skip").fingerprint == read_trec(**write(tmp_path)).fingerprint
