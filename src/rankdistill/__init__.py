@@ -3,7 +3,14 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from rankdistill.candidates import BM25, Dense, Random, mine
-from rankdistill.data import Collection, ScoreTable, python_functions, read_beir
+from rankdistill.data import (
+    Collection,
+    ScoreTable,
+    python_functions,
+    read_beir,
+    read_scores,
+    write_scores,
+)
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator, Run, compare, report
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
@@ -13,6 +20,7 @@ from rankdistill.teachers import (
     CrossEncoderTeacher,
     DenseTeacher,
     EnsembleTeacher,
+    FileTeacher,
     demo_teacher,
     score_candidates,
 )
@@ -32,6 +40,7 @@ __all__ = [
     "DistillationTrainer",
     "EnsembleTeacher",
     "Evaluator",
+    "FileTeacher",
     "HardNegativeSampler",
     "InfoNCE",
     "InputError",
@@ -49,7 +58,9 @@ __all__ = [
     "mine",
     "python_functions",
     "read_beir",
+    "read_scores",
     "report",
     "score_candidates",
     "training_arguments",
+    "write_scores",
 ]

@@ -19,7 +19,6 @@ from transformers import TrainingArguments, set_seed
 
 from rankdistill import analysis, processes
 from rankdistill.analysis.plots import save
-from rankdistill.candidates import mine
 from rankdistill.command import command, make, make_retrievers, plain, run_folder
 from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
@@ -28,7 +27,7 @@ from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.students import load_weights_from, merge_adapter
 from rankdistill.summary import model_card, summary, write_conditions, write_measures
-from rankdistill.teachers import score_candidates
+from rankdistill.teachers import FileTeacher, score_split
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.checkpoints import begin, clear, finish, finished, last_checkpoint, resume
 from rankdistill.training.trainer import check_scores
@@ -91,26 +90,25 @@ def distil(config: DictConfig, folder: Path) -> float:
     collection = make(config.data, Collection)
     log.info("%s", collection)
     student = make(config.student, SentenceTransformer)
-    retrievers = make_retrievers(config.candidates.retrievers)
 
     test = config.evaluation.split
     collection.query_rows(test)  # what is wrong with the split shows now
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
-    candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
-    table = score_candidates(teacher, candidates)
+    retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
+    table = score_split(teacher, retrievers, collection, config.candidates.split, config.candidates.limit)
     if main:
         write_conditions(
             folder,
             settings=settings,
             collection=collection.fingerprint,
-            candidates=candidates.fingerprint,
+            candidates=table.candidates.fingerprint,
             teacher=table.teacher,
         )
     results = {"before": evaluator.evaluate(student, collection, test, reuse=True)}
     log.info("before: %s", results["before"].mean)
-    if config.evaluation.teacher:
-        pools = mine(collection, retrievers, test, evaluator.limit, evaluator.seed)
-        teacher_table = score_candidates(teacher, pools)
+    teacher_table = (
+        test_scores(teacher, retrievers, collection, test, evaluator) if config.evaluation.teacher else None
+    )
     del teacher  # its memory is needed
 
     if main:
@@ -118,7 +116,7 @@ def distil(config: DictConfig, folder: Path) -> float:
         name = type(sampler).__name__
         shown = analysis.plot_score_distribution(table, {name: sampler}, config.seed)
         save(shown, folder / "plots" / "score_distribution.png")
-        begin(folder / "checkpoints", fingerprint(settings, table.teacher, candidates.fingerprint))
+        begin(folder / "checkpoints", fingerprint(settings, table.teacher, table.candidates.fingerprint))
     processes.wait()
     history: list[dict] = []
     for stage in stages:
@@ -126,13 +124,30 @@ def distil(config: DictConfig, folder: Path) -> float:
     merge_adapter(student)
 
     results["after"] = evaluator.evaluate(student, collection, test)
-    if config.evaluation.teacher:
+    if teacher_table is not None:
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
         report(results, student, table, history, evaluator.main, config, folder)
         clear(folder / "checkpoints")
     return results["after"].mean[evaluator.main]
+
+
+def test_scores(teacher, retrievers, collection: Collection, split: str, evaluator: Evaluator):
+    """The score table that the teacher is measured on; None if its file has no query of ``split``."""
+    if not isinstance(teacher, FileTeacher):
+        return score_split(teacher, retrievers, collection, split, evaluator.limit, evaluator.seed)
+    covered, queries = teacher.covers(collection, split), len(collection.query_rows(split))
+    if not covered:
+        log.info(
+            "%s: no scores of the %d queries of %s; the teacher isn't measured", teacher.path, queries, split
+        )
+        return None
+    if covered < queries:
+        log.warning(
+            "%s: scores of %d of %d queries of %s; the others count 0", teacher.path, covered, queries, split
+        )
+    return teacher.table(collection, split)  # all of them: the evaluator draws its own
 
 
 def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:

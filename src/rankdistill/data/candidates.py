@@ -14,7 +14,7 @@ from rankdistill.data.cache import fingerprint, seal, sync
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 
-SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8}  # bits of ``sources``
+SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8, "file": 16}  # bits of ``sources``
 UNRANKED = 65535  # the rank of a document that no retriever found
 
 
@@ -67,10 +67,21 @@ class Candidates:
 
     def __repr__(self) -> str:
         sizes = np.diff(self.offsets)
-        counts = ", ".join(
-            f"{name} {int(((self.sources & bit) > 0).sum()):,}" for name, bit in SOURCES.items()
+        counts = {name: int(((self.sources & bit) > 0).sum()) for name, bit in SOURCES.items()}
+        shown = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        return f"Candidates({len(self):,} queries, {sizes.min()}-{sizes.max()} documents each; {shown})"
+
+    def select(self, query_rows: np.ndarray) -> tuple["Candidates", np.ndarray]:
+        """The pools of ``query_rows``, those that are here, and where their candidates stood, int64."""
+        kept = np.flatnonzero(np.isin(self.query_rows, query_rows))
+        spans = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in kept]
+        where = np.concatenate([np.empty(0, np.int64), *spans]).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64)
+        columns = (self.document_rows, self.sources, self.ranks)
+        chosen = Candidates(
+            self.collection, self.query_rows[kept], offsets, *(column[where] for column in columns)
         )
-        return f"Candidates({len(self):,} queries, {sizes.min()}-{sizes.max()} documents each; {counts})"
+        return chosen, where
 
 
 def hash_array(array: np.ndarray) -> str:

@@ -16,6 +16,7 @@ from rankdistill.data.candidates import (
     write_arrow,
 )
 from rankdistill.data.collection import Collection
+from rankdistill.data.hub import push
 from rankdistill.errors import InputError
 
 
@@ -60,6 +61,11 @@ class ScoreTable:
         positive = (self.candidates.sources[span] & SOURCES["positive"]) > 0  # of this pool alone
         return self.candidates.document_rows[span], self.scores[span], positive
 
+    def select(self, query_rows: np.ndarray) -> "ScoreTable":
+        """The pools of ``query_rows``, those that are here."""
+        candidates, where = self.candidates.select(query_rows)
+        return ScoreTable(candidates, self.scores[where], self.teacher, trusted=True)
+
     def save(self, path: str | Path) -> None:
         """Writes an Arrow file with the columns query_id, document_ids, scores, sources, ranks."""
         path = Path(path)
@@ -70,6 +76,13 @@ class ScoreTable:
             write_arrow(table.replace_schema_metadata(metadata), path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+    def push_to_hub(self, repo_id: str, private: bool = False) -> None:
+        """Uploads ids and scores as the data set ``repo_id``; ``read_scores(repo_id, ...)`` reads it.
+
+        Raises ``InputError`` where the hub cannot be reached.
+        """
+        push(self, repo_id, private)
 
     @classmethod
     def load(
