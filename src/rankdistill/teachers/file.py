@@ -10,6 +10,7 @@ from rankdistill.candidates import mine
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats import check_format, check_options, read_scores
 from rankdistill.data.formats.pairs import Invalid
+from rankdistill.data.hub import is_hub_name
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least
 from rankdistill.teachers.scoring import score_candidates
@@ -31,7 +32,7 @@ class FileTeacher:
         self.path, self.format, self.invalid = path, check_format(format, path), invalid
         self.options = dict(options or {})
         check_options(self.format, self.options)
-        if self.format != "columns" and not Path(path).is_file():
+        if not Path(path).exists() and not (self.format == "columns" and is_hub_name(path)):
             raise InputError(f"{path}: no such file")
         self._read: tuple[str, ScoreTable] | None = None
 
