@@ -13,7 +13,7 @@ from rankdistill.candidates import mine
 from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection
 from rankdistill.data.candidates import UNRANKED, to_arrow, write_arrow
-from rankdistill.data.formats.pairs import draft
+from rankdistill.data.formats.files import draft
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Run
 from rankdistill.fields import check_fields

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import rows_of
@@ -20,6 +22,20 @@ def test_it_brings_the_queries_of_a_split(teacher, scored):
     assert rows_of(table) == {q: pool for q, pool in rows_of(scored).items() if q != "q2"}
     assert list(rows_of(teacher.table(scored.collection, "test"))) == ["q2"]
     assert teacher.table(scored.collection, "test").teacher == table.teacher != ""
+
+
+def test_training_sees_no_labels_of_the_test_split(small, tmp_path):
+    """q0 is in both splits: what only the test's qrels call relevant is no positive in training."""
+    qrels = {"train": {"q0": {"d0": 1}, "q1": {"d5": 1}}, "test": {"q0": {"d4": 1}, "q1": {"d1": 1}}}
+    both = replace(small, qrels=qrels)
+    (tmp_path / "s.csv").write_text("q0,d0,1\nq0,d4,2\nq1,d1,3\nq1,d2,4\n")
+    teacher = FileTeacher(str(tmp_path / "s.csv"))
+    assert rows_of(teacher.table(both, "train")) == {"q0": {"d0": (1, True), "d4": (2, False)}}
+    assert rows_of(teacher.table(both, "test")) == {
+        "q0": {"d0": (1, False), "d4": (2, True)},
+        "q1": {"d1": (3, True), "d2": (4, False)},
+    }
+    assert (teacher.covers(both, "train"), teacher.covers(both, "test")) == (1, 2)
 
 
 def test_nothing_is_mined_for_it(teacher, scored):

@@ -73,10 +73,9 @@ class Candidates:
 
     def select(self, query_rows: np.ndarray) -> tuple["Candidates", np.ndarray]:
         """The pools of ``query_rows``, those that are here, and where their candidates stood, int64."""
-        kept = np.flatnonzero(np.isin(self.query_rows, query_rows))
-        spans = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in kept]
-        where = np.concatenate([np.empty(0, np.int64), *spans]).astype(np.int64)
-        offsets = np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64)
+        kept, sizes = np.isin(self.query_rows, query_rows), np.diff(self.offsets)
+        where = np.flatnonzero(np.repeat(kept, sizes))
+        offsets = np.concatenate([[0], np.cumsum(sizes[kept])]).astype(np.int64)
         columns = (self.document_rows, self.sources, self.ranks)
         chosen = Candidates(
             self.collection, self.query_rows[kept], offsets, *(column[where] for column in columns)

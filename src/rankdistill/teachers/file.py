@@ -11,6 +11,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.formats import check_format, check_options, read_scores
 from rankdistill.data.formats.pairs import Invalid
 from rankdistill.data.hub import is_hub_name
+from rankdistill.data.labels import of_split
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least
 from rankdistill.teachers.scoring import score_candidates
@@ -44,19 +45,17 @@ class FileTeacher:
         Raises ``InputError`` if there is none.
         """
         at_least(1, limit=limit)
-        rows = self._rows(collection, split)
+        table = of_split(self._whole(collection), split)
+        rows = table.candidates.query_rows
         if not len(rows):
             raise InputError(f"{self.path}: no scores of queries of split {split!r} of {collection.name}")
         if limit is not None and limit < len(rows):
             rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
-        return self._whole(collection).select(rows)
+        return table.select(rows)
 
     def covers(self, collection: Collection, split: str) -> int:
-        """How many queries of ``split`` it has scores of."""
-        return len(self._rows(collection, split))
-
-    def _rows(self, collection: Collection, split: str) -> np.ndarray:
-        return np.intersect1d(collection.query_rows(split), self._whole(collection).candidates.query_rows)
+        """How many queries of ``split`` it has scores of, a relevant document's among them."""
+        return len(of_split(self._whole(collection), split))
 
     def _whole(self, collection: Collection) -> ScoreTable:
         """All that the file holds, read once."""

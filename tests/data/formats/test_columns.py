@@ -1,5 +1,8 @@
 """Parquet, Arrow and hub data sets of other writers."""
 
+import logging
+from dataclasses import replace
+
 import datasets
 import huggingface_hub
 import pyarrow as pa
@@ -7,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import rows_of
 
-from rankdistill.data.formats import read_columns, read_scores
+from rankdistill.data.formats import read_columns, read_scores, write_scores
 from rankdistill.errors import InputError
 
 EXPECTED = {"q0": {"d0": (1.0, True), "d4": (0.5, False)}, "q2": {"d3": (2.0, True), "d5": (-2.0, False)}}
@@ -87,6 +90,17 @@ def test_a_damaged_file_is_named(name, small, tmp_path):
     (tmp_path / name).write_bytes(bytes(range(256)) * 9)
     with pytest.raises(InputError, match=f"{name}: damaged"):
         read_columns(tmp_path / name, small)
+
+
+def test_scores_of_another_version_of_the_texts_are_told(scored, tmp_path, caplog):
+    """The ids fit; that the texts are others only the fingerprint tells."""
+    write_scores(scored, tmp_path / "s.parquet")
+    other = replace(scored.collection, documents=["other"] * 6)
+    with caplog.at_level(logging.WARNING):
+        assert rows_of(read_columns(tmp_path / "s.parquet", scored.collection)) == rows_of(scored)
+        assert "another version" not in caplog.text
+        assert rows_of(read_columns(tmp_path / "s.parquet", other)) == rows_of(scored)
+    assert "s.parquet: written for another version of small" in caplog.text
 
 
 def test_a_table_is_pushed_and_read_back_by_name(scored, monkeypatch):

@@ -4,6 +4,7 @@ A row is a query with its lists (query_id, document_ids, scores), the layout of 
 and PyLate's distillation data, or a single pair (query_id, corpus_id, score).
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rankdistill.data.collection import Collection
-from rankdistill.data.formats.pairs import Chunk, Invalid, draft, to_table
+from rankdistill.data.formats.files import draft
+from rankdistill.data.formats.pairs import Chunk, Invalid, to_table
 from rankdistill.data.hub import FILES, hub_batches, id_only, is_hub_name
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
+log = logging.getLogger(__name__)
 QUERY = ("query_id", "qid", "query-id")
 DOCUMENT = ("document_ids", "document_id", "corpus_id", "corpus-id", "doc_id", "docid", "docno", "pid")
 SCORE = ("scores", "score")
@@ -45,6 +48,10 @@ def read_columns(
         metadata = _metadata(path)
         if {b"collection", b"candidates"} <= set(metadata) and path.suffix == ".arrow":
             return ScoreTable.load(path, collection)
+        if metadata.get(b"collection", collection.fingerprint.encode()) != collection.fingerprint.encode():
+            log.warning(
+                "%s: written for another version of %s; ids are taken as they are", path, collection.name
+            )
         teacher = metadata.get(b"teacher", b"").decode() or None
         batches = _batches(path)
     return to_table(_chunks(batches, path), collection, path, invalid, teacher)

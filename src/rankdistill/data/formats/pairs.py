@@ -1,13 +1,10 @@
-"""From a file's (query, document, score) triples to the score table, and back."""
+"""From a file's (query, document, score) triples to the score table."""
 
-import gzip
 import logging
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +13,7 @@ import pyarrow.compute as pc
 from rankdistill.data.cache import fingerprint
 from rankdistill.data.candidates import SOURCES, UNRANKED, Candidates, hash_array
 from rankdistill.data.collection import Collection
+from rankdistill.data.labels import among, relevant_pairs
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, shorten
 
@@ -130,13 +128,13 @@ def _once(q, d, s, collection: Collection, path, invalid: str) -> tuple[np.ndarr
 def _table(q, d, s, ranks, collection: Collection, path, teacher: str | None) -> ScoreTable:
     """The table of the sorted pairs, less the queries that teach nothing."""
     size = len(collection.document_ids)
-    relevant = _relevant(collection)
+    relevant = relevant_pairs(collection, collection.qrels)
     keys = q.astype(np.int64) * size + d
-    positive = np.isin(keys, relevant)
+    positive = among(keys, relevant)
     queries, first, counts = np.unique(q, return_index=True, return_counts=True)
     positives = np.add.reduceat(positive, first, dtype=np.int64)
     kept = (counts >= 2) & (positives >= 1)
-    lacking = np.isin(relevant // size, queries) & ~np.isin(relevant, keys)
+    lacking = among(relevant // size, queries) & ~among(relevant, keys)
     if lacking.any():
         log.warning(
             "%s: %d relevant documents of its queries have no score there, and are in no pool",
@@ -169,52 +167,7 @@ def _table(q, d, s, ranks, collection: Collection, path, teacher: str | None) ->
     return ScoreTable(candidates, s[rows], who, trusted=True)
 
 
-def _relevant(collection: Collection) -> np.ndarray:
-    """query row x documents + document row of each relevant pair of any split, int64, ascending."""
-    size = len(collection.document_ids)
-    pairs = {
-        collection.query_row[query] * size + collection.document_row[document]
-        for qrels in collection.qrels.values()
-        for query, judged in qrels.items()
-        for document, grade in judged.items()
-        if grade > 0
-    }
-    return np.array(sorted(pairs), dtype=np.int64)
-
-
 def chunk(queries: list[str], documents: list[str], scores: list[float]) -> Chunk:
     """Lists as a ``Chunk``."""
     kind = pa.large_string()
     return pa.array(queries, kind), pa.array(documents, kind), np.array(scores, dtype=np.float64)
-
-
-@contextmanager
-def draft(path: str | Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its place if all goes well, and is gone if not."""
-    path = Path(path)
-    file = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield file
-            os.replace(file, path)
-        finally:
-            file.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-@contextmanager
-def writing(path: str | Path) -> Iterator[TextIO]:
-    """The text file ``path`` to write to, gzipped if its name ends in .gz; all of it or nothing."""
-    opener = gzip.open if Path(path).suffix == ".gz" else open
-    with draft(path) as file, opener(file, "wt", newline="", encoding="utf-8") as out:
-        yield out
-
-
-def pools(table: ScoreTable) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each query its id, document rows, scores and positive (n,), the retriever's best first."""
-    for i, query in enumerate(table.candidates.query_rows):
-        order = np.argsort(table.candidates.ranks[table.candidates.pool(i)], kind="stable")
-        rows, scores, positive = table.pool(i)
-        yield table.collection.query_ids[query], rows[order], scores[order], positive[order]

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from rankdistill.data.collection import Collection
+from rankdistill.data.formats.files import pools, writing
 from rankdistill.data.formats.jsonl import field, identifier, in_chunks, listed, read_objects
-from rankdistill.data.formats.pairs import Invalid, pools, to_table, writing
+from rankdistill.data.formats.pairs import Invalid, to_table
 from rankdistill.data.lines import read_lines
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
