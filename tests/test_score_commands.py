@@ -108,7 +108,7 @@ def test_a_file_of_scores_is_distilled(measured, mined, beir, table, tmp_path):
             "bad.csv: malformed JSON, or cut short",
         ),
         (["teacher.path=bad.jsonl"], "bad.jsonl: its name doesn't say the format"),
-        (["teacher.path=nobody/nothing"], "nobody/nothing: no such file, and no data set"),
+        (["teacher.path=nobody/nothing"], "nobody/nothing: no such file, and no dataset"),
         (["teacher.path=bad.csv", "teacher.options={by:rank}"], "by: no option of csv"),
     ],
 )

@@ -13,7 +13,7 @@ from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection, write_scores
 from rankdistill.data.cache import sealed
 from rankdistill.data.candidates import from_arrow, open_arrow
-from rankdistill.data.formats import check_format, read_trec
+from rankdistill.data.formats import check_format, read_run
 from rankdistill.errors import InputError
 from rankdistill.fields import check_fields
 from rankdistill.mine import FIELDS, new_file
@@ -47,7 +47,7 @@ def run(config: DictConfig) -> str:
 def read_candidates(path: str, collection: Collection) -> Candidates:
     """Those that ``rankdistill.mine`` wrote, or a TREC run's."""
     if Path(path).suffix != ".arrow":
-        return read_trec(path, collection).candidates
+        return read_run(path, collection).candidates
     trusted = sealed(Path(path))
     return from_arrow(open_arrow(Path(path), trusted), collection, Path(path), trusted)
 

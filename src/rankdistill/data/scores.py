@@ -16,7 +16,7 @@ from rankdistill.data.candidates import (
     write_arrow,
 )
 from rankdistill.data.collection import Collection
-from rankdistill.data.hub import push
+from rankdistill.data.score_hub import push
 from rankdistill.errors import InputError
 
 
@@ -78,7 +78,7 @@ class ScoreTable:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
     def push_to_hub(self, repo_id: str, private: bool = False) -> None:
-        """Uploads ids and scores as the data set ``repo_id``; ``read_scores(repo_id, ...)`` reads it.
+        """Uploads ids and scores as the dataset ``repo_id``; ``read_scores(repo_id, ...)`` reads it.
 
         Raises ``InputError`` where the hub cannot be reached.
         """

@@ -9,16 +9,16 @@ import numpy as np
 from rankdistill.candidates import mine
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats import check_format, check_options, read_scores
-from rankdistill.data.formats.pairs import Invalid
-from rankdistill.data.hub import is_hub_name
+from rankdistill.data.formats.triples import Invalid
 from rankdistill.data.labels import of_split
+from rankdistill.data.score_hub import is_hub_name
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least
 from rankdistill.teachers.scoring import score_candidates
 
 
 class FileTeacher:
-    """The scores in ``path``: a file, or a hub's data set; see ``rankdistill.data.read_scores``.
+    """The scores in ``path``: a file, or a hub's dataset; see ``rankdistill.data.read_scores``.
 
     It has no ``score``: it brings its own candidates, and nothing is mined for them.
     """

@@ -1,4 +1,4 @@
-"""Parquet, Arrow and hub data sets of other writers."""
+"""Parquet, Arrow and hub datasets of other writers."""
 
 import logging
 from dataclasses import replace
@@ -140,7 +140,7 @@ def test_a_table_is_pushed_and_read_back_by_name(scored, monkeypatch):
 
 def test_offline_it_is_said_in_one_line(scored):
     with pytest.raises(
-        InputError, match="nobody/nothing: no such file, and no data set .*a local copy"
+        InputError, match="nobody/nothing: no such file, and no dataset .*a local copy"
     ) as error:
         read_scores("nobody/nothing", scored.collection)
     assert "\n" not in str(error.value)

@@ -1,6 +1,7 @@
 """Every format: table -> file -> equal table; what no format may let through."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +77,7 @@ def test_large_tables_cross_the_blocks(collection, tmp_path, monkeypatch):
         ("mapping", "BLOCK"),
     ):
         monkeypatch.setattr(f"rankdistill.data.formats.{module}.{name}", 64)
-    monkeypatch.setattr("rankdistill.data.hub.QUERIES", 3)
+    monkeypatch.setattr("rankdistill.data.score_hub.QUERIES", 3)
     table = score_candidates(WordTeacher(), mine(collection, [BM25(20), Random(20)], "train"))
     for format, name in FILES:
         write_scores(table, tmp_path / name, format)
@@ -187,3 +188,12 @@ def test_an_arrow_table_of_ours_opens_from_the_disk(table, tmp_path):
     found = read_scores(tmp_path / "table.arrow", table.collection)
     assert pa.total_allocated_bytes() - before < 10_000
     assert found.candidates.fingerprint == table.candidates.fingerprint and found.teacher == "words"
+
+
+def test_the_page_of_formats_names_them_all():
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert set(rows) == set(FORMATS)
+    for format, (_, writer, endings) in FORMATS.items():
+        assert f"`{writer.__name__}`" in rows[format]
+        assert all(f"`{ending}`" in rows[format] for ending in endings if not ending.startswith(".p"))

@@ -1,7 +1,7 @@
 """Teacher scores that exist already: the formats in which they are exchanged, one file per family.
 
 A reader is ``read_x(path, collection, invalid, ...) -> ScoreTable``, a writer ``write_x(table, path)``;
-what a table read from a file means stands at ``pairs.to_table``.
+what a table read from a file means stands at ``triples.to_table``.
 """
 
 import inspect
@@ -14,10 +14,10 @@ from rankdistill.data.formats.columns import read_columns, write_columns
 from rankdistill.data.formats.delimited import read_csv, read_margins, write_csv, write_margins
 from rankdistill.data.formats.groups import read_groups, write_groups, write_hard_negatives, write_tevatron
 from rankdistill.data.formats.mapping import read_json, write_json
-from rankdistill.data.formats.pairs import Invalid
-from rankdistill.data.formats.runs import read_ranking, read_trec, write_ranking, write_trec
+from rankdistill.data.formats.runs import read_ranking, read_run, write_ranking, write_run
 from rankdistill.data.formats.texts import read_bge, write_bge
-from rankdistill.data.hub import FILES
+from rankdistill.data.formats.triples import Invalid
+from rankdistill.data.score_hub import FILES
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
@@ -25,7 +25,7 @@ FORMATS = {  # name: reader, writer, endings by which it is known
     "columns": (read_columns, write_columns, FILES),
     "csv": (read_csv, write_csv, (".csv", ".tsv")),
     "json": (read_json, write_json, (".json", ".pkl", ".pickle")),
-    "trec": (read_trec, write_trec, (".trec", ".run", ".res")),
+    "trec": (read_run, write_run, (".trec", ".run", ".res")),
     "margins": (read_margins, write_margins, ()),
     "groups": (read_groups, write_groups, ()),
     "hard_negatives": (read_groups, write_hard_negatives, ()),
@@ -36,7 +36,7 @@ FORMATS = {  # name: reader, writer, endings by which it is known
 
 
 def guess(path: str | Path) -> str:
-    """The format of ``path`` by its name, a hub's data set being ``columns``.
+    """The format of ``path`` by its name, a hub's dataset being ``columns``.
 
     Raises ``InputError`` where several have such a name.
     """
@@ -63,7 +63,7 @@ def read_scores(
     invalid: Invalid = "error",
     **options: Any,
 ) -> ScoreTable:
-    """The table of the scores in ``path``, a file or a hub's data set.
+    """The table of the scores in ``path``, a file or a hub's dataset.
 
     ``format`` is one of ``FORMATS``, by default what the name says; ``options`` are its reader's.
     """
@@ -95,7 +95,7 @@ __all__ = [
     "read_margins",
     "read_ranking",
     "read_scores",
-    "read_trec",
+    "read_run",
     "write_bge",
     "write_columns",
     "write_csv",
@@ -106,5 +106,5 @@ __all__ = [
     "write_ranking",
     "write_scores",
     "write_tevatron",
-    "write_trec",
+    "write_run",
 ]

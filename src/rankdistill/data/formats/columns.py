@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import draft
-from rankdistill.data.formats.pairs import Chunk, Invalid, to_table
-from rankdistill.data.hub import FILES, hub_batches, id_only, is_hub_name
+from rankdistill.data.formats.triples import Chunk, Invalid, to_table
+from rankdistill.data.score_hub import FILES, hub_batches, id_only, is_hub_name
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
@@ -48,7 +48,7 @@ def read_columns(
         metadata = _metadata(path)
         if {b"collection", b"candidates"} <= set(metadata) and path.suffix == ".arrow":
             return ScoreTable.load(path, collection)
-        if metadata.get(b"collection", collection.fingerprint.encode()) != collection.fingerprint.encode():
+        if metadata.get(b"collection", b"").decode() not in ("", collection.fingerprint):
             log.warning(
                 "%s: written for another version of %s; ids are taken as they are", path, collection.name
             )
@@ -113,7 +113,9 @@ def _reader(file: Path) -> pa.RecordBatchReader:
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     for reader in _readers(path):
         try:
-            yield from reader
+            for batch in reader:
+                batch.validate(full=True)  # a damaged offset would be read from outside the file
+                yield batch
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: damaged ({_line(error)})") from None
 

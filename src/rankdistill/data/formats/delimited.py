@@ -12,7 +12,7 @@ import pyarrow.csv
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats.columns import DOCUMENT, QUERY, SCORE, column
 from rankdistill.data.formats.files import pools, writing
-from rankdistill.data.formats.pairs import Chunk, Invalid, to_table
+from rankdistill.data.formats.triples import Chunk, Invalid, to_table
 from rankdistill.data.lines import read_lines
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError

@@ -18,7 +18,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import pools, writing
 from rankdistill.data.formats.jsonl import field, identifier, in_chunks, number, read_objects
 from rankdistill.data.formats.mapping import read_json, write_json
-from rankdistill.data.formats.pairs import Invalid, to_table
+from rankdistill.data.formats.triples import Invalid, to_table
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rankdistill.data.formats.pairs import Chunk, chunk
+from rankdistill.data.formats.triples import Chunk, chunk
 from rankdistill.data.lines import read_lines
 from rankdistill.errors import InputError
 

@@ -11,7 +11,7 @@ from typing import Any
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import pools, writing
 from rankdistill.data.formats.jsonl import in_chunks, number
-from rankdistill.data.formats.pairs import Invalid, to_table
+from rankdistill.data.formats.triples import Invalid, to_table
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 

@@ -11,7 +11,7 @@ import numpy as np
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import pools, writing
 from rankdistill.data.formats.jsonl import field, identifier, in_chunks, listed, read_objects
-from rankdistill.data.formats.pairs import Invalid, to_table
+from rankdistill.data.formats.triples import Invalid, to_table
 from rankdistill.data.lines import read_lines
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
@@ -27,7 +27,7 @@ def reciprocal(n: int) -> list[float]:
     return [1 / rank for rank in range(1, n + 1)]
 
 
-def read_trec(
+def read_run(
     path: str | Path,
     collection: Collection,
     invalid: Invalid = "error",
@@ -69,7 +69,7 @@ def _by_rank(rows, path: str | Path) -> Iterator[tuple[str, list[str], list[floa
         yield query, [row[1] for row in ranked], reciprocal(len(ranked))
 
 
-def write_trec(table: ScoreTable, path: str | Path) -> None:
+def write_run(table: ScoreTable, path: str | Path) -> None:
     """Writes a TREC run: score descending, then document id."""
     ids = table.collection.document_ids
     with writing(path) as out:

@@ -9,7 +9,7 @@ import numpy as np
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import pools, writing
 from rankdistill.data.formats.jsonl import field, in_chunks, listed, number, read_objects
-from rankdistill.data.formats.pairs import Invalid, to_table
+from rankdistill.data.formats.triples import Invalid, to_table
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 

@@ -1,4 +1,4 @@
-"""Score tables on a hub of data sets: ids and numbers alone, as the ecosystem exchanges them."""
+"""Score tables on a hub of datasets: ids and numbers alone, as the ecosystem exchanges them."""
 
 import re
 from collections.abc import Iterator
@@ -60,20 +60,20 @@ def _batches(table: "ScoreTable", schema: pa.Schema) -> Iterator[pa.RecordBatch]
 
 
 def is_hub_name(path: str | Path) -> bool:
-    """Whether ``path`` can only be a hub's data set: owner/name, and no file or folder."""
+    """Whether ``path`` can only be a hub's dataset: owner/name, and no file or folder."""
     named = re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) and not str(path).startswith(".")
     return bool(named) and not str(path).endswith(FILES) and not Path(path).exists()
 
 
 def hub_batches(name: str, subset: str | None, split: str) -> Iterator[pa.RecordBatch]:
-    """The rows of the data set ``name`` of a hub; raises ``InputError`` if it cannot be had."""
+    """The rows of the dataset ``name`` of a hub; raises ``InputError`` if it cannot be had."""
     import datasets
 
     try:
         found = datasets.load_dataset(name, subset, split=split)
-    except Exception as error:  # of the network, the hub, the data set's layout
+    except Exception as error:  # of the network, the hub, the dataset's layout
         raise InputError(
-            f"{name}: no such file, and no data set {_line(error)}; offline, give the path of a local copy "
+            f"{name}: no such file, and no dataset {_line(error)}; offline, give the path of a local copy "
             "(a Parquet file, or a folder of them)"
         ) from None
     for part in found.with_format("arrow").iter(QUERIES):
@@ -99,7 +99,7 @@ def push(table: "ScoreTable", repo_id: str, private: bool = False) -> None:
 
 
 def card(table: "ScoreTable", repo_id: str) -> str:
-    """The data set's README: what was scored by whom, and how to read it."""
+    """The dataset's README: what was scored by whom, and how to read it."""
     collection, found = table.collection, fingerprints(table)
     return f"""
 # Teacher scores of {collection.name}

@@ -6,7 +6,7 @@ import pytest
 from conftest import rows_of
 
 from rankdistill.data.formats import read_csv
-from rankdistill.data.formats.pairs import chunk, to_table
+from rankdistill.data.formats.triples import chunk, to_table
 from rankdistill.errors import InputError
 
 
