@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.data import read_beir
+from rankdistill.data import Candidates, Collection, ScoreTable, read_beir
 from rankdistill.teachers import score_candidates
 
 WORDS = [f"w{i}" for i in range(200)]
@@ -196,3 +196,67 @@ class WordTeacher:
 @pytest.fixture
 def table(collection):
     return score_candidates(WordTeacher(), mine(collection, [BM25(10), Random(10)], "train"))
+
+
+@pytest.fixture
+def small():
+    """To write files of by hand: q0 wants d0; q1 wants d1 and d2; q2, of the test split, wants d3."""
+    return Collection(
+        "small",
+        [f"d{i}" for i in range(6)],
+        [f"text {i}" for i in range(6)],
+        ["q0", "q1", "q2"],
+        ["who", "what", "when"],
+        {"train": {"q0": {"d0": 1, "d5": 0}, "q1": {"d1": 1, "d2": 2}}, "test": {"q2": {"d3": 1}}},
+    )
+
+
+@pytest.fixture
+def scored(small):
+    """q0: d4 2.5, d0 -1.25, best rank first; q1: d1 0.1, d2 1/3, d3 1e-7; q2: d3 7, d5 -7."""
+    return ScoreTable(
+        Candidates(
+            small,
+            np.array([0, 1, 2]),
+            np.array([0, 2, 5, 7]),
+            np.array([0, 4, 1, 2, 3, 3, 5], np.int32),
+            np.array([24, 16, 24, 24, 16, 24, 16], np.uint8),
+            np.array([1, 0, 0, 1, 2, 0, 1], np.uint16),
+        ),
+        np.array([-1.25, 2.5, 0.1, 1 / 3, 1e-7, 7, -7], np.float32),
+    )
+
+
+def rows_of(table):
+    """{query: {document: (score, positive)}}: what a table says, by ids."""
+    collection = table.collection
+    return {
+        collection.query_ids[query]: {
+            collection.document_ids[row]: (float(score), bool(positive))
+            for row, score, positive in zip(*table.pool(i), strict=True)
+        }
+        for i, query in enumerate(table.candidates.query_rows)
+    }
+
+
+@pytest.fixture
+def table_of(collection):
+    """A score table of these pools: a list of scores a query, ``positive`` the places of its positives."""
+
+    def make(pools, positive=None):
+        sizes = [len(pool) for pool in pools]
+        sources = np.ones(sum(sizes), np.uint8)
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        for i, places in enumerate(positive or []):
+            sources[offsets[i] + np.array(places, int)] = 8
+        candidates = Candidates(
+            collection,
+            np.arange(len(pools)),
+            offsets,
+            np.concatenate([np.arange(n) for n in sizes]).astype(np.int32),
+            sources,
+            np.zeros(sum(sizes), np.uint16),
+        )
+        return ScoreTable(candidates, np.concatenate(pools).astype(np.float32))
+
+    return make

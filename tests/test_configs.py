@@ -73,7 +73,7 @@ def test_a_sweep_goes_to_slurm():
     assert config.hydra.launcher._target_.endswith("SlurmLauncher")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "finetune_teacher"])
+@pytest.mark.parametrize("name", ["evaluate", "finetune_teacher", "mine", "score"])
 def test_the_other_commands_compose(name):
     assert list(targets(composed(name=name)))
 
@@ -96,6 +96,7 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
             f"data.topics=[{tmp_path}/topics.tsv]",
             f"data.qrels={{train:{qrels['train']},test:{qrels['test']}}}",
         ],
+        "teacher=file": [f"teacher.path={beir}"],
         "teacher=cross_encoder": [f"teacher.model={cross_encoder_folder}"],
         "teacher=late_interaction": ["teacher.model=minilm"],
         "teacher=ensemble": [f"teacher.teachers.cross_encoder.model={cross_encoder_folder}"],

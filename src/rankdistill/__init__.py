@@ -12,7 +12,9 @@ from rankdistill.data import (
     read_beir,
     read_hub,
     read_irds,
+    read_scores,
     read_trec,
+    write_scores,
 )
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator, Run, compare, report
@@ -24,6 +26,7 @@ from rankdistill.teachers import (
     CrossEncoderTeacher,
     DenseTeacher,
     EnsembleTeacher,
+    FileTeacher,
     LateInteractionTeacher,
     demo_teacher,
     score_candidates,
@@ -45,6 +48,7 @@ __all__ = [
     "DistillationTrainer",
     "EnsembleTeacher",
     "Evaluator",
+    "FileTeacher",
     "HardNegativeSampler",
     "InfoNCE",
     "InputError",
@@ -68,8 +72,10 @@ __all__ = [
     "read_beir",
     "read_hub",
     "read_irds",
+    "read_scores",
     "read_trec",
     "report",
     "score_candidates",
     "training_arguments",
+    "write_scores",
 ]

@@ -22,7 +22,6 @@ from transformers import TrainingArguments, set_seed
 from rankdistill import analysis, processes
 from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save
-from rankdistill.candidates import mine
 from rankdistill.command import command, make, make_retrievers, plain, run_folder
 from rankdistill.data import Collection, ScoreTable
 from rankdistill.data.cache import fingerprint
@@ -32,7 +31,7 @@ from rankdistill.fields import check_fields
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter
 from rankdistill.summary import model_card, summary, write_conditions, write_measures
-from rankdistill.teachers import score_candidates
+from rankdistill.teachers import FileTeacher, score_split
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.checkpoints import begin, clear, finish, finished, last_checkpoint, resume
 from rankdistill.training.trainer import check_scores
@@ -95,30 +94,31 @@ def distil(config: DictConfig, folder: Path) -> float:
     collection = make(config.data, Collection)
     log.info("%s", collection)
     student = make(config.student, SentenceTransformer)
-    retrievers = make_retrievers(config.candidates.retrievers)
 
     test = config.evaluation.split
     collection.query_rows(test)  # what is wrong with the split shows now
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
-    candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
-    table = cut(score_candidates(teacher, candidates))
-    if len(table) < len(candidates):
-        log.info("%s keeps %d of %d training queries", cut, len(table), len(candidates))
+    retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
+    whole = score_split(teacher, retrievers, collection, config.candidates.split, config.candidates.limit)
+    table = cut(whole)
+    if len(table) < len(whole):
+        log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
     if main:
         write_conditions(
             folder,
             settings=settings,
             collection=collection.fingerprint,
-            candidates=candidates.fingerprint,
+            candidates=table.candidates.fingerprint,
             teacher=table.teacher,
         )
     documents = stored_embeddings(student, collection)
     results = {"before": evaluator.evaluate(student, collection, test, documents)}
     log.info("before: %s", results["before"].mean)
+    teacher_table, agreements = None, {}
     if config.evaluation.teacher:
-        pools = mine(collection, retrievers, test, evaluator.limit, evaluator.seed)
-        teacher_table = score_candidates(teacher, pools)
-        agreements = {"before": agreement_of(student, teacher_table, documents, "before")}
+        teacher_table = measured_scores(teacher, retrievers, collection, test, evaluator)
+    if main and teacher_table is not None:
+        agreements["before"] = agreement_of(student, teacher_table, documents, "before")
     del teacher  # its memory is needed
 
     if main:
@@ -128,7 +128,7 @@ def distil(config: DictConfig, folder: Path) -> float:
         save(shown, folder / "plots" / "score_distribution.png")
         entropy = analysis.plot_statistic(table, {name: sampler}, "entropy", config.seed)
         save(entropy, folder / "plots" / "entropy.png")
-        begin(folder / "checkpoints", fingerprint(settings, table.teacher, candidates.fingerprint))
+        begin(folder / "checkpoints", fingerprint(settings, table.teacher, table.candidates.fingerprint))
     processes.wait()
     history: list[dict] = []
     for stage in stages:
@@ -137,10 +137,10 @@ def distil(config: DictConfig, folder: Path) -> float:
 
     documents = passing_embeddings(student, collection.documents)
     results["after"] = evaluator.evaluate(student, collection, test, documents)
-    if config.evaluation.teacher:
+    if main and teacher_table is not None:
         agreements["after"] = agreement_of(student, teacher_table, documents, "after")
-        if main:
-            save(analysis.plot_agreement(agreements), folder / "plots" / "agreement.png")
+        save(analysis.plot_agreement(agreements), folder / "plots" / "agreement.png")
+    if teacher_table is not None:
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
@@ -157,6 +157,23 @@ def agreement_of(
     means = found[["kendall_tau", "top1"]].mean()
     log.info("agreement with the teacher %s: Kendall's tau %.3f, same document first %.3f", when, *means)
     return found
+
+
+def measured_scores(teacher, retrievers, collection: Collection, split: str, evaluator: Evaluator):
+    """The score table that the teacher is measured on; None if its file has no query of ``split``."""
+    if not isinstance(teacher, FileTeacher):
+        return score_split(teacher, retrievers, collection, split, evaluator.limit, evaluator.seed)
+    covered, queries = teacher.covers(collection, split), len(collection.query_rows(split))
+    if not covered:
+        log.info(
+            "%s: no scores of the %d queries of %s; the teacher isn't measured", teacher.path, queries, split
+        )
+        return None
+    if covered < queries:
+        log.warning(
+            "%s: scores of %d of %d queries of %s; the others count 0", teacher.path, covered, queries, split
+        )
+    return teacher.table(collection, split)  # all of them: the evaluator draws its own
 
 
 def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:

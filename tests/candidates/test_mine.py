@@ -194,7 +194,7 @@ def test_a_limit_draws_queries_by_seed(collection):
 def test_what_was_mined_shows_its_sources(collection):
     """Documents 0 and 1 are the positives of two of the sixteen queries."""
     shown = repr(mine(collection, [Counting()]))
-    assert shown == "Candidates(16 queries, 2-3 documents each; bm25 0, dense 32, random 0, positive 16)"
+    assert shown == "Candidates(16 queries, 2-3 documents each; dense 32, positive 16)"
 
 
 def test_a_damaged_cache_is_named(collection, tmp_path, monkeypatch):

@@ -59,8 +59,7 @@ def test_of_a_pool_single_candidates_can_be_taken(table):
 @pytest.mark.parametrize(
     ("queries", "message"),
     [
-        ([], "0 queries to take; give one or more, each once"),
-        ([1, 2, 1], "3 queries to take; give one or more, each once"),
+        ([1, 2, 1], "a query to take twice; give each once"),
         ([1, 16], "it has the queries 0 to 15, not 1 to 16"),
         ([-1, 2], "it has the queries 0 to 15, not -1 to 2"),
     ],

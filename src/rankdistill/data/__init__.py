@@ -3,6 +3,7 @@
 from rankdistill.data.beir import read_beir, write_beir
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Collection
+from rankdistill.data.formats import read_scores, write_scores
 from rankdistill.data.frames import from_frames
 from rankdistill.data.hub import read_hub
 from rankdistill.data.irds import read_irds
@@ -21,6 +22,8 @@ __all__ = [
     "read_beir",
     "read_hub",
     "read_irds",
+    "read_scores",
     "read_trec",
     "write_beir",
+    "write_scores",
 ]

@@ -14,7 +14,7 @@ from rankdistill.data.cache import fingerprint, seal, sync
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 
-SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8}  # bits of ``sources``
+SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8, "file": 16}  # bits of ``sources``
 UNRANKED = 65535  # the rank of a document that no retriever found
 
 
@@ -67,10 +67,9 @@ class Candidates:
 
     def __repr__(self) -> str:
         sizes = np.diff(self.offsets)
-        counts = ", ".join(
-            f"{name} {int(((self.sources & bit) > 0).sum()):,}" for name, bit in SOURCES.items()
-        )
-        return f"Candidates({len(self):,} queries, {sizes.min()}-{sizes.max()} documents each; {counts})"
+        counts = {name: int(((self.sources & bit) > 0).sum()) for name, bit in SOURCES.items()}
+        shown = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        return f"Candidates({len(self):,} queries, {sizes.min()}-{sizes.max()} documents each; {shown})"
 
 
 def hash_array(array: np.ndarray) -> str:

@@ -38,7 +38,7 @@ def read_objects(file: Path) -> Iterator[tuple[str, dict]]:
         except (ValueError, RecursionError):
             raise InputError(f"{place}: malformed JSON (a number or a nesting beyond all bounds)") from None
         if not isinstance(row, dict):
-            raise InputError(f"{place}: expected an object, such as {{'_id': ..., 'text': ...}}")
+            raise InputError(f"{place}: expected a JSON object, got {line[:60]!r}")
         yield place, row
 
 

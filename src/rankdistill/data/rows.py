@@ -109,7 +109,7 @@ def _judgments(
         query, document = (_key(_field(place, row, names)) for names in (QUERY, DOCUMENT))
         grade = 1 if len(row) == 2 else _grade(_field(place, row, GRADE))
         if query is None or document is None or grade is None:
-            if place.endswith(":1") and query not in queries:
+            if place.endswith(":1") and (query not in queries or document not in documents):
                 continue  # a file's header
             raise InputError(f"{place}: expected query, document and a whole grade up to {HIGHEST_GRADE}")
         if query not in queries:

@@ -17,6 +17,7 @@ from rankdistill.data.candidates import (
     write_arrow,
 )
 from rankdistill.data.collection import Collection
+from rankdistill.data.score_hub import push
 from rankdistill.errors import InputError
 
 
@@ -65,19 +66,19 @@ class ScoreTable:
         """A table of ``queries`` alone, distinct positions in this one, in the order given.
 
         With ``places``, an ascending int array a query, of its pool only the candidates that stand there.
-        Raises ``InputError`` if there is no query, one twice, or one that the table doesn't have.
+        Raises ``InputError`` if one stands there twice, or isn't in the table.
         """
         queries = np.asarray(queries, dtype=np.int64)
-        if not len(queries) or len(np.unique(queries)) < len(queries):
-            raise InputError(f"score table: {len(queries)} queries to take; give one or more, each once")
-        if queries.min() < 0 or queries.max() >= len(self):
+        if len(np.unique(queries)) < len(queries):
+            raise InputError("score table: a query to take twice; give each once")
+        if not np.isin(queries, np.arange(len(self))).all():
             asked = f"{queries.min()} to {queries.max()}"
             raise InputError(f"score table: it has the queries 0 to {len(self) - 1}, not {asked}")
         whole = self.candidates
         spans = [np.arange(*whole.offsets[i : i + 2]) for i in queries]
         if places is not None:
             spans = [span[chosen] for span, chosen in zip(spans, places, strict=True)]
-        at = np.concatenate(spans)
+        at = np.concatenate([np.empty(0, np.int64), *spans])
         candidates = Candidates(
             whole.collection,
             whole.query_rows[queries],
@@ -96,6 +97,13 @@ class ScoreTable:
             write_arrow(table.replace_schema_metadata(metadata), path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+    def push_to_hub(self, repo_id: str, private: bool = False) -> None:
+        """Uploads ids and scores as the dataset ``repo_id``; ``read_scores(repo_id, ...)`` reads it.
+
+        Raises ``InputError`` where the hub cannot be reached.
+        """
+        push(self, repo_id, private)
 
     @classmethod
     def load(

@@ -91,7 +91,7 @@ class Evaluator:
         judged = collection.judged(split)
         if not any(collection.query_ids[row] in judged for row in candidates.query_rows):
             raise InputError(f"none of the scored queries is in split {split!r} of {collection.name}")
-        retrieved = SOURCES["bm25"] | SOURCES["dense"]
+        retrieved = SOURCES["bm25"] | SOURCES["dense"] | SOURCES["file"]
         found = ~candidates.positive | ((candidates.sources & retrieved) > 0)
         scored = {}
         for i, row in enumerate(candidates.query_rows):

@@ -3,7 +3,8 @@
 A teacher has ``score(queries, documents) -> float32 (n,)`` for aligned pairs of texts, or, where its
 scores depend on the pool or the collection, ``score_pools(candidates) -> float32 (N,)``; and a
 ``fingerprint`` that changes when its scores would. Caching, resuming and progress are written
-once, in ``score_candidates``.
+once, in ``score_candidates``. ``FileTeacher`` is the exception: scores that exist already, with
+candidates of their own.
 """
 
 from rankdistill.teachers.bm25 import BM25Teacher
@@ -11,6 +12,7 @@ from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
 from rankdistill.teachers.demo import demo_teacher, load_teacher
 from rankdistill.teachers.dense import DenseTeacher
 from rankdistill.teachers.ensemble import EnsembleTeacher
+from rankdistill.teachers.file import FileTeacher, score_split
 from rankdistill.teachers.late_interaction import LateInteractionTeacher
 from rankdistill.teachers.scoring import score_candidates
 
@@ -19,8 +21,10 @@ __all__ = [
     "CrossEncoderTeacher",
     "DenseTeacher",
     "EnsembleTeacher",
+    "FileTeacher",
     "LateInteractionTeacher",
     "demo_teacher",
     "load_teacher",
     "score_candidates",
+    "score_split",
 ]

@@ -1,0 +1,93 @@
+"""Scores as a mapping, query id -> document id -> score: one JSON object, or one per line."""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rankdistill.data.collection import Collection
+from rankdistill.data.formats.files import pools, writing
+from rankdistill.data.formats.jsonl import in_chunks, number
+from rankdistill.data.formats.triples import Invalid, to_table
+from rankdistill.data.scores import ScoreTable
+from rankdistill.errors import InputError
+
+BLOCK = 1 << 20  # characters read at a time
+MARK = re.compile(r"[\s,]*")
+
+
+def read_json(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
+    """Reads ``{query id: {document id: score}}``, also gzipped, a query at a time.
+
+    sentence-transformers publishes its MS MARCO scores as a pickle of this mapping, which runs code
+    when it is read: for such a file the error says how to convert it. Raises ``InputError`` for
+    anything else in it too; see ``to_table``.
+    """
+    path = Path(path)
+    if {".pkl", ".pickle"} & set(path.suffixes):
+        raise InputError(
+            f"{path}: pickles run code when they are read, and are not; if you trust it, convert it: "
+            'python -c "import gzip, json, pickle; '
+            f"json.dump(pickle.load(gzip.open('{path}')), open('scores.json', 'w'))\""
+        )
+
+    def scored() -> Iterator[tuple[str, list[str], list[float]]]:
+        for query, documents in members(path):
+            place = f"{path}: query {query!r}"
+            if not isinstance(documents, dict):
+                raise InputError(f"{place}: expected document ids and scores, got {str(documents)[:60]!r}")
+            yield query, list(documents), [number(score, place) for score in documents.values()]
+
+    return to_table(in_chunks(scored()), collection, path, invalid)
+
+
+def write_json(table: ScoreTable, path: str | Path) -> None:
+    """Writes one JSON object, a query per line."""
+    ids = table.collection.document_ids
+    with writing(path) as out:
+        separator = "{\n"
+        for query, rows, scores, _ in pools(table):
+            documents = {ids[row]: float(f"{score:.9g}") for row, score in zip(rows, scores, strict=True)}
+            out.write(f"{separator}{json.dumps(query)}: {json.dumps(documents)}")
+            separator = ",\n"
+        out.write("\n}\n")
+
+
+def members(path: Path) -> Iterator[tuple[str, Any]]:
+    """Key and value of each member of the JSON objects in ``path``, one in memory at a time."""
+    decoder = json.JSONDecoder()
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig") as file:
+            text, at, inside = file.read(BLOCK), 0, False
+            while True:
+                at = MARK.match(text, at).end()
+                try:
+                    if not inside and text[at : at + 1] == "{":
+                        at, inside = at + 1, True
+                    elif inside and text[at : at + 1] == "}":
+                        at, inside = at + 1, False
+                    else:
+                        key, end = decoder.raw_decode(text, at)
+                        end = MARK.match(text, end).end()
+                        if not inside or not isinstance(key, str) or text[end : end + 1] not in ("", ":"):
+                            raise InputError(f"{path}: expected {{query id: {{document id: score}}}}")
+                        value, at = decoder.raw_decode(text, MARK.match(text, end + 1).end())
+                        yield key, value
+                except json.JSONDecodeError as error:
+                    more = file.read(max(BLOCK, len(text)))  # as much again: no text is parsed too often
+                    if more:
+                        text, at = text[at:] + more, 0
+                    elif not inside and not text[at:].strip():
+                        return
+                    else:
+                        raise InputError(
+                            f"{path}: malformed JSON, or cut short ({error.msg}) at {text[at : at + 60]!r}"
+                        ) from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, IsADirectoryError) as error:
+        raise InputError(f"{path}: not UTF-8 text, or cut short ({error})") from None

@@ -1,0 +1,104 @@
+"""Rankings as teachers: TREC runs, and JSON lines {"query_id", "ranking": [ids, best first]}."""
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from rankdistill.data.collection import Collection
+from rankdistill.data.formats.files import pools, writing
+from rankdistill.data.formats.jsonl import field, identifier, in_chunks, listed
+from rankdistill.data.formats.triples import Invalid, to_table
+from rankdistill.data.lines import read_lines, read_objects
+from rankdistill.data.scores import ScoreTable
+from rankdistill.errors import InputError
+
+
+def reciprocal(n: int) -> list[float]:
+    """1 / rank of ``n`` ranked documents, best first.
+
+    A ranking says nothing about distances. Of the usual stand-ins this one is bounded, the same for
+    pools of any size, and tells the first documents apart, where rankings by language models are
+    surest, better than the last; minus the rank would make all neighbours equally far apart.
+    """
+    return [1 / rank for rank in range(1, n + 1)]
+
+
+def read_run(
+    path: str | Path,
+    collection: Collection,
+    invalid: Invalid = "error",
+    by: Literal["score", "rank"] = "score",
+) -> ScoreTable:
+    """Reads a TREC run, also gzipped; with ``by="rank"`` its ranks are the teacher (``reciprocal``).
+
+    A query's lines may stand anywhere if they are read by score, together if by rank. Raises
+    ``InputError`` for malformed lines too; see ``to_table``.
+    """
+    if by not in ("score", "rank"):
+        raise InputError(f"by={by!r}: it is 'score' or 'rank'")
+    rows = _rows(Path(path))
+    if by == "score":
+        scored = ((query, [document], [score]) for query, document, _, score in rows)
+    else:
+        scored = _by_rank(rows, path)
+    return to_table(in_chunks(scored), collection, path, invalid)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, int, float]]:
+    for place, line in read_lines(path):
+        try:
+            query, _, document, rank, score, _ = line.split()
+            yield query, document, int(rank), float(score)
+        except ValueError:
+            raise InputError(
+                f"{place}: expected 'query Q0 document rank score name', got {line.strip()[:60]!r}"
+            ) from None
+
+
+def _by_rank(rows, path: str | Path) -> Iterator[tuple[str, list[str], list[float]]]:
+    seen = set()
+    for query, lines in groupby(rows, key=lambda row: row[0]):
+        if query in seen:
+            raise InputError(f"{path}: the lines of query {query!r} do not stand together; sort the file")
+        seen.add(query)
+        ranked = sorted(lines, key=lambda row: row[2])
+        yield query, [row[1] for row in ranked], reciprocal(len(ranked))
+
+
+def write_run(table: ScoreTable, path: str | Path) -> None:
+    """Writes a TREC run: score descending, then document id."""
+    ids = table.collection.document_ids
+    with writing(path) as out:
+        for query, rows, scores, _ in pools(table):
+            ranked = sorted(zip(rows, scores, strict=True), key=lambda pair: (-pair[1], ids[pair[0]]))
+            for rank, (row, score) in enumerate(ranked, 1):
+                out.write(f"{query} Q0 {ids[row]} {rank} {score:.9g} rankdistill\n")
+
+
+def read_ranking(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
+    """Reads ``{"query_id", "ranking"}`` lines, also gzipped; scores are ``reciprocal``. See ``to_table``."""
+    path = Path(path)
+
+    def scored() -> Iterator[tuple[str, list[str], list[float]]]:
+        for place, row in read_objects(path):
+            query = identifier(field(row, ("query_id", "qid"), place), place)
+            ranking = listed(field(row, ("ranking",), place), "ranking", place)
+            documents = [identifier(document, place) for document in ranking]
+            if len(set(documents)) < len(documents):
+                raise InputError(f"{place}: a document stands twice in the ranking")
+            yield query, documents, reciprocal(len(documents))
+
+    return to_table(in_chunks(scored()), collection, path, invalid)
+
+
+def write_ranking(table: ScoreTable, path: str | Path) -> None:
+    """Writes a line per query; of the scores their order is all that is kept."""
+    ids = table.collection.document_ids
+    with writing(path) as out:
+        for query, rows, scores, _ in pools(table):
+            best = [ids[rows[i]] for i in np.argsort(-scores, kind="stable")]
+            out.write(json.dumps({"query_id": query, "ranking": best}, ensure_ascii=False) + "\n")

@@ -1,0 +1,56 @@
+"""Writes a teacher's scores of the candidates, in any of the formats.
+
+python -m rankdistill.score data=beir data.path=path/to/collection output=scores.parquet
+"""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from rankdistill import processes
+from rankdistill.command import command, make, make_retrievers
+from rankdistill.data import Candidates, Collection, write_scores
+from rankdistill.data.cache import sealed
+from rankdistill.data.candidates import from_arrow, open_arrow
+from rankdistill.data.formats import check_format, read_run
+from rankdistill.errors import InputError
+from rankdistill.fields import check_fields
+from rankdistill.mine import FIELDS, new_file
+from rankdistill.teachers import FileTeacher, score_candidates, score_split
+
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> str:
+    """Scores, or takes from the cache; returns the file's name."""
+    check_fields(config, FIELDS | {"input": str | None, "format": str | None})
+    output = new_file(config.output)
+    format = check_format(config.format, output)
+    collection = make(config.data, Collection)
+    log.info("%s", collection)
+    teacher = make(config.teacher)
+    if config.input is not None:
+        if isinstance(teacher, FileTeacher):
+            raise InputError("input: a file of scores brings its own candidates; leave it out")
+        table = score_candidates(teacher, read_candidates(config.input, collection))
+    else:
+        retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
+        wanted = config.candidates
+        table = score_split(teacher, retrievers, collection, wanted.split, wanted.limit)
+    if processes.is_main():
+        write_scores(table, output, format)
+        print(f"\n{table.candidates}\n\nScores of {table.teacher} in {output}")
+    return str(output)
+
+
+def read_candidates(path: str, collection: Collection) -> Candidates:
+    """Those that ``rankdistill.mine`` wrote, or a TREC run's."""
+    if Path(path).suffix != ".arrow":
+        return read_run(path, collection).candidates
+    trusted = sealed(Path(path))
+    return from_arrow(open_arrow(Path(path), trusted), collection, Path(path), trusted)
+
+
+if __name__ == "__main__":
+    command(run, "score")

@@ -1,0 +1,80 @@
+"""Scores that exist already as the teacher, with the candidates that they are of."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankdistill.candidates import mine
+from rankdistill.data.collection import Collection
+from rankdistill.data.formats import check_format, check_options, read_scores
+from rankdistill.data.formats.triples import Invalid
+from rankdistill.data.labels import of_split
+from rankdistill.data.score_hub import is_hub_name
+from rankdistill.data.scores import ScoreTable
+from rankdistill.errors import InputError, at_least
+from rankdistill.teachers.scoring import score_candidates
+
+
+class FileTeacher:
+    """The scores in ``path``: a file, or a hub's dataset; see ``rankdistill.data.read_scores``.
+
+    It has no ``score``: it brings its own candidates, and nothing is mined for them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        format: str | None = None,
+        invalid: Invalid = "error",
+        options: Mapping[str, Any] | None = None,
+    ):
+        self.path, self.format, self.invalid = path, check_format(format, path), invalid
+        self.options = dict(options or {})
+        check_options(self.format, self.options)
+        if not Path(path).exists() and not (self.format == "columns" and is_hub_name(path)):
+            raise InputError(f"{path}: no such file")
+        self._read: tuple[str, ScoreTable] | None = None
+
+    def table(
+        self, collection: Collection, split: str, limit: int | None = None, seed: int = 0
+    ) -> ScoreTable:
+        """The scored queries of ``split``, at most ``limit`` of them, drawn with ``seed`` as ``mine`` does.
+
+        Raises ``InputError`` if there is none.
+        """
+        at_least(1, limit=limit)
+        table = of_split(self._whole(collection), split)
+        rows = table.candidates.query_rows
+        if not len(rows):
+            raise InputError(f"{self.path}: no scores of queries of split {split!r} of {collection.name}")
+        if limit is None or limit >= len(rows):
+            return table
+        rows = np.random.default_rng(seed).choice(rows, limit, replace=False)
+        return table.take(np.flatnonzero(np.isin(table.candidates.query_rows, rows)))
+
+    def covers(self, collection: Collection, split: str) -> int:
+        """How many queries of ``split`` it has scores of, a relevant document's among them."""
+        return len(of_split(self._whole(collection), split))
+
+    def _whole(self, collection: Collection) -> ScoreTable:
+        """All that the file holds, read once."""
+        if self._read is None or self._read[0] != collection.fingerprint:
+            found = read_scores(self.path, collection, self.format, self.invalid, **self.options)
+            self._read = collection.fingerprint, found
+        return self._read[1]
+
+
+def score_split(
+    teacher: Any,
+    retrievers: Sequence,
+    collection: Collection,
+    split: str = "train",
+    limit: int | None = None,
+    seed: int = 0,
+) -> ScoreTable:
+    """What ``teacher`` brings of ``split`` if it is a file, else its scores of what is mined."""
+    if isinstance(teacher, FileTeacher):
+        return teacher.table(collection, split, limit, seed)
+    return score_candidates(teacher, mine(collection, retrievers, split, limit, seed))

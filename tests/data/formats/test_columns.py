@@ -1,0 +1,149 @@
+"""Parquet, Arrow and hub datasets of other writers."""
+
+import logging
+from dataclasses import replace
+
+import datasets
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import rows_of
+
+from rankdistill.data.formats import read_columns, read_scores, write_scores
+from rankdistill.errors import InputError
+
+EXPECTED = {"q0": {"d0": (1.0, True), "d4": (0.5, False)}, "q2": {"d3": (2.0, True), "d5": (-2.0, False)}}
+LISTS = {
+    "query_id": ["q0", "q2"],
+    "document_ids": [["d0", "d4"], ["d3", "d5"]],
+    "scores": [[1.0, 0.5], [2.0, -2.0]],
+}
+PAIRS = {
+    "query_id": ["q0", "q0", "q2", "q2"],
+    "corpus_id": ["d0", "d4", "d3", "d5"],
+    "score": [1.0, 0.5, 2.0, -2.0],
+}
+
+
+@pytest.mark.parametrize(
+    "columns", [LISTS, PAIRS, {"text": ["a", "b"]} | LISTS], ids=["lists", "pairs", "more"]
+)
+def test_lists_and_pairs(columns, small, tmp_path):
+    pq.write_table(pa.table(columns), tmp_path / "s.parquet")
+    assert rows_of(read_columns(tmp_path / "s.parquet", small)) == EXPECTED
+
+
+def test_ids_may_be_integers_or_encoded(tmp_path, small):
+    numbered = type(small)("n", ["0", "1"], ["a", "b"], ["7"], ["c"], {"train": {"7": {"0": 1}}})
+    for query, documents in (
+        (pa.array([7]), pa.array([[0, 1]])),
+        (pa.array(["7"]).dictionary_encode(), pa.array([["0", "1"]], pa.large_list(pa.large_string()))),
+    ):
+        pq.write_table(
+            pa.table({"qid": query, "document_ids": documents, "scores": [[3, 4]]}), tmp_path / "s.parquet"
+        )
+        found = rows_of(read_columns(tmp_path / "s.parquet", numbered))
+        assert found == {"7": {"0": (3, True), "1": (4, False)}}
+
+
+def test_arrow_as_file_and_as_stream(small, tmp_path):
+    table = pa.table(LISTS)
+    for name, writer in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
+        with pa.OSFile(str(tmp_path / f"{name}.arrow"), "wb") as sink, writer(sink, table.schema) as out:
+            out.write_table(table)
+        assert rows_of(read_columns(tmp_path / f"{name}.arrow", small)) == EXPECTED
+
+
+def test_a_folder_of_parquet_files(small, tmp_path):
+    (tmp_path / "data").mkdir()
+    for i in range(2):
+        pq.write_table(pa.table(LISTS).slice(i, 1), tmp_path / "data" / f"train-{i}.parquet")
+    assert rows_of(read_scores(tmp_path, small)) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": None}, r"no column with the scores \(scores, score\); there is: query_id, document_ids"),
+        (
+            {"query_id": None},
+            r"no column with the query ids \(query_id, qid, query-id\); there is: document_ids",
+        ),
+        ({"scores": [[1.0], [2.0, 3.0]]}, "query 'q0' has 2 documents and 1 scores"),
+        ({"scores": [None, [2.0, 3.0]]}, "query 'q0' has 2 documents and 0 scores"),
+        ({"scores": [1.0, 2.0]}, "must both be lists, or neither"),
+        ({"scores": [["a", "b"], ["c", "d"]]}, "scores numbers"),
+        ({"scores": [[1.0, None], [2.0, 3.0]]}, "score nan for query 'q0', document 'd4'"),
+        ({"document_ids": [[0.5, 1.0], [1.0, 2.0]]}, "ids must be texts or integers"),
+    ],
+)
+def test_bad_columns_are_named(change, message, small, tmp_path):
+    columns = {name: values for name, values in (LISTS | change).items() if values is not None}
+    pq.write_table(pa.table(columns), tmp_path / "s.parquet")
+    with pytest.raises(InputError, match=f"s.parquet: .*{message}"):
+        read_columns(tmp_path / "s.parquet", small)
+
+
+@pytest.mark.parametrize("name", ["s.parquet", "s.arrow"])
+def test_a_damaged_file_is_named(name, small, tmp_path):
+    (tmp_path / name).write_bytes(bytes(range(256)) * 9)
+    with pytest.raises(InputError, match=f"{name}: damaged"):
+        read_columns(tmp_path / name, small)
+
+
+def test_scores_of_another_version_of_the_texts_are_told(scored, tmp_path, caplog):
+    """The ids fit; that the texts are others only the fingerprint tells."""
+    write_scores(scored, tmp_path / "s.parquet")
+    other = replace(scored.collection, documents=["other"] * 6)
+    with caplog.at_level(logging.WARNING):
+        assert rows_of(read_columns(tmp_path / "s.parquet", scored.collection)) == rows_of(scored)
+        assert "another version" not in caplog.text
+        assert rows_of(read_columns(tmp_path / "s.parquet", other)) == rows_of(scored)
+    assert "s.parquet: written for another version of small" in caplog.text
+
+
+def test_a_table_is_pushed_and_read_back_by_name(scored, monkeypatch):
+    """Ids and numbers go up, no text, with a card that says whose scores they are."""
+    pushed = {}
+
+    def push_to_hub(dataset, name, private=False):
+        pushed[name] = dataset, private
+
+    monkeypatch.setattr(datasets.Dataset, "push_to_hub", push_to_hub)
+    monkeypatch.setattr(
+        huggingface_hub.DatasetCard,
+        "load",
+        lambda name: huggingface_hub.DatasetCard("---\nconfigs: []\n---\n"),
+    )
+    monkeypatch.setattr(
+        huggingface_hub.DatasetCard,
+        "push_to_hub",
+        lambda card, name, repo_type: pushed.update({f"{name} card": card.content}),
+    )
+    scored.push_to_hub("somebody/scores", private=True)
+    dataset, private = pushed["somebody/scores"]
+    assert private and dataset.column_names == ["query_id", "document_ids", "scores"]
+    card = pushed["somebody/scores card"]
+    assert "configs" in card and "text 0" not in card
+    for print_of in (scored.collection.fingerprint, scored.candidates.fingerprint):
+        assert print_of in card
+
+    def load_dataset(name, subset, split):
+        assert (name, subset, split) == ("somebody/scores", "some", "train")
+        return dataset
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = read_scores("somebody/scores", scored.collection, subset="some")
+    assert rows_of(found) == rows_of(scored)
+
+
+def test_offline_it_is_said_in_one_line(scored):
+    with pytest.raises(
+        InputError, match="nobody/nothing: no such file, and no dataset .*a local copy"
+    ) as error:
+        read_scores("nobody/nothing", scored.collection)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="nobody/nothing: cannot be pushed .*; write a file") as error:
+        scored.push_to_hub("nobody/nothing")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,184 @@
+"""Files of text as other projects write them, by hand; and malformed ones, with the line."""
+
+import gzip
+import json
+import logging
+import pickle
+
+import pytest
+from conftest import rows_of
+
+from rankdistill.data.formats import read_scores
+from rankdistill.errors import InputError
+
+TWO = {"q0": {"d0": (1.0, True), "d4": (0.5, False)}, "q2": {"d3": (2.0, True), "d5": (-2.0, False)}}
+WELL = [  # format, contents, options
+    ("csv", "q0,d0,1\nq0,d4,0.5\nq2,d3,2\nq2,d5,-2\n", {}),
+    ("csv", "\ufeffscore,other,query_id,doc_id\n1,a,q0,d0\n0.5,b,q0,d4\n2,c,q2,d3\n-2,d,q2,d5\n", {}),
+    ("csv", 'q0\t"d0"\t1\r\nq0\td4\t5e-1\r\n\r\nq2\td3\t2\r\nq2\td5\t-2', {}),
+    ("json", '{"q0": {"d0": 1, "d4": 0.5}, "q2": {"d3": 2.0, "d5": -2}}', {}),
+    ("json", '{"q0": {"d0": 1, "d4": 0.5}}\n{"q2": {"d3": 2.0, "d5": -2}}\n', {}),
+    ("json", '{"q0":\n {"d0": 1,\n "d4": 0.5},\n "q2" : {"d3": 2.0, "d5": -2}\n}', {}),
+    ("margins", "1\t0.5\tq0\td0\td4\n2\t-2\tq2\td3\td5\n", {}),
+    ("trec", "q0 Q0 d0 1 1.0 x\nq0 Q0 d4 2 0.5 x\nq2\tQ0\td3  1 2 x\nq2 Q0 d5 2 -2 x\n", {}),
+    (
+        "hard_negatives",
+        '{"qid": "q0", "pos": [{"pid": "d0", "ce-score": 1}], "neg": '
+        '{"bm25": [{"pid": "d4", "ce-score": 0.5}], "other": [{"pid": "d4", "ce-score": 0.5}]}}\n'
+        '{"qid": "q2", "pos": [{"pid": "d3", "ce-score": 2}], "neg": '
+        '{"bm25": [{"pid": "d5", "ce-score": -2}]}}',
+        {},
+    ),
+    (
+        "hard_negatives",
+        '{"qid": "q0", "pos": ["d0"], "neg": {"bm25": ["d4"], "other": ["d4"]}}\n'
+        '{"qid": "q2", "pos": ["d3"], "neg": {"bm25": ["d5"]}}',
+        {"scores"},
+    ),
+    (
+        "groups",
+        '{"qid": "q0", "doc_id_a": "d0", "doc_id_b": "d4"}\n'
+        '{"qid": "q2", "doc_id_a": "d3", "doc_id_b": ["d5"]}',
+        {"scores"},
+    ),
+    (
+        "tevatron",
+        '{"query_id": "q0", "query": "a", "positive_passages": [{"docid": "d0", "text": "b", "score": 1}], '
+        '"negative_passages": [{"docid": "d4", "score": 0.5}]}\n{"query_id": "q2", "query": "a", '
+        '"positive_passages": [{"docid": "d3", "score": 2}], '
+        '"negative_passages": [{"docid": "d5", "score": -2}]}',
+        {},
+    ),
+    (
+        "bge",
+        '{"query": "who", "pos": ["text 0"], "neg": ["text 4"], "pos_scores": [1], '
+        '"neg_scores": [0.5], "x": 1}\n'
+        '{"query": "when", "pos": ["text 3"], "neg": ["text 5"], "pos_scores": [2.0], "neg_scores": [-2]}',
+        {},
+    ),
+]
+
+
+def written(folder, text, name="s.txt"):
+    with open(folder / name, "w", newline="", encoding="utf-8") as out:
+        out.write(text)
+    return folder / name
+
+
+@pytest.mark.parametrize(("format", "text", "options"), WELL)
+def test_what_others_write(format, text, options, small, tmp_path):
+    scores = {q: {d: score for d, (score, _) in found.items()} | {"d1": 9} for q, found in TWO.items()}
+    beside = written(tmp_path, json.dumps(scores), "scores.json")
+    given = {"scores": str(beside)} if options else {}
+    assert rows_of(read_scores(written(tmp_path, text), small, format, **given)) == TWO
+    with gzip.open(tmp_path / "s.gz", "wt", encoding="utf-8") as out:
+        out.write(text)
+    assert rows_of(read_scores(tmp_path / "s.gz", small, format, **given)) == TWO
+
+
+JSONL = ("groups", "bge", "ranking")
+BAD = [
+    (
+        "csv",
+        "q0,d0,1\nq0,d1\n",
+        "s.txt:2: expected query_id, document_id, score, separated by commas; got 'q0,d1'",
+    ),
+    ("csv", "q0,d0,1\n\nq0,d1,high\n", "s.txt:3: expected .* got 'q0,d1,high'"),
+    ("csv", "q0,d0,1\nq0,d1,\n", "s.txt:2: expected .* got 'q0,d1,'"),
+    ("csv", "query_id,score\nq0,1\n", r"no column with the document ids \(.*\); there is: query_id, score"),
+    ("csv", "q0,d0,a,1\n", "s.txt:1: expected query, document and score, or a header; got 4 cells"),
+    ("csv", "query_id,document_id,score\n", "s.txt: no score in it"),
+    ("json", '{"q0": {"d0": 1, "d4": 0.5}, "q2": {"d3"', "s.txt: malformed JSON, or cut short"),
+    ("json", '{"q0": [["d0", 1]]}', "s.txt: query 'q0': expected document ids and scores"),
+    ("json", '{"q0": {"d0": "high"}}', "s.txt: query 'q0': a score is a number, not 'high'"),
+    ("json", '[["q0", "d0", 1]]', "s.txt: expected {query id: {document id: score}}"),
+    ("json", '{"q0": {"d0": NaN, "d1": 1}}', "score nan for query 'q0', document 'd0'"),
+    ("margins", "1\t0.5\tq0\td0\n", "s.txt:1: expected pos_score, neg_score, query_id, pos_id, neg_id"),
+    ("margins", "1\t0.5\tq0\td0\td4\n1\tx\tq0\td0\td5\n", "s.txt:2: expected pos_score.* separated by tabs"),
+    ("trec", "q0 Q0 d0 1 1.0 x\nq0 Q0 d4 2 x\n", "s.txt:2: expected 'query Q0 document rank score name'"),
+    ("trec", "q0 Q0 d0 first 1.0 x\n", "s.txt:1: expected 'query Q0 document rank score name'"),
+    *((format, '{"query_id": "q0"\n', "s.txt:1: malformed JSON") for format in JSONL),
+    *((format, "[1]\n", "s.txt:1: expected a JSON object") for format in JSONL),
+    *((format, '{"x": 1}\n', "s.txt:1: no field .*; there is: x") for format in JSONL),
+    (
+        "groups",
+        '{"qid": "q0", "pos": ["d0"], "neg": []}',
+        "s.txt:1: document 'd0' has no score; give the file",
+    ),
+    (
+        "groups",
+        '{"qid": "q0", "pos": [{"pid": "d0", "score": "1"}], "neg": []}',
+        "s.txt:1: a score is a number",
+    ),
+    ("groups", '{"qid": true, "pos": [], "neg": []}', "s.txt:1: an id is a text or an integer, not 'True'"),
+    (
+        "groups",
+        '{"qid": "q0", "pos": [{"text": "a"}], "neg": []}',
+        "s.txt:1: no field docid or pid or doc_id",
+    ),
+    (
+        "bge",
+        '{"query": "who", "pos": ["a"], "neg": []}',
+        "s.txt:1: no field pos_scores; there is: query, pos, neg",
+    ),
+    ("bge", '{"query": "who", "pos": ["a"], "pos_scores": []}', "s.txt:1: 1 texts in pos, 0 scores"),
+    ("bge", '{"query": "who", "pos": "a"}', "s.txt:1: pos is a list, not 'a'"),
+    (
+        "bge",
+        '{"query": "who", "pos": ["text 0"], "neg": ["text 9"], "pos_scores": [1], "neg_scores": [0]}',
+        "s.txt: 1 scores of documents that small lacks: 'text 9'",
+    ),
+    ("ranking", '{"query_id": "q0", "ranking": ["d0", "d0"]}', "s.txt:1: a document stands twice"),
+    ("ranking", '{"query_id": "q0", "ranking": "d0"}', "s.txt:1: ranking is a list"),
+]
+
+
+@pytest.mark.parametrize(("format", "text", "message"), BAD)
+def test_bad_files_end_in_one_line_that_names_the_place(format, text, message, small, tmp_path):
+    with pytest.raises(InputError, match=message) as error:
+        read_scores(written(tmp_path, text), small, format)
+    assert str(tmp_path / "s.txt") in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "trec", "groups", "bge", "margins"])
+def test_what_is_not_text_is_named(format, small, tmp_path):
+    (tmp_path / "s").write_bytes(b"q0\xff\xfe,d0,1\n" * 3)
+    with pytest.raises(InputError, match="s: not UTF-8 text"):
+        read_scores(tmp_path / "s", small, format)
+
+
+def test_a_pickle_is_not_read_and_its_conversion_said(small, tmp_path):
+    (tmp_path / "scores.pkl.gz").write_bytes(gzip.compress(pickle.dumps({"q0": {"d0": 1.0}})))
+    with pytest.raises(InputError, match="pickles run code .* convert it: python -c .*json.dump"):
+        read_scores(tmp_path / "scores.pkl.gz", small)
+
+
+def test_documents_of_groups_without_a_score_are_counted(small, tmp_path, caplog):
+    groups = written(tmp_path, '{"qid": "q0", "pos": ["d0"], "neg": {"a": ["d4", "d1"]}}')
+    scores = written(tmp_path, '{"q0": {"d0": 1, "d4": 0.5, "d5": 7}}', "scores.json")
+    with caplog.at_level(logging.WARNING):
+        found = read_scores(groups, small, "groups", scores=str(scores))
+    assert rows_of(found) == {"q0": TWO["q0"]}
+    assert f"1 documents of its groups have no score in {scores}" in caplog.text
+
+
+RUN = "q0 Q0 d4 2 0.5 x\nq0 Q0 d0 1 0.5 x\nq0 Q0 d5 3 0.5 x\n"
+
+
+def test_ranks_can_be_the_teacher(small, tmp_path):
+    """A permutation by a language model has ranks that mean something and scores that don't."""
+    found = read_scores(written(tmp_path, RUN, "r.trec"), small, by="rank")
+    third = pytest.approx(1 / 3)
+    assert rows_of(found) == {"q0": {"d0": (1, True), "d4": (0.5, False), "d5": (third, False)}}
+    assert rows_of(read_scores(tmp_path / "r.trec", small))["q0"]["d5"] == (0.5, False)
+    line = written(tmp_path, '{"query_id": "q0", "ranking": ["d0", "d4", "d5"]}')
+    assert rows_of(read_scores(line, small, "ranking")) == rows_of(found)
+
+
+def test_scattered_lines_have_no_ranks(small, tmp_path):
+    path = written(tmp_path, RUN + "q2 Q0 d3 1 1 x\nq0 Q0 d1 4 0.1 x\n")
+    with pytest.raises(InputError, match="the lines of query 'q0' do not stand together"):
+        read_scores(path, small, "trec", by="rank")
+    with pytest.raises(InputError, match="by='ranks': it is 'score' or 'rank'"):
+        read_scores(path, small, "trec", by="ranks")
+    assert len(rows_of(read_scores(path, small, "trec"))["q0"]) == 4

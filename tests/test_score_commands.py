@@ -1,0 +1,120 @@
+"""Scores through the commands: mined, written, converted, and distilled from a file."""
+
+import json
+
+import numpy as np
+import pytest
+from test_commands import SMALL, start
+
+from rankdistill.data import read_beir, read_scores, write_scores
+from rankdistill.evaluation import Run
+
+
+@pytest.fixture
+def mined(beir, student_folder):
+    return [
+        "data=beir",
+        f"data.path={beir}",
+        f"student.model={student_folder}",
+        "student.max_length=64",
+        *SMALL[:3],
+    ]
+
+
+@pytest.mark.slow
+def test_candidates_and_scores_are_written_and_converted(mined, beir, student_folder, tmp_path):
+    done = start("mine", [*mined, "output=new/candidates.arrow"], tmp_path)
+    assert done.returncode == 0 and "Candidates(16 queries" in done.stdout, done.stderr[-2000:]
+    again = start("mine", [*mined, "output=new/candidates.arrow"], tmp_path)
+    assert again.returncode == 2 and "output=new/candidates.arrow: is there already" in again.stderr
+    wrong = start("mine", [*mined, "output=candidates.csv"], tmp_path)
+    assert wrong.returncode == 2 and "candidates are written to .arrow, a TREC run to .trec" in wrong.stderr
+    done = start("mine", [*mined, "output=bm25.trec.gz", "candidates.limit=4"], tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ranking = Run.read(tmp_path / "bm25.trec.gz").ranking
+    assert len(ranking) == 4 and all(found[0][1] == 1 and len(found) <= 13 for found in ranking.values())
+
+    teacher = ["teacher=dense", f"teacher.model={student_folder}"]
+    given = [*mined, *teacher, "input=new/candidates.arrow", "output=scores.parquet"]
+    done = start("score", given, tmp_path)
+    assert done.returncode == 0 and "Scores of dense" in done.stdout, done.stderr[-2000:]
+    collection = read_beir(beir)
+    one = read_scores(tmp_path / "scores.parquet", collection)
+    assert len(one) == 16 and one.teacher.startswith("dense")
+    assert "mining" not in done.stdout
+    done = start("score", [*mined, *teacher, "output=scores.csv"], tmp_path)
+    assert done.returncode == 0 and "reusing teacher scores" in done.stdout, done.stderr[-2000:]
+    two = read_scores(tmp_path / "scores.csv", collection)
+    assert np.array_equal(one.scores, two.scores)
+    assert np.array_equal(one.candidates.document_rows, two.candidates.document_rows)
+
+    done = start("score", [*mined, *teacher, "input=bm25.trec.gz", "output=reranked.trec"], tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    reranked = Run.read(tmp_path / "reranked.trec").ranking
+    assert {query: {d for d, _ in found} for query, found in reranked.items()}.items() <= {
+        query: {d for d, _ in found} for query, found in ranking.items()
+    }.items()
+    assert reranked
+
+    convert = ["teacher=file", "teacher.path=scores.csv", "output=scores.jsonl", "format=bge"]
+    done = start("score", [*mined, *convert], tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_file_of_scores_is_distilled(measured, mined, beir, table, tmp_path):
+    """With test queries in the file the teacher is measured; without, its row is left out."""
+    collection = read_beir(beir)
+    write_scores(table, tmp_path / "scores.csv")
+    if measured:
+        with open(tmp_path / "scores.csv", "a") as out:
+            for i, query in enumerate(collection.qrels["test"]):
+                relevant = next(iter(collection.qrels["test"][query]))
+                out.write(f"{query},{relevant},{i}\n{query},d0,{i - 1}\n")
+    arguments = [
+        *[x for x in mined if "retrievers" not in x],
+        *SMALL[3:],
+        *(
+            "teacher=file",
+            "teacher.path=scores.csv",
+            "candidates.limit=12",
+            f"hydra.run.dir={tmp_path / 'run'}",
+        ),
+    ]
+    done = start("train", arguments, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "mining" not in log and "distillation: 12 groups" in log
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    if measured:
+        assert metrics["teacher"] == {"nDCG@10": 1, "RR@10": 1, "R@100": 1, "AP": 1}
+    else:
+        assert list(metrics) == ["before", "after"]
+        assert "scores.csv: no scores of the 8 queries of test; the teacher isn't measured" in log
+    assert "FileTeacher" in (tmp_path / "run" / "model" / "README.md").read_text()
+    assert (tmp_path / "run" / "plots" / "score_distribution.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["teacher.path=nowhere.csv"], "nowhere.csv: no such file"),
+        (["teacher.path=bad.csv"], "bad.csv:2: expected query_id, document_id, score"),
+        (
+            ["teacher.path=bad.csv", "teacher.format=json"],
+            "bad.csv: malformed JSON, or cut short",
+        ),
+        (["teacher.path=bad.jsonl"], "bad.jsonl: its name doesn't say the format"),
+        (["teacher.path=nobody/nothing"], "nobody/nothing: no such file, and no dataset"),
+        (["teacher.path=bad.csv", "teacher.options={by:rank}"], "by: no option of csv"),
+    ],
+)
+def test_bad_files_end_in_one_line(arguments, message, mined, tmp_path):
+    (tmp_path / "bad.csv").write_text("q0,d0,1\nq0,d1\n")
+    done = start("train", [*mined, "teacher=file", *arguments], tmp_path)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2 and last.startswith("error: ") and message in last
+    assert "Traceback" not in done.stderr
