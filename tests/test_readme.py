@@ -114,4 +114,6 @@ def test_the_notebook_runs_top_to_bottom(notebook, tmp_path):
     content = nbformat.read(notebook, as_version=4)
     NotebookClient(content, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in content.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2, "its plots are shown"
+    plotted = sum(".figure" in cell.source for cell in content.cells)
+    shown = sum("image/png" in output.get("data", {}) for output in outputs)
+    assert shown == plotted > 0, "its plots are shown"
