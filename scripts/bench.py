@@ -32,6 +32,7 @@ import rankdistill as rd
 from rankdistill.hardware import autocast, has_bf16
 from rankdistill.retrieval import embed_documents, search
 from rankdistill.teachers.demo import merged
+from rankdistill.teachers.pairs import PairTokenizer
 from rankdistill.training.bi_encoder import BiEncoder, fast_attention
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 
@@ -339,6 +340,7 @@ def scoring(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
     pairs, found = list(zip(queries, documents, strict=True)), {}
 
     def ours():
+        teacher.tokenise = PairTokenizer(teacher.model)  # that keeps no tokens of an earlier turn
         found["ours"] = teacher.score(queries, documents)
 
     rows = []
