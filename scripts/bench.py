@@ -401,10 +401,9 @@ def table(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
         ]
 
 
-def _peak(name: str, queries: int, grad_cache: bool, connection) -> None:
-    """Peak resident memory (GB) of one gradient of ``queries`` groups of 128 documents."""
-    collection = collection_of(name)
-    scored = table_of(collection, queries, 50, 140)
+def _large_groups(given: argparse.Namespace, queries: int, grad_cache: bool) -> None:
+    """One gradient of ``queries`` groups of 128 documents."""
+    scored = table_of(collection_of(given.data), queries, 50, 140)
     with tempfile.TemporaryDirectory() as folder:
         arguments = rd.training_arguments(folder, per_device_train_batch_size=queries, disable_tqdm=True)
         trainer = rd.DistillationTrainer(
@@ -418,21 +417,43 @@ def _peak(name: str, queries: int, grad_cache: bool, connection) -> None:
         )
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(queries)])
         trainer.compute_loss(trainer.model.train(), batch).backward()
+
+
+def _steps(given: argparse.Namespace, side: int) -> None:
+    """The steps of the row ``step``, ours (0) or the peer's (1)."""
+    table = table_of(collection_of(given.data), STEPS * given.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        trainers(table, given, folder, STEPS, 1.0)[side]().train()
+
+
+def _child(work, given: argparse.Namespace, rest: tuple, connection) -> None:
+    logging.disable(logging.WARNING)
+    work(given, *rest)
     connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 
+def peak(work, given: argparse.Namespace, *rest) -> float:
+    """Peak resident memory (GB) of ``work(given, *rest)`` in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_child, args=(work, given, rest, theirs))
+    child.start()
+    theirs.close()  # a child that fails ends the wait
+    gigabytes = ours.recv()
+    child.join()
+    return gigabytes
+
+
 def memory(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
-    """Groups of 128 documents with GradCache, and directly, each in a process of its own."""
-    context, peaks = multiprocessing.get_context("spawn"), {}
-    for queries, grad_cache in ((4, True), (4, False), (32, True)):
-        ours, theirs = context.Pipe()
-        child = context.Process(target=_peak, args=(given.data, queries, grad_cache, theirs))
-        child.start()
-        peaks[queries, grad_cache] = ours.recv()
-        child.join()
-    print(f"  32 groups of 128 documents with grad_cache: {peaks[32, True]:.2f} GB")
-    a, b = peaks[4, True], peaks[4, False]
-    return [row("memory, 4 x 128, against no grad_cache", collection, a, b, b / a, "GB at the peak")]
+    """Peak resident memory: of the row ``step``, and of groups of 128 documents with GradCache."""
+    a, b = (peak(_steps, given, side) for side in (0, 1))
+    cached, direct, many = (peak(_large_groups, given, *of) for of in ((4, True), (4, False), (32, True)))
+    print(f"  32 groups of 128 documents with grad_cache: {many:.2f} GB")
+    unit = "GB at the peak"
+    return [
+        row(f"memory of step, {given.batch} x 8, max {given.max_length}", collection, a, b, b / a, unit),
+        row("memory, 4 x 128, against no grad_cache", collection, cached, direct, direct / cached, unit),
+    ]
 
 
 def row(name: str, collection: rd.Collection, ours: float, peer: float, ratio: float, unit: str) -> dict:
