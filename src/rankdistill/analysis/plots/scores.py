@@ -69,7 +69,8 @@ def plot_statistic(
     for quartile in pools.quantile([0.25, 0.5, 0.75]):
         ax.axvline(quartile, color=GREY, linewidth=0.8)
     plot_shares(ax, {"pool": pools} | {name: found[statistic] for name, found in shown.items()}, "pool")
-    ax.set(xlabel=UNITS[statistic], title=f"{statistic.replace('_', ' ').capitalize()} per query")
+    name = statistic.replace("_", " ").capitalize()
+    ax.set(xlabel=UNITS[statistic], title=f"{name} per query\n(grey lines: the pools' quartiles)")
     return ax
 
 
