@@ -67,3 +67,8 @@ def test_at_least_names_the_value_and_lets_none_pass():
         at_least(1, n=0)
     with pytest.raises(InputError, match="rate=nan"):
         at_least(0, rate=float("nan"))
+
+
+def test_a_target_that_is_nowhere_is_named_with_the_remedy():
+    with pytest.raises(InputError, match=r"sampler\._target_: nowhere\.X is not to be found .*PYTHONPATH"):
+        check_targets(OmegaConf.create({"sampler": {"_target_": "nowhere.X"}}))

@@ -99,6 +99,7 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
     for name in ("faiss.loader", "bm25s", "httpx", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it tried; how it ended is said
     disable_progress_bar()  # of loading weights, which takes no time
     processes.join()
     sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]

@@ -28,7 +28,13 @@ def check_targets(config: Any) -> None:
     if not isinstance(config, DictConfig):
         return
     if "_target_" in config:
-        target = get_object(config._target_)
+        try:
+            target = get_object(config._target_)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"{config._get_full_key('_target_')}: {config._target_} is not to be found "
+                f"({str(error).splitlines()[-1]}); install it, or name its folder in PYTHONPATH"
+            ) from None
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
         for name in config:
             if name in hints and not OmegaConf.is_missing(config, name):

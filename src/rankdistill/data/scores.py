@@ -62,6 +62,10 @@ class ScoreTable:
         positive = (self.candidates.sources[span] & SOURCES["positive"]) > 0  # of this pool alone
         return self.candidates.document_rows[span], self.scores[span], positive
 
+    def __repr__(self) -> str:
+        low, high = (self.scores.min(), self.scores.max()) if len(self.scores) else (0, 0)
+        return f"ScoreTable({self.candidates}; scores {low:.3g} to {high:.3g})"
+
     def take(self, queries: Sequence[int], places: Sequence[np.ndarray] | None = None) -> "ScoreTable":
         """A table of ``queries`` alone, distinct positions in this one, in the order given.
 

@@ -75,6 +75,8 @@ def load_weights(kind: type, model: str, **options):
         reason = " ".join(str(error).split("\n")[0].split())
         if model.startswith((".", "/", "~")) and not Path(model).is_dir():
             reason = "no such folder"
+        elif "couldn't connect" in reason.lower():
+            reason = f"no such folder, and {reason}"
         if "ignore_mismatched_sizes" in str(error):
             reason = "its scoring head has several labels, and a teacher's has one"
         raise InputError(

@@ -65,7 +65,8 @@ def _score(teacher: Teacher, candidates: Candidates, part) -> np.ndarray:
     if done:
         log.info("going on after %d of %d pairs scored earlier", done, n)
     main, count = processes.is_main(), processes.count()
-    bar = tqdm(total=n, initial=done, unit="pair", unit_scale=True, desc="teacher scores", disable=not main)
+    name = f"scores of {type(teacher).__name__}"  # an ensemble's members each have a bar
+    bar = tqdm(total=n, initial=done, unit="pair", unit_scale=True, desc=name, disable=not main)
     with bar:
         for start in starts[processes.rank() :: count]:
             stop = min(start + BLOCK, n)
