@@ -126,6 +126,7 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(logged)()
+        processes.wait()  # a process that leaves while others work may end in an abort
     except KeyboardInterrupt:
         print(f"\ninterrupted; it goes on with {' and '.join(again)}", file=sys.stderr)
         sys.exit(130)

@@ -23,6 +23,7 @@ def join() -> None:
 
 
 def leave() -> None:
+    """Parts from the others; call ``wait`` before, unless something failed."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

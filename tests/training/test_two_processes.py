@@ -43,6 +43,7 @@ trainer = DistillationTrainer(load_student(student, device="cpu"), table, Random
 trainer.train()
 if trainer.is_world_process_zero():
     trainer.save_model(out)
+processes.wait()
 processes.leave()
 """
 
