@@ -2,7 +2,8 @@
 
     python -m rankdistill.report multirun/2026-01-31/12-00-00
 
-Prints the table and writes report.md, report.tex, report.csv, pairs.csv and report.png beside the runs.
+Prints the table and writes report.md, report.tex, report.csv, pairs.csv and report.png beside the runs;
+with --by they are named after the fields: report_by_loss.md.
 """
 
 import argparse
@@ -19,14 +20,14 @@ from rankdistill.evaluation.report import Report, as_markdown, report
 FEW = 6  # pairs whose tests the terminal shows too
 
 
-def write(found: Report, folder: Path) -> None:
-    """The report in ``folder``, in every form."""
-    (folder / "report.md").write_text(found.markdown(), encoding="utf-8")
-    (folder / "report.tex").write_text(found.latex(), encoding="utf-8")
-    for name, rows in (("report.csv", found.rows()), ("pairs.csv", found.pair_rows())):
-        with open(folder / name, "w", newline="", encoding="utf-8") as out:
+def write(found: Report, folder: Path, ending: str = "") -> None:
+    """The report in ``folder``, in every form; ``ending`` is added to the files' names."""
+    (folder / f"report{ending}.md").write_text(found.markdown(), encoding="utf-8")
+    (folder / f"report{ending}.tex").write_text(found.latex(), encoding="utf-8")
+    for name, rows in (("report", found.rows()), ("pairs", found.pair_rows())):
+        with open(folder / f"{name}{ending}.csv", "w", newline="", encoding="utf-8") as out:
             csv.writer(out).writerows(rows)
-    save(plot_report(found), folder / "report.png")
+    save(plot_report(found), folder / f"report{ending}.png")
 
 
 def main():
@@ -38,11 +39,15 @@ def main():
     parser.add_argument("folder", type=Path, help="of a multirun, or of any runs")
     parser.add_argument("--measure", help="what settings are compared by (default: the runs' main measure)")
     parser.add_argument("--margin", type=float, default=0.01, help="of the equivalence tests (default: 0.01)")
+    parser.add_argument(
+        "--by", nargs="+", metavar="FIELD", help="compare these of the swept fields, averaged over the others"
+    )
     given = parser.parse_args()
+    ending = f"_by_{'_'.join(given.by)}" if given.by else ""
     logging.basicConfig(format="%(message)s")
     try:
-        found = report(given.folder, given.measure, given.margin)
-        write(found, given.folder)
+        found = report(given.folder, given.measure, given.margin, given.by)
+        write(found, given.folder, ending)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -52,7 +57,7 @@ def main():
     print(as_markdown(found.rows()), *(f"* {note}" for note in found.notes()), sep="\n")
     if len(found.pairs) <= FEW:
         print(f"\n{as_markdown(found.pair_rows())}")
-    print(f"\nThe tests of every pair, and more: {given.folder / 'report.md'}")
+    print(f"\nThe tests of every pair, and more: {given.folder / f'report{ending}.md'}")
 
 
 if __name__ == "__main__":

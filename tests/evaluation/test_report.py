@@ -151,6 +151,63 @@ def test_tables_are_whole_in_every_form(sweep):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["stratified  a", "random  b"]
 
 
+@pytest.fixture
+def crossed(tmp_path):
+    """Two samplers x two losses x two seeds on 20 queries, and every run's values."""
+    rng = np.random.default_rng(1)
+    made = {}
+    for sampler in ("random", "hard"):
+        for loss in ("kl", "lce"):
+            for seed in (0, 1):
+                values = made[sampler, loss, seed] = rng.uniform(size=20)
+                write_run(
+                    tmp_path / f"{sampler}{loss}{seed}",
+                    {"sampler": sampler, "loss": loss},
+                    seed,
+                    {"after": {"nDCG@10": values}},
+                )
+    return tmp_path, made
+
+
+def test_by_averages_over_the_other_fields(crossed):
+    folder, made = crossed
+    found = report(folder, by=["sampler"])
+    assert found.swept == ("sampler",) and sorted(s.values for s in found.settings) == [
+        ("hard",),
+        ("random",),
+    ]
+    for setting in found.settings:
+        (name,) = setting.values
+        for seed, mean in zip(setting.seeds, setting.by_seed["nDCG@10"], strict=True):
+            assert mean == pytest.approx(np.mean([made[name, loss, seed] for loss in ("kl", "lce")]))
+        runs = [values for key, values in made.items() if key[0] == name]
+        assert list(setting.per_query["nDCG@10"].values()) == pytest.approx(list(np.mean(runs, axis=0)))
+    assert [s.values for s in report(folder, by=["loss", "sampler"]).settings][0] in {
+        (loss, sampler) for sampler, loss, _ in made
+    }
+
+
+def test_by_refuses_unlike_runs_and_fields_that_were_not_swept(crossed):
+    folder, _ = crossed
+    with pytest.raises(InputError, match="by seed: was not swept; sampler, loss was"):
+        report(folder, by=["seed"])
+    (folder / "hardlce1" / "metrics.json").unlink()
+    with pytest.raises(InputError, match="hard lce has no finished run with seed 1"):
+        report(folder, by=["sampler"])
+    assert len(report(folder).settings) == 4, "without by what is there is compared"
+
+
+def test_the_plot_shows_the_intervals_of_the_differences_from_the_first(sweep):
+    folder, *_ = sweep
+    found = report(folder)
+    axes = plot_report(found)
+    (line,) = [line for line in axes.get_lines() if "95 % interval" in str(line.get_label())]
+    first = np.mean(found.settings[0].by_seed["nDCG@10"])
+    (pair,) = found.pairs
+    assert line.get_xdata() == pytest.approx([first - pair.difference.high, first - pair.difference.low])
+    assert list(line.get_ydata()) == [1, 1]
+
+
 @pytest.mark.slow
 def test_the_command_prints_the_table_and_writes_every_form(sweep):
     folder, *_ = sweep
@@ -160,5 +217,7 @@ def test_the_command_prints_the_table_and_writes_every_form(sweep):
     assert "| stratified" in done.stdout and "p (TOST)" in done.stdout
     names = {"report.md", "report.tex", "report.csv", "pairs.csv", "report.png"}
     assert names <= {file.name for file in folder.iterdir()}
+    done = subprocess.run([*words, str(folder), "--by", "sampler"], capture_output=True, text=True)
+    assert done.returncode == 0 and (folder / "report_by_sampler.md").exists(), done.stderr
     done = subprocess.run([*words, str(folder / "nowhere")], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr

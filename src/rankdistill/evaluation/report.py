@@ -1,7 +1,5 @@
 """Every run under a folder as one table: what was swept, means over seeds, which settings differ."""
 
-import csv
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,7 +8,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from rankdistill.errors import InputError, shorten
 from rankdistill.evaluation.significance import (
@@ -22,32 +19,17 @@ from rankdistill.evaluation.significance import (
     letters,
     randomisation,
 )
+from rankdistill.evaluation.training_runs import TrainingRun, read_runs
 
 log = logging.getLogger(__name__)
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class TrainingRun:
-    """One run's folder; ``missing`` says why there are no measures, where there are none.
-
-    ``overrides``: what was set on the command line, less the seed. ``per_query``: system -> measure
-    -> query id -> value. ``conditions``: versions, hardware and fingerprints, as the run noted them.
-    """
-
-    folder: Path
-    overrides: Mapping[str, str]
-    seed: int
-    per_query: Mapping[str, Mapping[str, Mapping[str, float]]]
-    conditions: Mapping[str, str]
-    missing: str = ""
-
-
-@dataclass(frozen=True)
 class Setting:
     """What the runs that differ in nothing but the seed have in common.
 
-    ``values``: of the swept fields; ``by_seed``: measure -> the mean of each seed's run; ``per_query``:
+    ``values``: of the swept fields; ``by_seed``: measure -> the mean of each seed's run(s); ``per_query``:
     measure -> query id -> mean over the seeds.
     """
 
@@ -173,7 +155,9 @@ class Report:
         return "\n".join([rf"\begin{{tabular}}{{{kinds}}}", *inner, r"\end{tabular}"]) + "\n"
 
 
-def report(folder: str | Path, measure: str | None = None, margin: float = 0.01) -> Report:
+def report(
+    folder: str | Path, measure: str | None = None, margin: float = 0.01, by: Sequence[str] | None = None
+) -> Report:
     """What the runs under ``folder`` show.
 
     Settings are compared pairwise by ``measure`` (the runs' main one by default) where they were
@@ -181,7 +165,11 @@ def report(folder: str | Path, measure: str | None = None, margin: float = 0.01)
     equivalence test. Seeds are averaged per query before: queries are what is sampled, and a second
     seed on the same query is no second query.
 
-    Raises ``InputError`` if there is no finished run, or no such measure.
+    ``by`` names the swept fields to compare; over the others each of its settings is averaged first, per
+    query and per seed (a main effect). None: all of them.
+
+    Raises ``InputError`` if there is no finished run, no such measure or field, or a run is missing from
+    what is averaged.
     """
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
@@ -198,9 +186,10 @@ def report(folder: str | Path, measure: str | None = None, margin: float = 0.01)
     measures = tuple(m for m in measures if all(m in run.per_query["after"] for run in runs))
     names = dict.fromkeys(name for run in runs for name in run.overrides)
     swept = tuple(name for name in names if len({run.overrides.get(name) for run in runs}) > 1)
-    settings = sorted(
-        _settings(runs, swept, measures), key=lambda s: np.mean(s.by_seed[measure]), reverse=True
-    )
+    settings = _settings(runs, swept, measures)
+    if by is not None:
+        settings, swept = _averaged(settings, swept, tuple(by)), tuple(by)
+    settings = sorted(settings, key=lambda s: np.mean(s.by_seed[measure]), reverse=True)
     pairs = _pairs(settings, measure, margin)
     place = {id(setting): i for i, setting in enumerate(settings)}
     different = ~np.eye(len(settings), dtype=bool)  # what was not tested shares no letter
@@ -219,46 +208,6 @@ def report(folder: str | Path, measure: str | None = None, margin: float = 0.01)
         {str(run.folder): run.missing for run in found if run.missing},
         _unequal(runs),
     )
-
-
-def read_runs(folder: Path) -> list[TrainingRun]:
-    """The runs of rankdistill.train under ``folder``, in the order of their folders' names."""
-    files = folder.rglob(".hydra/overrides.yaml")
-    places = sorted((f.parents[1] for f in files), key=lambda p: [(len(x), x) for x in p.parts])
-    return [_read(place) for place in places if _is_training(place)]
-
-
-def _is_training(place: Path) -> bool:
-    config = OmegaConf.load(place / ".hydra" / "config.yaml")
-    return {"sampler", "loss", "teacher"} <= set(config)
-
-
-def _read(place: Path) -> TrainingRun:
-    overrides = {}
-    for override in OmegaConf.load(place / ".hydra" / "overrides.yaml"):
-        name, _, value = str(override).lstrip("+~").partition("=")
-        overrides[name] = value
-    overrides.pop("seed", None)
-    seed = int(OmegaConf.load(place / ".hydra" / "config.yaml").seed)
-    noted = place / "conditions.json"
-    conditions = json.loads(noted.read_text()) if noted.exists() else {}
-    if not (place / "metrics.json").exists():
-        return TrainingRun(place, overrides, seed, {}, conditions, _why(place))
-    per_query: dict = defaultdict(lambda: defaultdict(dict))
-    with open(place / "per_query.csv", newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            query = row.pop("query_id")
-            for column, value in row.items():
-                measure, system = column.rsplit(" ", 1)
-                per_query[system][measure][query] = float(value)
-    return TrainingRun(place, overrides, seed, per_query, conditions)
-
-
-def _why(place: Path) -> str:
-    """The error that a run ended with, from its log."""
-    logs = place.glob("*.log")
-    errors = [line for log in logs for line in log.read_text().splitlines() if "[ERROR]" in line]
-    return errors[-1].partition("[ERROR] - ")[2] if errors else "unfinished: killed, or still running"
 
 
 def _settings(
@@ -285,6 +234,44 @@ def _settings(
         means = {m: [float(np.mean(list(one[m].values()))) for one in measured] for m in measures}
         settings.append(Setting(values, tuple(by_seed), means, per_query))
     return settings
+
+
+def _averaged(settings: Sequence[Setting], swept: tuple[str, ...], by: tuple[str, ...]) -> list[Setting]:
+    """A setting for each combination of the fields ``by``: the mean over what else was ``swept``."""
+    for name in by:
+        if name not in swept:
+            raise InputError(f"by {name}: was not swept; {', '.join(swept) or 'nothing'} was")
+    kept = [swept.index(name) for name in by]
+    others = [i for i in range(len(swept)) if i not in kept]
+    groups: dict[tuple, dict[tuple, Setting]] = defaultdict(dict)
+    for one in settings:
+        groups[tuple(one.values[i] for i in kept)][tuple(one.values[i] for i in others)] = one
+    wanted = {(rest, seed) for group in groups.values() for rest, one in group.items() for seed in one.seeds}
+    averaged = []
+    for values, group in groups.items():
+        lacking = wanted - {(rest, seed) for rest, one in group.items() for seed in one.seeds}
+        if lacking:
+            rest, seed = min(lacking)
+            raise InputError(
+                f"by {' '.join(by)}: {' '.join((*values, *rest))} has no finished run with seed {seed}, "
+                "and means over unlike runs are not compared; finish the sweep, or leave by out"
+            )
+        members = list(group.values())
+        seeds = members[0].seeds
+        if len({frozenset(m.per_query[measure]) for m in members for measure in m.per_query}) > 1:
+            raise InputError(f"by {' '.join(by)}: {' '.join(values)} was measured on different queries")
+        by_seed = {
+            measure: [
+                float(np.mean([m.by_seed[measure][m.seeds.index(seed)] for m in members])) for seed in seeds
+            ]
+            for measure in members[0].by_seed
+        }
+        per_query = {
+            measure: {q: float(np.mean([m.per_query[measure][q] for m in members])) for q in queries}
+            for measure, queries in members[0].per_query.items()
+        }
+        averaged.append(Setting(values, seeds, by_seed, per_query))
+    return averaged
 
 
 def _pairs(settings: Sequence[Setting], measure: str, margin: float) -> list[Pair]:

@@ -10,7 +10,11 @@ from rankdistill.evaluation.report import Report, Setting
 
 
 def plot_report(report: Report, ax: Axes | None = None) -> Axes:
-    """Each setting's seeds (dots) and their mean (bar), best first; the student before, dashed."""
+    """Each setting's seeds (dots) and their mean (bar), best first; the student before, dashed.
+
+    The line through a setting's mean is the 95 % interval of its difference from the first setting, over
+    the queries and for this one pair: beside the first one's mean (dotted) it differs.
+    """
     settings, measure = report.settings, report.measure
     names = [
         f"{setting_name(report.swept, setting)}  {letter}"
@@ -21,11 +25,23 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
         values = setting.by_seed[measure]
         ax.plot(values, [y] * len(values), "o", color=BLUE, markersize=5, alpha=0.7)
         ax.plot([np.mean(values)] * 2, [y - 0.3, y + 0.3], color="black", linewidth=1.8)
+    best = np.mean(settings[0].by_seed[measure])
+    intervals = [(p.first, p.difference) for p in report.pairs if p.second is settings[0]]
+    for i, (setting, difference) in enumerate(intervals):
+        ends = best - difference.high, best - difference.low
+        label = "difference from the first, 95 % interval" if i == 0 else None
+        ax.plot(ends, [settings.index(setting)] * 2, color="black", linewidth=1, marker="|", label=label)
+    if intervals:
+        ax.axvline(best, color="black", linestyle=":", linewidth=1)
     if measure in report.others.get("before", {}):
         low, high = report.others["before"][measure]
         ax.axvline(low, color=GREY, linestyle="--", linewidth=1, label="before")
         ax.axvline(high, color=GREY, linestyle="--", linewidth=1)
-    ax.set(xlabel=measure, title=f"{measure}: seeds and their mean\n(no common letter: they differ)")
+    several = any(len(setting.seeds) > 1 for setting in settings)
+    title = "seeds and their mean" if several else "one seed each"
+    if len(settings) > 1:
+        title += "\n(no common letter: they differ)"
+    ax.set(xlabel=measure, title=f"{measure}: {title}")
     if ax.get_legend_handles_labels()[1]:
         legend_under(ax)
     return ax
