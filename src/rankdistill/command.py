@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from filelock import FileLock, Timeout
@@ -111,8 +111,8 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
 
     @functools.wraps(run)
     def logged(config: DictConfig):
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            sweep = HydraConfig.get().mode == RunMode.MULTIRUN
             if processes.count() > 1 and sweep:
                 raise InputError("a sweep's jobs run in one process each; start them without torchrun")
             folder = run_folder()
@@ -121,7 +121,10 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
             with alone_in(folder):
                 return run(config)
         except Exception as error:
-            keep(explain(error) or traceback.format_exc())
+            message = explain(error)
+            keep(message or traceback.format_exc())
+            if message and not sweep:
+                fail(message)  # here, before Hydra repeats the command line
             raise
 
     try:
@@ -134,10 +137,14 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
         message = explain(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        fail(message)
     finally:
         processes.leave()
+
+
+def fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def quiet(arguments: Sequence[str]) -> list[str]:

@@ -49,7 +49,7 @@ def read_candidates(path: str, collection: Collection) -> Candidates:
     if Path(path).suffix != ".arrow":
         return read_run(path, collection).candidates
     trusted = sealed(Path(path))
-    return from_arrow(open_arrow(Path(path), trusted), collection, Path(path), trusted)
+    return from_arrow(open_arrow(Path(path), trusted)[0], collection, Path(path), trusted)
 
 
 if __name__ == "__main__":

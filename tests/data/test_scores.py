@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,8 @@ from rankdistill.candidates import BM25, mine
 from rankdistill.data import Candidates, Collection, ScoreTable
 from rankdistill.data.candidates import to_arrow, write_arrow
 from rankdistill.errors import InputError
+from rankdistill.samplers import RandomSampler
+from rankdistill.training import TrainingGroups
 
 ARRAYS = ("query_rows", "offsets", "document_rows", "sources", "ranks")
 
@@ -94,6 +97,36 @@ def test_a_loaded_table_stays_on_disk(collection, tmp_path):
     before = pa.total_allocated_bytes()
     loaded = ScoreTable.load(tmp_path / "big.arrow", collection)
     assert pa.total_allocated_bytes() - before < 10_000 and loaded.scores.nbytes == 4 * n
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the resident memory from /proc")
+def test_what_was_read_of_a_table_is_given_back_while_groups_are_drawn(collection, tmp_path, monkeypatch):
+    """Else a process that samples from a table of 1 GB holds 1 GB, and so does every worker."""
+    queries, n = 16, 250_000
+    candidates = Candidates(
+        collection,
+        np.arange(queries),
+        np.arange(queries + 1) * n,
+        np.tile((np.arange(n) % 60).astype(np.int32), queries),
+        np.zeros(queries * n, np.uint8),
+        np.zeros(queries * n, np.uint16),
+    )
+    scores = np.random.default_rng(0).normal(size=queries * n).astype(np.float32)
+    ScoreTable(candidates, scores).save(tmp_path / "big.arrow")
+    loaded = ScoreTable.load(tmp_path / "big.arrow", collection)
+
+    def mapped() -> int:  # bytes of files in memory
+        return int(Path("/proc/self/statm").read_text().split()[2]) * 4096
+
+    empty = mapped()
+    assert loaded.scores.sum() == scores.sum() and mapped() - empty > 0.9 * scores.nbytes
+    loaded.release()
+    assert mapped() - empty < 1e6
+    monkeypatch.setattr("rankdistill.training.groups.RELEASE", 4)
+    groups = TrainingGroups(loaded, RandomSampler())
+    for i in range(8):
+        assert np.isin(groups[i].teacher, scores[i * n : (i + 1) * n]).all()
+    assert mapped() - empty < 1e6, "the eighth group gave back what it had read"
 
 
 def test_a_table_of_other_documents_is_refused(collection, saved):

@@ -62,7 +62,7 @@ def mine(
                 pools = union(collection, query_rows, found, collection.positive_rows(split))
                 write_arrow(to_arrow(pools), path)
     trusted = sealed(path)
-    candidates = from_arrow(open_arrow(path, trusted), collection, path, trusted)
+    candidates = from_arrow(open_arrow(path, trusted)[0], collection, path, trusted)
     log.info("%s", candidates)
     return candidates
 

@@ -1,6 +1,7 @@
 """The candidate documents of each query: ids and numbers, on disk as an Arrow table."""
 
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,20 +117,23 @@ def write_arrow(table: pa.Table, path: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def open_arrow(path: Path, trusted: bool) -> pa.Table:
-    """The memory-mapped table at ``path``; raises ``InputError`` if it is missing or damaged.
+def open_arrow(path: Path, trusted: bool) -> tuple[pa.Table, mmap.mmap]:
+    """The table at ``path`` and the memory map that it lies in.
 
-    Unless it is ``trusted`` (sealed), all of it is read to see that.
+    Unless it is ``trusted`` (sealed), all of it is read to see what is wrong with it. Raises ``InputError``
+    if it is missing or damaged.
     """
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         table.validate(full=not trusted)  # a damaged offset would be read from outside the file
         if table.column(0).num_chunks > 1:  # of another writer; ours has one chunk, not copied
             table = table.unify_dictionaries().combine_chunks()
-        return table
+        return table, mapped
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # an empty file cannot be mapped
         raise InputError(
             f"{path}: damaged or not an Arrow file ({error}); delete it to build it anew"
         ) from None

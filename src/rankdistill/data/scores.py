@@ -1,5 +1,6 @@
 """The teacher's score of every candidate: written once, memory-mapped after that."""
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 from pathlib import Path
@@ -25,14 +26,16 @@ from rankdistill.errors import InputError
 class ScoreTable:
     """Candidates and ``scores`` float32 (N,), the teacher's, aligned with them.
 
-    ``teacher`` is the fingerprint of who scored. Raises ``InputError`` if there are more or fewer
-    scores than candidates or, unless they are ``trusted``, one is not finite.
+    ``teacher`` is the fingerprint of who scored; ``mapped`` the file that a loaded table lies in. Raises
+    ``InputError`` if there are more or fewer scores than candidates or, unless they are ``trusted``, one is
+    not finite.
     """
 
     candidates: Candidates
     scores: np.ndarray
     teacher: str = ""
     trusted: InitVar[bool] = False
+    mapped: mmap.mmap | None = None
 
     def __post_init__(self, trusted: bool):
         expected = len(self.candidates.document_rows)
@@ -61,6 +64,11 @@ class ScoreTable:
         span = self.candidates.pool(i)
         positive = (self.candidates.sources[span] & SOURCES["positive"]) > 0  # of this pool alone
         return self.candidates.document_rows[span], self.scores[span], positive
+
+    def release(self) -> None:
+        """Takes what was read of the mapped file off this process's memory; the system's cache keeps it."""
+        if self.mapped is not None and hasattr(self.mapped, "madvise"):  # not on Windows
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
     def __repr__(self) -> str:
         low, high = (self.scores.min(), self.scores.max()) if len(self.scores) else (0, 0)
@@ -127,7 +135,7 @@ class ScoreTable:
         """
         path = Path(path)
         trusted = sealed(path)
-        table = open_arrow(path, trusted)
+        table, mapped = open_arrow(path, trusted)
         found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         stored = from_arrow(table, collection, path, trusted)
         if "scores" not in table.column_names:
@@ -141,7 +149,7 @@ class ScoreTable:
                     f"{path}: scores of another {what.removesuffix('s')} "
                     f"({found.get(what)}, not {expected}); delete it to score anew"
                 )
-        loaded = cls(stored, values(table, "scores"), found.get("teacher", ""), trusted)
+        loaded = cls(stored, values(table, "scores"), found.get("teacher", ""), trusted, mapped)
         if not trusted:
             seal(path)
         return loaded

@@ -26,9 +26,11 @@ def split(scores: np.ndarray, positive: np.ndarray, positives: int):
         raise ValueError(f"teacher scores must be finite: got {scores[bad[0]]} at index {bad[0]}")
     if positives == 0:
         return np.empty(0, dtype=np.int64), np.arange(len(scores))
-    return np.flatnonzero(positive), np.flatnonzero(~positive)
+    return positive.nonzero()[0], (~positive).nonzero()[0]
 
 
 def best(scores: np.ndarray, indices: np.ndarray, most: int) -> np.ndarray:
     """The ``most`` highest-scored of ``indices``, best first; equal scores by lower index."""
+    if len(indices) < 2:
+        return indices[:most]
     return indices[np.argsort(-np.asarray(scores, dtype=np.float64)[indices], kind="stable")[:most]]

@@ -11,6 +11,8 @@ from torch.utils.data import Dataset, Sampler
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
+RELEASE = 512  # groups after which the table's pages are given back, so that they never fill the memory
+
 
 @dataclass(frozen=True)
 class Group:
@@ -59,12 +61,16 @@ class TrainingGroups(Dataset):
                 "lower sampler.negatives or mine more candidates"
             )
         self.queries = np.flatnonzero(sizes >= 2)
+        self.read = 0
         self.wants_ranks = "ranks" in inspect.signature(sampler.select).parameters
 
     def __len__(self) -> int:
         return len(self.queries)
 
     def __getitem__(self, item: int) -> Group:
+        self.read += 1
+        if self.read % RELEASE == 0:
+            self.table.release()
         epoch, i = divmod(int(item), len(self))
         i = int(self.queries[i])
         rows, scores, positive = self.table.pool(i)
