@@ -126,9 +126,7 @@ def test_what_was_read_of_a_table_is_given_back_while_groups_are_drawn(collectio
     groups = TrainingGroups(loaded, RandomSampler())
     for i in range(queries):
         assert np.isin(groups[i].teacher, scores[i * n : (i + 1) * n]).all()
-    assert mapped() - empty < 9 * queries * n / 3, (
-        "it holds the last few groups' pools, of 9 bytes a candidate"
-    )
+    assert mapped() - empty < 9 * queries * n / 3, "of 9 bytes a candidate, the last few pools alone"
 
 
 def test_a_table_of_other_documents_is_refused(collection, saved):
