@@ -55,8 +55,8 @@ def main():
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     print(as_markdown(found.rows()), *(f"* {note}" for note in found.notes()), sep="\n")
-    if len(found.pairs) <= FEW:
-        print(f"\n{as_markdown(found.pair_rows())}")
+    if 0 < len(found.pairs) <= FEW:
+        print(f"\n{found.pairs_markdown()}")
     print(f"\nThe tests of every pair, and more: {given.folder / f'report{ending}.md'}")
 
 

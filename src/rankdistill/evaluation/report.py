@@ -139,12 +139,16 @@ class Report:
         """Table and notes, then the tests of every pair."""
         text = f"{as_markdown(self.rows())}\n\n" + "\n".join(f"* {note}" for note in self.notes())
         if self.pairs:
-            text += (
-                f"\n\nDifferences in {self.measure}, second - first. Equivalence (TOST): small p, the two are"
-                f" within {self.margin} of each other. d: difference in standard deviations.\n\n"
-                + as_markdown(self.pair_rows())
-            )
+            text += f"\n\n{self.pairs_markdown()}"
         return text + "\n"
+
+    def pairs_markdown(self) -> str:
+        """The tests of every pair, and how to read them."""
+        return (
+            f"Differences in {self.measure}, second - first. Equivalence (TOST): small p, the two are within "
+            f"{self.margin} of each other. d: difference in standard deviations.\n\n"
+            + as_markdown(self.pair_rows())
+        )
 
     def latex(self) -> str:
         """The table for a paper (booktabs)."""
