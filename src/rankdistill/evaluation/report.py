@@ -286,7 +286,10 @@ def _pairs(settings: Sequence[Setting], measure: str, margin: float) -> list[Pai
         if set(a) == set(b) and len(a) > 1:
             found.append((worse, better, compare(a, b), np.array([b[q] - a[q] for q in a])))
     p_t = holm(np.array([test.p for _, _, test, _ in found]))
-    p_random = np.array([randomisation(d[None])[0] for *_, d in found])
+    p_random = np.empty(len(found))
+    for n in {len(d) for *_, d in found}:  # as many queries, the same draws
+        alike = [i for i, (*_, d) in enumerate(found) if len(d) == n]
+        p_random[alike] = randomisation(np.stack([found[i][-1] for i in alike]))
     p_tost = holm(np.array([equivalence(d, margin) for *_, d in found]))
     corrected = zip(found, p_t, holm(p_random), p_tost, strict=True)
     return [
