@@ -34,6 +34,15 @@ def run(config: DictConfig) -> float:
     if given is not None:
         check_run(given, collection, config.split, config.run)
         result = evaluator.measure(given, collection, config.split)
+        measured = result.per_query[evaluator.main]
+        if lacking := sum(query not in given.ranking for query in measured):
+            log.warning(
+                "%s: has no results for %d of %d queries; they count 0 (evaluator.limit=500 draws those "
+                "that a training run measures)",
+                config.run,
+                lacking,
+                len(measured),
+            )
     else:
         model = load_student(config.model, max_length=config.max_length)
         result = evaluator.evaluate(model, collection, config.split)
@@ -55,9 +64,6 @@ def check_run(given: Run, collection: Collection, split: str, path: str) -> None
         raise InputError(f"{path}: none of its queries is in split {split!r} of {collection.name}")
     if unknown:
         log.warning("%s: queries that are not in split %r: %s", path, split, shorten(unknown))
-    lacking = len(judged) - (len(given.ranking) - len(unknown))
-    if lacking:
-        log.warning("%s: has no results for %d of %d queries; they count 0", path, lacking, len(judged))
     found = {document for ranked in given.ranking.values() for document, _ in ranked}
     strange = sorted(document for document in found if document not in collection.document_row)
     if len(strange) == len(found):

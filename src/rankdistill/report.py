@@ -24,7 +24,7 @@ def write(found: Report, folder: Path, ending: str = "") -> None:
     """The report in ``folder``, in every form; ``ending`` is added to the files' names."""
     (folder / f"report{ending}.md").write_text(found.markdown(), encoding="utf-8")
     (folder / f"report{ending}.tex").write_text(found.latex(), encoding="utf-8")
-    for name, rows in (("report", found.rows()), ("pairs", found.pair_rows())):
+    for name, rows in (("report", found.numbers()), ("pairs", found.pair_numbers())):
         with open(folder / f"{name}{ending}.csv", "w", newline="", encoding="utf-8") as out:
             csv.writer(out).writerows(rows)
     save(plot_report(found), folder / f"report{ending}.png")

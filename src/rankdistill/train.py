@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
@@ -123,7 +124,7 @@ def distil(config: DictConfig, folder: Path) -> float:
 
     if main:
         (folder / "plots").mkdir(exist_ok=True)
-        name = type(sampler).__name__
+        name = HydraConfig.get().runtime.choices.get("sampler") or type(sampler).__name__
         shown = analysis.plot_score_distribution(table, {name: sampler}, config.seed)
         save(shown, folder / "plots" / "score_distribution.png")
         entropy = analysis.plot_statistic(table, {name: sampler}, "entropy", config.seed)
@@ -249,7 +250,7 @@ def report(
     gains = analysis.plot_gains(before.per_query[main], after.per_query[main], main)
     save(gains, folder / "plots" / "gains.png")
     write_measures(results, folder)  # last: metrics.json says that the run is finished
-    print(f"\n{text}\n\nResults in {folder}")
+    log.info("the results\n\n%s\n\nResults in %s", text, folder)
 
 
 if __name__ == "__main__":

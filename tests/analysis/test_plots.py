@@ -47,6 +47,8 @@ def report_of(*values, swept=("a.space", "a.placement")):
         measure="AP",
         swept=swept,
         letters=["a"] * len(settings),
+        pairs=[],
+        averaged={},
         others={"before": {"AP": (0.05, 0.06)}},
     )
 
@@ -152,8 +154,8 @@ def test_a_plot_goes_into_given_axes_and_leaves_their_figure_as_it_was(table):
 
 def test_a_report_is_as_wide_as_the_labels_it_draws():
     """They are longer than the swept values where a field's name stands before, shorter without defaults."""
-    short = analysis.plot_report(report_of(("mid", "default")))
-    unsaid = analysis.plot_report(report_of(("mid", "default"), ("default",) * 2, swept=("a.b", "a.c")))
+    short = analysis.plot_report(report_of(("mid", "-")))
+    unsaid = analysis.plot_report(report_of(("mid", "-"), ("-",) * 2, swept=("a.b", "a.c")))
     long = analysis.plot_report(report_of(("mid", "ends"), swept=("a.space_of_the_anchors", "a.placement")))
     widths = [ax.figure.get_size_inches()[0] for ax in (short, unsaid, long)]
     assert widths[0] == pytest.approx(4.5 + 0.08 * len("space=mid  a"))

@@ -21,8 +21,10 @@ def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None)
     lines = [f"- {key}={value}\n" for key, value in overrides.items()] + [f"- seed={seed}\n"]
     (folder / ".hydra" / "overrides.yaml").write_text("".join(lines))
     (folder / ".hydra" / "config.yaml").write_text(
-        f"seed: {seed}\nsampler: {{}}\nloss: {{}}\nteacher: {{}}\n"
+        f"seed: {seed}\nsampler: {{negatives: 7}}\nloss: {{}}\nteacher: {{}}\n"
     )
+    choices = "{sampler: stratified, loss: kl, data: python_functions}"
+    (folder / ".hydra" / "hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {choices}}}}}\n")
     (folder / "conditions.json").write_text(json.dumps(conditions or {"torch": "1"}))
     if log:
         (folder / "train.log").write_text(log)
@@ -80,6 +82,22 @@ def test_pairs_are_tested_over_queries_with_seeds_averaged(sweep):
     assert report(folder, margin=0.5).pairs[0].p_equivalence < 0.01
 
 
+def test_what_a_run_leaves_at_its_default_counts_as_set(sweep):
+    """Else the default sampler and the same one by name stand in two rows."""
+    folder, base, _ = sweep
+    write_run(folder / "plain", {"loss": "kl"}, 2, {"after": {"nDCG@10": base}})
+    write_run(
+        folder / "named", {"sampler": "random", "sampler.negatives": "7"}, 2, {"after": {"nDCG@10": base}}
+    )
+    found = report(folder)
+    assert found.swept == ("sampler",)
+    assert {s.values: set(s.seeds) for s in found.settings} == {
+        (name,): {0, 1, 2} for name in ("random", "stratified")
+    }
+    write_run(folder / "more", {"sampler.negatives": "9"}, 0, {"after": {"nDCG@10": base}})
+    assert ("stratified", "9") in {s.values for s in report(folder).settings}
+
+
 def test_failed_and_unfinished_runs_are_named(sweep):
     folder, *_ = sweep
     line = "[2026-01-01 00:00:00,000][rankdistill.command][ERROR] - the loss is nan; lower it\n"
@@ -110,8 +128,9 @@ def test_settings_on_other_queries_are_listed_but_not_compared(sweep):
     write_run(folder / "other", {"sampler": "random", "loss": "kl", "data": "beir"}, 0, other)
     found = report(folder)
     assert found.swept == ("sampler", "data") and len(found.settings) == 3 and len(found.pairs) == 1
-    assert len(set(found.letters)) == 3, "what was not tested shares no letter"
-    assert "different queries are not compared" in found.markdown()
+    assert found.letters == ["1a", "1b", "2a"] or found.letters == ["1a", "2a", "1b"]
+    assert "have other queries: not compared" in found.markdown()
+    assert "other queries, not compared" in plot_report(found).get_title()
 
 
 def test_the_same_setting_and_seed_twice_counts_once(sweep, caplog):
@@ -145,6 +164,14 @@ def test_tables_are_whole_in_every_form(sweep):
     found = report(folder)
     lines = found.markdown().splitlines()
     assert lines[0].startswith("| sampler") and len({len(line) for line in lines[:5]}) == 1
+    head, best, worse = found.numbers()
+    assert head == ["sampler", "seeds", "nDCG@10", "nDCG@10 sd", "letters"]
+    assert best[2] == pytest.approx(
+        np.mean([sweep[2]["stratified", seed].mean() for seed in (0, 1)]), abs=1e-12
+    )
+    (head, row), pair = found.pair_numbers(), found.pairs[0]
+    assert dict(zip(head, row, strict=True))["better sampler"] == "stratified" and worse[0] == "random"
+    assert dict(zip(head, row, strict=True))["low"] == pair.difference.low and head[-1] == "p_tost"
     tex = found.latex()
     assert tex.count(r"\\") == 4 and r"$\pm$" in tex and "±" not in tex
     axes = plot_report(found)
@@ -182,6 +209,10 @@ def test_by_averages_over_the_other_fields(crossed):
             assert mean == pytest.approx(np.mean([made[name, loss, seed] for loss in ("kl", "lce")]))
         runs = [values for key, values in made.items() if key[0] == name]
         assert list(setting.per_query["nDCG@10"].values()) == pytest.approx(list(np.mean(runs, axis=0)))
+    assert (
+        found.averaged == {"loss": ["kl", "lce"]} and "each is the mean over loss: kl, lce" in found.notes()
+    )
+    assert "mean over 2 loss" in plot_report(found).get_title()
     assert [s.values for s in report(folder, by=["loss", "sampler"]).settings][0] in {
         (loss, sampler) for sampler, loss, _ in made
     }

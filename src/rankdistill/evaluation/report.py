@@ -65,6 +65,7 @@ class Report:
     """
 
     swept: tuple[str, ...]
+    averaged: Mapping[str, Sequence[str]]
     measures: tuple[str, ...]
     measure: str
     margin: float
@@ -96,8 +97,8 @@ class Report:
     def pair_rows(self) -> list[list[str]]:
         """The tests, their head first: a row per pair of settings."""
         head = [
-            "second",
-            "first",
+            "better",
+            "worse",
             "difference",
             "95 % interval",
             "d",
@@ -110,7 +111,7 @@ class Report:
                 " ".join(pair.second.values),
                 " ".join(pair.first.values),
                 f"{pair.difference.difference:+.4f}",
-                f"{pair.difference.low:+.4f} to {pair.difference.high:+.4f}",
+                f"[{pair.difference.low:+.4f}, {pair.difference.high:+.4f}]",
                 f"{pair.effect_size:+.2f}",
                 f"{pair.p_t:.2g}",
                 f"{pair.p_randomisation:.2g}",
@@ -119,16 +120,52 @@ class Report:
             for pair in self.pairs
         ]
 
+    def numbers(self) -> list[list]:
+        """``rows`` for other programs: each measure's mean, and its deviation over the seeds, in full."""
+        head = [*(self.swept or ("setting",)), "seeds"]
+        head += [column for m in self.measures for column in (m, f"{m} sd")] + ["letters"]
+        body = [
+            [
+                *(setting.values or ("all runs",)),
+                len(setting.seeds),
+                *(value for m in self.measures for value in mean_and_deviation(setting.by_seed[m])),
+                letter,
+            ]
+            for setting, letter in zip(self.settings, self.letters, strict=True)
+        ]
+        return [head, *body]
+
+    def pair_numbers(self) -> list[list]:
+        """``pair_rows`` for other programs, in full: a column for each swept field of either setting."""
+        fields = self.swept or ("setting",)
+        head = [f"{side} {name}" for side in ("better", "worse") for name in fields]
+        head += ["difference", "low", "high", "d", "p_t", "p_randomisation", "p_tost"]
+        return [head] + [
+            [
+                *(pair.second.values or ("all runs",)),
+                *(pair.first.values or ("all runs",)),
+                pair.difference.difference,
+                pair.difference.low,
+                pair.difference.high,
+                pair.effect_size,
+                pair.p_t,
+                pair.p_randomisation,
+                pair.p_equivalence,
+            ]
+            for pair in self.pairs
+        ]
+
     def notes(self) -> list[str]:
         """What must be known to read the table, a sentence each."""
         several = any(len(setting.seeds) > 1 for setting in self.settings)
         seeds = "mean ± standard deviation over the seeds; " if several else ""
-        notes = [
+        notes = [f"each is the mean over {name}: {', '.join(v)}" for name, v in self.averaged.items()]
+        notes += [
             f"{seeds}settings that share a letter do not differ in {self.measure} "
             f"(paired t-tests over the queries, seeds averaged first, Holm's correction, {ALPHA})"
         ]
         if len({frozenset(s.per_query[self.measure]) for s in self.settings}) > 1:
-            notes.append("settings that were measured on different queries are not compared")
+            notes.append("settings with another number before the letters have other queries: not compared")
         if len({len(s.seeds) for s in self.settings}) > 1:
             notes.append("not all settings have as many seeds")
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
@@ -145,9 +182,9 @@ class Report:
     def pairs_markdown(self) -> str:
         """The tests of every pair, and how to read them."""
         return (
-            f"Differences in {self.measure}, second - first. Equivalence (TOST): small p, the two are within "
-            f"{self.margin} of each other. d: difference in standard deviations.\n\n"
-            + as_markdown(self.pair_rows())
+            f"Differences in {self.measure}, better - worse. Intervals are each pair's own, every p is "
+            f"corrected (Holm). Equivalence (TOST): small p, the two are within {self.margin} of each other. "
+            "d: the difference in its own standard deviations.\n\n" + as_markdown(self.pair_rows())
         )
 
     def latex(self) -> str:
@@ -189,24 +226,23 @@ def report(
             raise InputError(f"measure {measure!r}: {run.folder} has {', '.join(run.per_query['after'])}")
     measures = tuple(m for m in measures if all(m in run.per_query["after"] for run in runs))
     names = dict.fromkeys(name for run in runs for name in run.overrides)
-    swept = tuple(name for name in names if len({run.overrides.get(name) for run in runs}) > 1)
+    swept = tuple(name for name in names if len({run.value(name) for run in runs}) > 1)
     settings = _settings(runs, swept, measures)
+    averaged = {}
     if by is not None:
+        others = [name for name in swept if name not in by]
+        averaged = {name: sorted({run.value(name) for run in runs}) for name in others}
         settings, swept = _averaged(settings, swept, tuple(by)), tuple(by)
     settings = sorted(settings, key=lambda s: np.mean(s.by_seed[measure]), reverse=True)
     pairs = _pairs(settings, measure, margin)
-    place = {id(setting): i for i, setting in enumerate(settings)}
-    different = ~np.eye(len(settings), dtype=bool)  # what was not tested shares no letter
-    for pair in pairs:
-        at = place[id(pair.first)], place[id(pair.second)]
-        different[at] = different[at[::-1]] = pair.p_t < ALPHA
     return Report(
         swept,
+        averaged,
         measures,
         measure,
         margin,
         settings,
-        letters(different),
+        _letters(settings, pairs, measure),
         pairs,
         _others(runs, measures),
         {str(run.folder): run.missing for run in found if run.missing},
@@ -219,7 +255,7 @@ def _settings(
 ) -> list[Setting]:
     groups: dict[tuple, dict[int, TrainingRun]] = defaultdict(dict)
     for run in runs:
-        values = tuple(run.overrides.get(name, "default") for name in swept)
+        values = tuple(run.value(name) for name in swept)
         if run.seed in groups[values]:
             log.warning(
                 "%s: the same setting and seed as %s; the later counts",
@@ -298,6 +334,23 @@ def _pairs(settings: Sequence[Setting], measure: str, margin: float) -> list[Pai
     ]
 
 
+def _letters(settings: Sequence[Setting], pairs: Sequence[Pair], measure: str) -> list[str]:
+    """Those of each setting; with a number before them where not all have the same queries."""
+    place = {id(setting): i for i, setting in enumerate(settings)}
+    different = np.zeros((len(settings), len(settings)), dtype=bool)
+    for pair in pairs:
+        at = place[id(pair.first)], place[id(pair.second)]
+        different[at] = different[at[::-1]] = pair.p_t < ALPHA
+    measured = [frozenset(setting.per_query[measure]) for setting in settings]
+    found = [""] * len(settings)
+    several = len(set(measured)) > 1
+    for number, queries in enumerate(dict.fromkeys(measured), 1):
+        rows = [i for i, one in enumerate(measured) if one == queries]
+        for i, letter in zip(rows, letters(different[np.ix_(rows, rows)]), strict=True):
+            found[i] = f"{number}{letter}" if several else letter
+    return found
+
+
 def _others(runs: Sequence[TrainingRun], measures: tuple[str, ...]) -> dict:
     others: dict = {}
     for system in ("before", "teacher"):
@@ -314,11 +367,15 @@ def _unequal(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
     return {name: found for name, found in values.items() if len(found) > 1}
 
 
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """The deviation with n - 1, NaN of one value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+
+
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation (n - 1); the mean alone of one value."""
-    if len(values) < 2:
-        return f"{np.mean(values):.4f}"
-    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+    """Mean ± standard deviation; the mean alone of one value."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.4f}" if np.isnan(deviation) else f"{mean:.4f} ± {deviation:.4f}"
 
 
 def between(low: float, high: float) -> str:

@@ -7,23 +7,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 
 @dataclass(frozen=True)
 class TrainingRun:
     """One run's folder; ``missing`` says why there are no measures, where there are none.
 
-    ``overrides``: what was set on the command line, less the seed. ``per_query``: system -> measure
-    -> query id -> value. ``conditions``: versions, hardware and fingerprints, as the run noted them.
+    ``overrides``: what was set on the command line, less the seed; ``config`` the whole configuration and
+    ``choices`` the option of each of its groups. ``per_query``: system -> measure -> query id -> value.
+    ``conditions``: versions, hardware and fingerprints, as the run noted them.
     """
 
     folder: Path
     overrides: Mapping[str, str]
-    seed: int
+    config: DictConfig
+    choices: Mapping[str, str]
     per_query: Mapping[str, Mapping[str, Mapping[str, float]]]
     conditions: Mapping[str, str]
     missing: str = ""
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.seed)
+
+    def value(self, name: str) -> str:
+        """Of the field or group ``name``, set or not; ``-`` where the run has none of that name."""
+        for found in (self.overrides.get(name), self.choices.get(name), OmegaConf.select(self.config, name)):
+            if found is not None:
+                return str(found)
+        return "-"
 
 
 def read_runs(folder: Path) -> list[TrainingRun]:
@@ -44,19 +57,20 @@ def _read(place: Path) -> TrainingRun:
         name, _, value = str(override).lstrip("+~").partition("=")
         overrides[name] = value
     overrides.pop("seed", None)
-    seed = int(OmegaConf.load(place / ".hydra" / "config.yaml").seed)
+    config = OmegaConf.load(place / ".hydra" / "config.yaml")
+    choices = OmegaConf.select(OmegaConf.load(place / ".hydra" / "hydra.yaml"), "hydra.runtime.choices")
     noted = place / "conditions.json"
     conditions = json.loads(noted.read_text()) if noted.exists() else {}
+    known = (place, overrides, config, dict(choices), per_query := defaultdict(dict), conditions)
     if not (place / "metrics.json").exists():
-        return TrainingRun(place, overrides, seed, {}, conditions, _why(place))
-    per_query: dict = defaultdict(lambda: defaultdict(dict))
+        return TrainingRun(*known, _why(place))
     with open(place / "per_query.csv", newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             query = row.pop("query_id")
             for column, value in row.items():
                 measure, system = column.rsplit(" ", 1)
-                per_query[system][measure][query] = float(value)
-    return TrainingRun(place, overrides, seed, per_query, conditions)
+                per_query[system].setdefault(measure, {})[query] = float(value)
+    return TrainingRun(*known)
 
 
 def _why(place: Path) -> str:

@@ -13,7 +13,7 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
     """Each setting's seeds (dots) and their mean (bar), best first; the student before, dashed.
 
     The line through a setting's mean is the 95 % interval of its difference from the first setting, over
-    the queries and for this one pair: beside the first one's mean (dotted) it differs.
+    the queries and for this one pair: where it misses the dotted line, the first one's mean, they differ.
     """
     settings, measure = report.settings, report.measure
     names = [
@@ -23,35 +23,37 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
     ax = row_axes(ax, names)
     for y, setting in enumerate(settings):
         values = setting.by_seed[measure]
-        ax.plot(values, [y] * len(values), "o", color=BLUE, markersize=5, alpha=0.7)
-        ax.plot([np.mean(values)] * 2, [y - 0.3, y + 0.3], color="black", linewidth=1.8)
+        seed, mean = ("a seed", "mean") if y == 0 else (None, None)
+        ax.plot(values, [y] * len(values), "o", color=BLUE, markersize=5, alpha=0.7, label=seed)
+        ax.plot([np.mean(values)] * 2, [y - 0.3, y + 0.3], color="black", linewidth=1.8, label=mean)
     best = np.mean(settings[0].by_seed[measure])
     intervals = [(p.first, p.difference) for p in report.pairs if p.second is settings[0]]
     for i, (setting, difference) in enumerate(intervals):
         ends = best - difference.high, best - difference.low
-        label = "difference from the first, 95 % interval" if i == 0 else None
+        label = "95 % interval of the difference from the first" if i == 0 else None
         ax.plot(ends, [settings.index(setting)] * 2, color="black", linewidth=1, marker="|", label=label)
     if intervals:
-        ax.axvline(best, color="black", linestyle=":", linewidth=1)
+        ax.axvline(best, color="black", linestyle=":", linewidth=1, label="the first one's mean")
     if measure in report.others.get("before", {}):
         low, high = report.others["before"][measure]
         ax.axvline(low, color=GREY, linestyle="--", linewidth=1, label="before")
         ax.axvline(high, color=GREY, linestyle="--", linewidth=1)
-    several = any(len(setting.seeds) > 1 for setting in settings)
-    title = "seeds and their mean" if several else "one seed each"
+    ways = " x ".join(f"{len(values)} {name}" for name, values in report.averaged.items())
+    title = f"mean over {ways}" if ways else "by setting"
     if len(settings) > 1:
         title += "\n(no common letter: they differ)"
+    if any(letter[0].isdigit() for letter in report.letters):
+        title += "\n(another number: other queries, not compared)"
     ax.set(xlabel=measure, title=f"{measure}: {title}")
-    if ax.get_legend_handles_labels()[1]:
-        legend_under(ax)
+    legend_under(ax)
     return ax
 
 
 def setting_name(swept: Sequence[str], setting: Setting) -> str:
-    """What ``setting`` sets of the fields that were ``swept``; those left at their default go unsaid."""
+    """What ``setting`` sets of the fields that were ``swept``; those that it has not go unsaid."""
     given = [
         value if "." not in name else f"{name.rpartition('.')[2]}={value}"
         for name, value in zip(swept, setting.values, strict=True)
-        if value != "default"
+        if value != "-"
     ]
     return " ".join(given) or ("defaults" if swept else "all runs")

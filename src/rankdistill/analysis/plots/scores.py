@@ -25,7 +25,7 @@ UNITS = {
     "variance": "variance of the teacher's scores",
     "std": "standard deviation of the teacher's scores",
     "range": "range of the teacher's scores",
-    "entropy": "entropy of the softmax of the teacher's scores, nats",
+    "entropy": "entropy of the softmax, nats (at most ln n of n documents)",
     "entropy_share": "entropy of the softmax, as a share of log n",
     "pairwise_entropy": "mean pairwise entropy of the teacher, bits",
     "top_gap": "gap of the two highest scores of the teacher",

@@ -25,7 +25,8 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
 
     ax.plot(broken(steps), broken([row["loss"] for row in rows]), color=BLUE, marker=".", label="loss")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="step", ylabel="loss", title="Learning curve")
+    loss = "loss (each stage has its own)" if breaks else "loss"
+    ax.set(xlabel="step", ylabel=loss, title="Learning curve")
     other = ax.twinx()
     other.spines["top"].set_visible(False)
     agreement = broken([row.get("agreement", np.nan) for row in rows])
@@ -56,7 +57,7 @@ def plot_gains(
     ax.axhline(gains.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {gains.mean():+.3f}")
     ax.set(
         xlabel="queries, by gain",
-        ylabel=f"gain in {measure}",
+        ylabel=f"{measure}, after - before",
         title=f"Gain per query (same: {(gains == 0).sum()})",
     )
     ax.legend(frameon=False)
