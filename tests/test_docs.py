@@ -1,6 +1,7 @@
 """The documentation builds, and what it tells people to write works."""
 
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -9,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+
+from rankdistill.command import check_names, config_folder, open_field
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -24,6 +28,26 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "StratifiedSampler" in (tmp_path / "site" / "reference.html").read_text()
+
+
+def commands() -> list[str]:
+    """What the pages tell people to type, less reports and what needs files of one's own."""
+    text = "\n".join(block for page in sorted(DOCS.glob("*.md")) for block in blocks(page.name, "bash"))
+    lines = [line.split("  #")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
+    lines = [line for line in lines if re.search(r"-m rankdistill\.(?!report)", line)]
+    return [line for line in lines if "--config-dir" not in line]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_pages_composes(command):
+    """Its fields and options exist; what they do is tested elsewhere."""
+    words = shlex.split(command)
+    at = next(i for i, word in enumerate(words) if word.startswith("rankdistill."))
+    name = words[at].removeprefix("rankdistill.").replace("train", "config")
+    given = [open_field(word) for word in words[at + 1 :] if word != "-m"]
+    first = [re.sub(r"=([^,{\[]+),.*", r"=\1", word) for word in given]  # a sweep's first job
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        check_names(compose(name, first), name)
 
 
 @pytest.fixture
