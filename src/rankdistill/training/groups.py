@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
-RELEASE = 512  # groups after which the table's pages are given back, so that they never fill the memory
+RELEASE = 32  # groups after which the table's pages are given back; the system maps up to 2 MB for each read
 
 
 @dataclass(frozen=True)
