@@ -226,6 +226,9 @@ def test_by_refuses_unlike_runs_and_fields_that_were_not_swept(crossed):
     with pytest.raises(InputError, match="hard lce has no finished run with seed 1"):
         report(folder, by=["sampler"])
     assert len(report(folder).settings) == 4, "without by what is there is compared"
+    (folder / "randomlce1" / "metrics.json").unlink()  # lacking in both: the means would be of unlike seeds
+    with pytest.raises(InputError, match="lce has no finished run with seed 1"):
+        report(folder, by=["sampler"])
 
 
 def test_the_plot_shows_the_intervals_of_the_differences_from_the_first(sweep):

@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -286,7 +286,11 @@ def _averaged(settings: Sequence[Setting], swept: tuple[str, ...], by: tuple[str
     groups: dict[tuple, dict[tuple, Setting]] = defaultdict(dict)
     for one in settings:
         groups[tuple(one.values[i] for i in kept)][tuple(one.values[i] for i in others)] = one
-    wanted = {(rest, seed) for group in groups.values() for rest, one in group.items() for seed in one.seeds}
+    wanted = set(
+        product(
+            {rest for group in groups.values() for rest in group}, {s for one in settings for s in one.seeds}
+        )
+    )
     averaged = []
     for values, group in groups.items():
         lacking = wanted - {(rest, seed) for rest, one in group.items() for seed in one.seeds}
