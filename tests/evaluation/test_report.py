@@ -95,7 +95,10 @@ def test_what_a_run_leaves_at_its_default_counts_as_set(sweep):
         (name,): {0, 1, 2} for name in ("random", "stratified")
     }
     write_run(folder / "more", {"sampler.negatives": "9"}, 0, {"after": {"nDCG@10": base}})
-    assert ("stratified", "9") in {s.values for s in report(folder).settings}
+    found = report(folder)
+    assert {"sampler": "stratified", "sampler.negatives": "9"} in [
+        dict(zip(found.swept, setting.values, strict=True)) for setting in found.settings
+    ]
 
 
 def test_failed_and_unfinished_runs_are_named(sweep):
