@@ -1,4 +1,5 @@
 import dataclasses
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ def test_what_is_saved_loads_the_same(table, collection, saved):
     assert loaded.scores.dtype == np.float32 and np.array_equal(loaded.scores, table.scores)
     assert loaded.teacher == "words" and len(loaded) == 16
     assert loaded.candidates.fingerprint == table.candidates.fingerprint
+
+
+def test_a_loaded_table_can_be_sent_to_a_spawned_worker(table, collection, saved):
+    loaded = pickle.loads(pickle.dumps(ScoreTable.load(saved, collection)))
+    assert np.array_equal(loaded.scores, table.scores) and loaded.teacher == "words"
+    for found, expected in zip(loaded.pool(3), table.pool(3), strict=True):
+        assert np.array_equal(found, expected)
+    loaded.release()  # of nothing
 
 
 def test_a_pool_is_one_query_of_it(table):

@@ -52,6 +52,9 @@ class ScoreTable:
                 "teacher scores must be finite: score again, or mend the teacher"
             )
 
+    def __getstate__(self) -> dict:
+        return vars(self) | {"mapped": None}  # a spawned worker gets the arrays; a map cannot be sent
+
     def __len__(self) -> int:
         return len(self.candidates)
 
