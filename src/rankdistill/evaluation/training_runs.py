@@ -61,16 +61,16 @@ def _read(place: Path) -> TrainingRun:
     choices = OmegaConf.select(OmegaConf.load(place / ".hydra" / "hydra.yaml"), "hydra.runtime.choices")
     noted = place / "conditions.json"
     conditions = json.loads(noted.read_text()) if noted.exists() else {}
-    known = (place, overrides, config, dict(choices), per_query := defaultdict(dict), conditions)
+    per_query: dict = defaultdict(dict)
     if not (place / "metrics.json").exists():
-        return TrainingRun(*known, _why(place))
+        return TrainingRun(place, overrides, config, dict(choices), per_query, conditions, _why(place))
     with open(place / "per_query.csv", newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             query = row.pop("query_id")
             for column, value in row.items():
                 measure, system = column.rsplit(" ", 1)
                 per_query[system].setdefault(measure, {})[query] = float(value)
-    return TrainingRun(*known)
+    return TrainingRun(place, overrides, config, dict(choices), per_query, conditions)
 
 
 def _why(place: Path) -> str:

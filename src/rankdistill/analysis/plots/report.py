@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rankdistill.analysis.plots.axes import BLUE, GREY, legend_under, row_axes
-from rankdistill.evaluation.report import Report, Setting
+from rankdistill.evaluation.report import Report
+from rankdistill.evaluation.settings import Setting
 
 
 def plot_report(report: Report, ax: Axes | None = None) -> Axes:

@@ -1,0 +1,105 @@
+"""What runs that differ in nothing but the seed have in common."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from rankdistill.errors import InputError
+from rankdistill.evaluation.training_runs import TrainingRun
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the runs that differ in nothing but the seed have in common.
+
+    ``values``: of the swept fields; ``by_seed``: measure -> the mean of each seed's run(s); ``per_query``:
+    measure -> query id -> mean over the seeds.
+    """
+
+    values: tuple[str, ...]
+    seeds: tuple[int, ...]
+    by_seed: Mapping[str, Sequence[float]]
+    per_query: Mapping[str, Mapping[str, float]]
+
+
+def settings_of(
+    runs: Sequence[TrainingRun], swept: tuple[str, ...], measures: tuple[str, ...]
+) -> list[Setting]:
+    """A setting for each combination of values of ``swept``; the later of two runs with one seed counts.
+
+    Raises ``InputError`` if the seeds of one were measured on different queries.
+    """
+    groups: dict[tuple, dict[int, TrainingRun]] = defaultdict(dict)
+    for run in runs:
+        values = tuple(run.value(name) for name in swept)
+        if run.seed in groups[values]:
+            log.warning(
+                "%s: the same setting and seed as %s; the later counts",
+                run.folder,
+                groups[values][run.seed].folder,
+            )
+        groups[values][run.seed] = run
+    settings = []
+    for values, by_seed in groups.items():
+        measured = [run.per_query["after"] for run in by_seed.values()]
+        if len({frozenset(one[measures[0]]) for one in measured}) > 1:
+            raise InputError(f"{' '.join(values)}: its seeds were measured on different queries")
+        per_query = {
+            m: {q: float(np.mean([one[m][q] for one in measured])) for q in measured[0][m]} for m in measures
+        }
+        means = {m: [float(np.mean(list(one[m].values()))) for one in measured] for m in measures}
+        settings.append(Setting(values, tuple(by_seed), means, per_query))
+    return settings
+
+
+def averaged_settings(
+    settings: Sequence[Setting], swept: tuple[str, ...], by: tuple[str, ...]
+) -> list[Setting]:
+    """A setting for each combination of the fields ``by``: the mean over what else was ``swept``.
+
+    Raises ``InputError`` for a field that was not swept, or where a run is missing from a mean.
+    """
+    for name in by:
+        if name not in swept:
+            raise InputError(f"by {name}: was not swept; {', '.join(swept) or 'nothing'} was")
+    kept = [swept.index(name) for name in by]
+    others = [i for i in range(len(swept)) if i not in kept]
+    groups: dict[tuple, dict[tuple, Setting]] = defaultdict(dict)
+    for one in settings:
+        groups[tuple(one.values[i] for i in kept)][tuple(one.values[i] for i in others)] = one
+    wanted = set(
+        product(
+            {rest for group in groups.values() for rest in group}, {s for one in settings for s in one.seeds}
+        )
+    )
+    averaged = []
+    for values, group in groups.items():
+        lacking = wanted - {(rest, seed) for rest, one in group.items() for seed in one.seeds}
+        if lacking:
+            rest, seed = min(lacking)
+            raise InputError(
+                f"by {' '.join(by)}: {' '.join((*values, *rest))} has no finished run with seed {seed}, "
+                "and means over unlike runs are not compared; finish the sweep, or leave by out"
+            )
+        members = list(group.values())
+        seeds = members[0].seeds
+        if len({frozenset(m.per_query[measure]) for m in members for measure in m.per_query}) > 1:
+            raise InputError(f"by {' '.join(by)}: {' '.join(values)} was measured on different queries")
+        by_seed = {
+            measure: [
+                float(np.mean([m.by_seed[measure][m.seeds.index(seed)] for m in members])) for seed in seeds
+            ]
+            for measure in members[0].by_seed
+        }
+        per_query = {
+            measure: {q: float(np.mean([m.per_query[measure][q] for m in members])) for q in queries}
+            for measure, queries in members[0].per_query.items()
+        }
+        averaged.append(Setting(values, seeds, by_seed, per_query))
+    return averaged
