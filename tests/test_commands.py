@@ -92,6 +92,9 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     assert {p.name for p in (folder / "plots").iterdir()} == {
         "score_distribution.png",
         "entropy.png",
+        "kept.png",
+        "locality.png",
+        "false_negatives.png",
         "agreement.png",
         "learning_curve.png",
         "gains.png",
@@ -413,3 +416,17 @@ def test_what_nobody_reads_in_a_file_of_ones_own_is_named(tiny, tmp_path):
         own = ["--config-dir", str(tmp_path / "own"), *tiny[:7], f"+experiment={name}"]
         done = start("train", own, tmp_path)
         assert done.returncode == 2 and message in done.stderr, (name, done.stderr[-2000:])
+
+
+@pytest.mark.slow
+def test_an_experiment_of_another_command_is_named(tmp_path):
+    """They are train's: the fields that they set elsewhere are no misspelt ones."""
+    for name, message in (
+        (
+            "mine",
+            "warmup: no such field; there is: candidates, data, output, student (is experiment=quick for",
+        ),
+        ("evaluate", "experiment/quick: it overrides student, which this command does not have"),
+    ):
+        done = start(name, ["+experiment=quick"], tmp_path)
+        assert done.returncode == 2 and message in done.stderr, done.stderr[-2000:]

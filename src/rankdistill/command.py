@@ -64,12 +64,12 @@ def check_names(config: DictConfig, config_name: str) -> None:
     base = OmegaConf.load(config_folder() / f"{config_name}.yaml")
     groups = [next(iter(entry)) for entry in base.defaults if OmegaConf.is_dict(entry)]
     known = sorted({*groups, *base} - {"defaults", "hydra"})
+    hint = "a file of your own begins with the line # @package _global_"
+    if (experiment := HydraConfig.get().runtime.choices.get("experiment")) and config_name != "config":
+        hint = f"is experiment={experiment} for rankdistill.train?"
     for name in config:
         if name not in known:
-            raise InputError(
-                f"{name}: no such field; {choices(str(name), known)} (a file of your own begins with the "
-                "line # @package _global_)"
-            )
+            raise InputError(f"{name}: no such field; {choices(str(name), known)} ({hint})")
         if name in groups and isinstance(config[name], str):
             raise InputError(
                 f"{name}={config[name]}: a file chooses an option under defaults, as - override "
@@ -209,6 +209,8 @@ def explain(error: BaseException) -> str | None:
         return f"{error.full_key}: must be given, as {error.full_key}=..."
     if isinstance(error, InterpolationResolutionError):
         return f"{error.full_key}: {' '.join(str(error.msg or error).split(chr(10))[0].split())}"
+    if found := re.match(r"In '(.+)': Could not override '(.+)'\. No match in the defaults list", str(error)):
+        return f"{found[1]}: it overrides {found[2]}, which this command does not have; is it for another?"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
     if isinstance(error, ValueError) and "Config group override" in str(error):

@@ -22,7 +22,7 @@ from transformers import TrainingArguments, set_seed
 
 from rankdistill import analysis, processes
 from rankdistill.analysis import Cut
-from rankdistill.analysis.plots import save
+from rankdistill.analysis.plots import save, save_group_plots
 from rankdistill.command import command, make, make_retrievers, plain, run_folder
 from rankdistill.data import Collection, ScoreTable
 from rankdistill.data.cache import fingerprint
@@ -125,10 +125,7 @@ def distil(config: DictConfig, folder: Path) -> float:
     if main:
         (folder / "plots").mkdir(exist_ok=True)
         name = HydraConfig.get().runtime.choices.get("sampler") or type(sampler).__name__
-        shown = analysis.plot_score_distribution(table, {name: sampler}, config.seed)
-        save(shown, folder / "plots" / "score_distribution.png")
-        entropy = analysis.plot_statistic(table, {name: sampler}, "entropy", config.seed)
-        save(entropy, folder / "plots" / "entropy.png")
+        save_group_plots(folder / "plots", table, {name: sampler}, student, documents, config.seed)
         begin(folder / "checkpoints", fingerprint(settings, table.teacher, table.candidates.fingerprint))
     processes.wait()
     history: list[dict] = []

@@ -113,3 +113,15 @@ def test_locality_of_pools_and_groups(table, student_folder, monkeypatch):
         expected = diameter(np.stack([embeddings[row] for row in rows]), 0.9, "cosine")
         assert found.loc[name, "q5"]["diameter"] == pytest.approx(expected)
         assert found.loc[name, "q5"]["log_density"] == pytest.approx(np.median([density[r] for r in rows]))
+
+
+def test_embeddings_that_are_there_are_not_made_anew(table, student_folder, monkeypatch):
+    """The whole collection's, by its rows; without ``k`` no density, whose time grows with their square."""
+    model = SentenceTransformer(student_folder, device="cpu")
+    samplers = {"random": RandomSampler(1, 3)}
+    expected = analysis.locality(table, model, samplers)
+    documents = embed_documents(model, table.collection.documents)
+    monkeypatch.setattr(module, "embed_documents", None)
+    found = analysis.locality(table, model, samplers, documents, k=None)
+    assert list(found) == ["diameter"]
+    assert found["diameter"].to_numpy() == pytest.approx(expected["diameter"].to_numpy(), abs=1e-5)

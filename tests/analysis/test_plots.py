@@ -1,9 +1,11 @@
+import importlib
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from sentence_transformers import SentenceTransformer
 
 from rankdistill import analysis
 from rankdistill.analysis.distribution import STATISTICS, query_statistics
@@ -140,8 +142,28 @@ def test_one_query_is_enough_for_every_plot(table):
         analysis.plot_agreement({"before": analysis.agreement(one, one.scores)}, "margin_correlation"),
         analysis.plot_agreement({"none": pd.DataFrame({"kl": [np.nan]})}, "kl"),
         analysis.plot_false_negatives({"pool": analysis.false_negatives(one)}),
+        analysis.plot_false_negatives({"none": pd.Series([np.nan])}),
     ]
-    assert [outside(ax) for ax in drawn] == [[]] * 6
+    assert [outside(ax) for ax in drawn] == [[]] * 7
+    assert [text.get_text() for text in drawn[-1].texts] == [" none"]
+
+
+def test_a_sampler_is_drawn_whole_from_some_of_many_queries(
+    table, student_folder, tmp_path, monkeypatch, caplog
+):
+    """Plots of all half million queries would take longer than the training."""
+    model, seen = SentenceTransformer(student_folder, device="cpu"), []
+    groups = importlib.import_module("rankdistill.analysis.plots.groups")
+    monkeypatch.setattr(groups, "DRAWN", 5)
+    monkeypatch.setattr(groups, "save", lambda axes, path: (seen.append(axes), save(axes, path)))
+    with caplog.at_level("INFO"):
+        analysis.save_group_plots(tmp_path, table, SAMPLERS, model, seed=1)
+    names = ["entropy", "false_negatives", "kept", "locality", "score_distribution"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == names
+    assert f"of 5 of the {len(table)} training queries" in caplog.text
+    assert [outside(ax) for ax in seen] == [[]] * 5
+    pool = seen[1].get_lines()[3]
+    assert len(pool.get_xdata()) == 5 + 1, "the pools of the drawn queries"
 
 
 def test_a_plot_goes_into_given_axes_and_leaves_their_figure_as_it_was(table):

@@ -32,6 +32,7 @@ from rankdistill.analysis.plots import (
     plot_report,
     plot_score_distribution,
     plot_statistic,
+    save_group_plots,
 )
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "plot_statistic",
     "pool_distribution",
     "query_statistics",
+    "save_group_plots",
     "score_histogram",
     "shown_distribution",
     "shown_table",

@@ -77,27 +77,33 @@ def locality(
     table: ScoreTable,
     model: SentenceTransformer,
     samplers: Mapping[str, object],
+    documents: np.ndarray | None = None,
     *,
     quantile: float = 0.99,
     metric: str = "euclidean",
-    k: int = 10,
+    k: int | None = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Diameter and density of every query's ``pool``, and of the group that each of ``samplers`` shows of it.
 
     A row for each sampler (and ``pool``) and query id: ``diameter``, and ``log_density``, the median over its
-    documents of the density among all documents of the pools, which ``model`` embeds once each.
+    documents of the density among all documents of the pools (not with ``k=None``: it takes time that grows
+    with their number squared). ``model`` embeds each document once; ``documents`` (D, d) are the whole
+    collection's embeddings where they are there already (``retrieval.stored_embeddings``).
     """
     rows = np.unique(table.candidates.document_rows)
-    embeddings = embed_documents(model, [table.collection.documents[row] for row in rows])
-    density = log_density(embeddings, k)
+    if documents is None:
+        embeddings = embed_documents(model, [table.collection.documents[row] for row in rows])
+    else:
+        embeddings = documents[rows]
+    density = None if k is None else log_density(embeddings, k)
     tables = {"pool": table} | {name: shown_table(table, one, seed) for name, one in samplers.items()}
     found = {}
     for name, one in tables.items():
         for i, query_row in enumerate(one.candidates.query_rows):
             at = np.searchsorted(rows, one.pool(i)[0])
-            found[name, table.collection.query_ids[query_row]] = {
-                "diameter": diameter(embeddings[at], quantile, metric),
-                "log_density": float(np.median(density[at])),
-            }
+            values = {"diameter": diameter(embeddings[at], quantile, metric)}
+            if density is not None:
+                values["log_density"] = float(np.median(density[at]))
+            found[name, table.collection.query_ids[query_row]] = values
     return pd.DataFrame.from_dict(found, orient="index").rename_axis(["sampler", "query_id"])

@@ -2,6 +2,7 @@
 
 from rankdistill.analysis.plots.agreement import plot_agreement, plot_false_negatives
 from rankdistill.analysis.plots.axes import save
+from rankdistill.analysis.plots.groups import save_group_plots
 from rankdistill.analysis.plots.locality import plot_locality
 from rankdistill.analysis.plots.report import plot_report
 from rankdistill.analysis.plots.scores import plot_kept, plot_score_distribution, plot_statistic
@@ -18,4 +19,5 @@ __all__ = [
     "plot_score_distribution",
     "plot_statistic",
     "save",
+    "save_group_plots",
 ]

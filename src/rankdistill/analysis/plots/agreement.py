@@ -27,12 +27,16 @@ def plot_agreement(
 
 
 def plot_false_negatives(found: Mapping[str, pd.Series], ax: Axes | None = None) -> Axes:
-    """Means of ``false_negatives``, a bar for each of ``found``: the pools, and what samplers show."""
+    """Means of ``false_negatives``, a bar for each of ``found``: the pools, and what samplers show.
+
+    "none" where no query has both a positive and a negative.
+    """
     ax = row_axes(ax, list(found))
     means = [float(shares.mean()) for shares in found.values()]
     ax.barh(range(len(means)), means, height=0.6, color=BLUE)
     for y, mean in enumerate(means):
-        ax.text(mean, y, f" {mean:.1%}", va="center")
+        text = "none" if np.isnan(mean) else f"{mean:.1%}"
+        ax.text(np.nan_to_num(mean), y, f" {text}", va="center")
     ax.set(
         xlabel="share of the negatives above the best positive",
         title="Negatives that the teacher prefers",

@@ -46,7 +46,7 @@ def legend(ax: Axes) -> None:
     if len(labels) > 4 or max(map(len, labels), default=0) > 30:
         legend_under(ax)
     elif labels:
-        ax.legend(frameon=False)
+        ax.legend(edgecolor="none", framealpha=0.9)  # lines that run under it don't strike its text
 
 
 def legend_under(ax: Axes) -> None:
