@@ -221,6 +221,14 @@ def test_by_averages_over_the_other_fields(crossed):
     }
 
 
+def test_numbers_that_were_averaged_stand_by_their_size(tmp_path):
+    for negatives in (15, 3):
+        for name in ("hard", "random"):
+            settings = {"sampler": name, "sampler.negatives": negatives}
+            write_run(tmp_path / f"{name}{negatives}", settings, 0, {"after": {"AP": [0.1, 0.2]}})
+    assert report(tmp_path, by=["sampler"]).averaged == {"sampler.negatives": ["3", "15"]}
+
+
 def test_by_refuses_unlike_runs_and_fields_that_were_not_swept(crossed):
     folder, _ = crossed
     with pytest.raises(InputError, match="by seed: was not swept; sampler, loss was"):

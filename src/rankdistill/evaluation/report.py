@@ -1,6 +1,6 @@
 """Every run under a folder as one table: what was swept, means over seeds, which settings differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -215,7 +215,7 @@ def report(
     averaged = {}
     if by is not None:
         others = [name for name in swept if name not in by]
-        averaged = {name: sorted({run.value(name) for run in runs}) for name in others}
+        averaged = {name: in_order({run.value(name) for run in runs}) for name in others}
         settings, swept = averaged_settings(settings, swept, tuple(by)), tuple(by)
     settings = sorted(settings, key=lambda s: np.mean(s.by_seed[measure]), reverse=True)
     pairs = _pairs(settings, measure, margin)
@@ -285,6 +285,14 @@ def _unequal(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
     names = dict.fromkeys(name for run in runs for name in run.conditions if name != "settings")
     values = {name: sorted({str(run.conditions.get(name, "?")) for run in runs}) for name in names}
     return {name: found for name, found in values.items() if len(found) > 1}
+
+
+def in_order(values: Iterable[str]) -> list[str]:
+    """Numbers by their size, else as text."""
+    try:
+        return sorted(values, key=float)
+    except ValueError:
+        return sorted(values)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
