@@ -253,6 +253,8 @@ BAD = [
     (["loss=mse"], "loss=mse: no such option; did you mean margin_mse?"),
     (["sampler.negativs=3"], "sampler.negativs: no such field; did you mean negatives?"),
     (["trainer.learnin_rate=1"], "trainer.learnin_rate: no such field; did you mean learning_rate?"),
+    (["learning_rate=1"], "learning_rate: no such field here; it is trainer.learning_rate"),
+    (["lora=null"], "lora: no such field here; it is student.lora"),
     (["sampler.negatives=0"], "negatives=0"),
     (["sampler.placement=middle"], "placement='middle': it is 'mid' or 'ends'"),
     (["evaluator.measures=[nDCGG@3]"], "'nDCGG@3' is no measure"),

@@ -76,6 +76,13 @@ def test_embeddings_for_dot_keep_their_length(model, collection):
     assert np.allclose(embeddings, exact, atol=0.05 * np.abs(exact).max())
 
 
+def test_a_model_that_compares_by_distance_is_refused(model):
+    """Its documents would be ranked by an inner product that it was not trained for."""
+    model.similarity_fn_name = "euclidean"
+    with pytest.raises(InputError, match="compares by euclidean, and documents are ranked by cosine or dot"):
+        embed_documents(model, ["w1"])
+
+
 def test_queries_and_documents_have_prompts_of_their_own(model):
     model.prompts = {"query": "w1 w2 w3 ", "document": ""}
     query, document = embed_queries(model, ["w9"]), embed_documents(model, ["w9"])
@@ -125,6 +132,10 @@ def change_length(model):
 
 def change_similarity(model):
     model.similarity_fn_name = "dot"
+
+
+def change_size(model):
+    model.truncate_dim = 8
 
 
 def change_pooling(model):

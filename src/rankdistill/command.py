@@ -65,8 +65,9 @@ def check_names(config: DictConfig, config_name: str) -> None:
     groups = [next(iter(entry)) for entry in base.defaults if OmegaConf.is_dict(entry)]
     known = sorted({*groups, *base} - {"defaults", "hydra"})
     hint = "a file of your own begins with the line # @package _global_"
-    if (experiment := HydraConfig.get().runtime.choices.get("experiment")) and config_name != "config":
-        hint = f"is experiment={experiment} for rankdistill.train?"
+    choice = HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None
+    if choice and config_name != "config":
+        hint = f"is experiment={choice} for rankdistill.train?"
     for name in config:
         if name not in known:
             raise InputError(f"{name}: no such field; {choices(str(name), known)} ({hint})")
@@ -245,7 +246,20 @@ def misspelt(error: BaseException) -> str | None:
     if not fields:
         parent, _, name = key.rpartition(".")
         return f"{key}: {parent} has no fields here; give it some, as {parent}={{{name}:...}}"
-    return f"{key}: no such field; {choices(key.split('.')[-1], fields)}"
+    name = key.split(".")[-1]
+    root = OmegaConf.to_container(node._get_root(), resolve=False)
+    if homes := ["trainer." + name] if name in ARGUMENTS and "trainer" in root else [*places(root, name)]:
+        return f"{key}: no such field here; it is {' or '.join(homes)}"
+    return f"{key}: no such field; {choices(name, fields)}"
+
+
+def places(config: dict, name: str) -> Iterator[str]:
+    """The full names of the fields of ``config``, at any depth, that are called ``name``."""
+    for key, value in config.items():
+        if key == name:
+            yield str(key)
+        if isinstance(value, dict):
+            yield from (f"{key}.{inner}" for inner in places(value, name))
 
 
 def choices(name: str, known: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from rankdistill.retrieval import stored_embeddings
 from rankdistill.students.load import load_weights, set_dropout
 from rankdistill.summary import table, teacher_card, write_conditions
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
+from rankdistill.teachers.cross_encoder import shorten_to
 from rankdistill.training import training_arguments
 from rankdistill.training.bi_encoder import fast_attention
 from rankdistill.training.checkpoints import begin, clear, finished, resume
@@ -106,7 +107,8 @@ def run(config: DictConfig) -> str:
     rows = training_rows(candidates, config.negatives, config.seed)
 
     logging.getLogger("transformers").setLevel(logging.ERROR)  # that the scoring head is new is meant
-    model = load_weights(CrossEncoder, config.model, num_labels=1, max_length=config.max_length)
+    model = load_weights(CrossEncoder, config.model, num_labels=1)
+    shorten_to(model, config.max_length)
     set_dropout(model.transformers_model, config.dropout)
     checkpoints = folder / "checkpoints"
     # the loss runs the model several times a step, which DDP bears only so

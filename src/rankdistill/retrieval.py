@@ -44,6 +44,11 @@ def embed_documents(model: SentenceTransformer, texts: Sequence[str], progress: 
 
 
 def _embed(model: SentenceTransformer, kind: str, texts: Sequence[str], progress: bool) -> np.ndarray:
+    if model.similarity_fn_name not in (None, "cosine", "dot"):
+        raise InputError(
+            f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
+            "product; set its similarity_fn_name if these serve as well"
+        )
     first = first_position(model) if model.truncate_dim is None else None
     progress = progress and len(texts) >= BAR_FROM
     with autocast(model.device):

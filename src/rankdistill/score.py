@@ -33,6 +33,8 @@ def run(config: DictConfig) -> str:
     if config.input is not None:
         if isinstance(teacher, FileTeacher):
             raise InputError("input: a file of scores brings its own candidates; leave it out")
+        if config.candidates.limit is not None:
+            raise InputError("candidates.limit: input brings its own queries, all of them; leave it out")
         table = score_candidates(teacher, read_candidates(config.input, collection))
     else:
         retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)

@@ -114,7 +114,7 @@ def distil(config: DictConfig, folder: Path) -> float:
         )
     documents = stored_embeddings(student, collection)
     results = {"before": evaluator.evaluate(student, collection, test, documents)}
-    log.info("before: %s", results["before"].mean)
+    log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
     teacher_table, agreements = None, {}
     if config.evaluation.teacher:
         teacher_table = measured_scores(teacher, retrievers, collection, test, evaluator)

@@ -173,3 +173,22 @@ def test_a_damaged_parquet_file_is_named(tmp_path, collection, cut):
     with pytest.raises(InputError, match="train-00000-of-00001.parquet: not Parquet, or cut short") as error:
         read_hub(str(tmp_path / "tiny"))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        (["qrels.tsv"], ["test"]),
+        (["qrels/train/0000.parquet", "qrels/test/0000.parquet"], ["test", "train"]),
+        (["qrels/train-00000-of-00001.parquet", "qrels/test.tsv"], ["test", "train"]),
+    ],
+)
+def test_a_copys_files_say_their_split_or_their_folders_do(files, splits, collection, tmp_path):
+    documents, queries, qrels = parts(collection)
+    save(documents, tmp_path / "corpus.jsonl")
+    save(queries, tmp_path / "queries.jsonl")
+    for file in files:
+        save(qrels["train" if "train" in file else "test"], tmp_path / file)
+    found = read_hub(str(tmp_path))
+    assert {split: found.qrels[split] for split in splits} == {s: collection.qrels[s] for s in splits}
+    assert sorted(split for split, judged in found.qrels.items() if judged) == splits

@@ -165,6 +165,13 @@ def test_the_cache_is_reused_and_the_log_says_so(hundred, caplog):
     assert "reusing" in caplog.text and "reading the sources" not in caplog.text
 
 
+def test_sources_that_changed_are_read_anew(package):
+    """A package that is being worked on keeps its version."""
+    first = python_functions(package({"a.py": function("alpha")}))
+    again = python_functions(package({"a.py": function("alpha") + function("beta")}))
+    assert names(first) == {"fakery.a.alpha"} and names(again) == {"fakery.a.alpha", "fakery.a.beta"}
+
+
 def test_a_single_file_is_a_package_too(tmp_path, monkeypatch):
     (tmp_path / "onefile.py").write_text(function("f"))
     monkeypatch.syspath_prepend(tmp_path)

@@ -59,6 +59,13 @@ def test_reads_topics_qrels_and_a_corpus(tmp_path, packed):
     assert found.qrels == {"test": {"301": {"d1": 1}, "302": {"d2": 2, "d1": 0}}}
 
 
+def test_a_label_is_taken_off_the_beginning_alone(tmp_path):
+    """Not out of a title that holds its word."""
+    topics = "<top>\n<num> Number: 1\n<title> Hot Topic: the store\n</top>\n"
+    found = read_trec(**write(tmp_path, topics=topics, qrels="1 0 d1 1\n"))
+    assert found.queries == ["Hot Topic: the store"]
+
+
 def test_a_template_takes_other_fields_of_a_topic(tmp_path):
     found = read_trec(**write(tmp_path), query_template="{title}. {description} {narrative}")
     assert found.queries == [

@@ -123,7 +123,9 @@ def test_the_first_measure_is_the_main_one():
     assert Evaluator(["AP(rel=2)", "P@5"]).main == "AP(rel=2)"
 
 
-@pytest.mark.parametrize("name", ["nDCK@10", "nDCG@", "nDCG@10 RR@10", "", "7", "__import__('os')"])
+@pytest.mark.parametrize(
+    "name", ["nDCK@10", "P@99999999999999999999", "nDCG@", "nDCG@10 RR@10", "", "7", "__import__('os')"]
+)
 def test_an_unknown_measure_is_named_with_what_there_is(name):
     with pytest.raises(InputError) as error:
         Evaluator(["AP", name])
@@ -246,6 +248,13 @@ def test_rerank_leaves_out_positives_that_no_retriever_found(collection):
     found = Evaluator(["RR", "R@100"]).rerank(ScoreTable(candidates, np.array([1, 2, 3], np.float32)))
     assert found.run.ranking == {"q20": [("d8", 2.0), ("d3", 1.0)]}
     assert found.mean == {"RR": 0.0, "R@100": 0.0}
+
+
+def test_a_query_with_an_empty_ranking_counts_zero(collection):
+    """Judged@10 divided by its length."""
+    query = collection.query_ids[collection.query_rows("test")[0]]
+    found = Evaluator(["nDCG@10", "Judged@10"]).measure(Run.from_scores({query: {}}), collection)
+    assert set(found.per_query["Judged@10"].values()) == {0.0}
 
 
 def test_rerank_of_the_positives_alone_is_no_result(collection):

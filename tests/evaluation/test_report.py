@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from rankdistill import report
 from rankdistill.analysis import plot_report
@@ -20,11 +21,13 @@ def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None)
     (folder / ".hydra").mkdir(parents=True)
     lines = [f"- {key}={value}\n" for key, value in overrides.items()] + [f"- seed={seed}\n"]
     (folder / ".hydra" / "overrides.yaml").write_text("".join(lines))
-    (folder / ".hydra" / "config.yaml").write_text(
-        f"seed: {seed}\nsampler: {{negatives: 7}}\nloss: {{}}\nteacher: {{}}\n"
-    )
-    choices = "{sampler: stratified, loss: kl, data: python_functions}"
-    (folder / ".hydra" / "hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {choices}}}}}\n")
+    config = {"seed": seed, "sampler": {"negatives": 7}, "loss": {}, "teacher": {}}
+    fields = [f"{key}={value}" for key, value in overrides.items() if "." in key]
+    OmegaConf.save(OmegaConf.merge(config, OmegaConf.from_dotlist(fields)), folder / ".hydra" / "config.yaml")
+    groups = {key: value for key, value in overrides.items() if "." not in key}
+    choices = {"sampler": "stratified", "loss": "kl", "data": "python_functions"} | groups
+    hydra = {"hydra": {"runtime": {"choices": choices}}}
+    OmegaConf.save(OmegaConf.create(hydra), folder / ".hydra" / "hydra.yaml")
     (folder / "conditions.json").write_text(json.dumps(conditions or {"torch": "1"}))
     if log:
         (folder / "train.log").write_text(log)
@@ -227,6 +230,27 @@ def test_numbers_that_were_averaged_stand_by_their_size(tmp_path):
             settings = {"sampler": name, "sampler.negatives": negatives}
             write_run(tmp_path / f"{name}{negatives}", settings, 0, {"after": {"AP": [0.1, 0.2]}})
     assert report(tmp_path, by=["sampler"]).averaged == {"sampler.negatives": ["3", "15"]}
+
+
+def test_a_value_counts_however_it_was_written(tmp_path):
+    """What a run sets and another has by default are one setting: their seeds are averaged."""
+    for seed, text in ((0, "5e-5"), (1, "0.00005")):
+        settings = {"trainer.learning_rate": text, "evaluation.teacher": "true", "student.lora": "null"}
+        write_run(tmp_path / f"run{seed}", settings, seed, {"after": {"AP": [0.1, 0.2]}})
+    found = report(tmp_path)
+    assert found.swept == () and [s.seeds for s in found.settings] == [(0, 1)]
+    write_run(tmp_path / "other", {"student.lora": "{r: 8}"}, 0, {"after": {"AP": [0.3, 0.2]}})
+    assert report(tmp_path).swept == ("trainer.learning_rate", "evaluation.teacher", "student.lora")
+
+
+def test_pairs_too_many_for_a_randomisation_test_are_said(tmp_path):
+    """Holm's correction multiplies the least p that its draws can give."""
+    for i in range(33):
+        write_run(tmp_path / f"run{i}", {"sampler.negatives": i}, 0, {"after": {"AP": [i / 50, i / 40]}})
+    assert any(
+        "of 528 pairs no corrected p (randomisation) can be below 0.053" in n
+        for n in report(tmp_path).notes()
+    )
 
 
 def test_by_refuses_unlike_runs_and_fields_that_were_not_swept(crossed):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -103,3 +105,13 @@ def test_settings_share_a_letter_exactly_if_they_do_not_differ(seed):
     for i in range(n):
         for j in range(n):
             assert bool(set(shown[i]) & set(shown[j])) == (i == j or not different[i, j])
+
+
+def test_no_setting_loses_its_letters_for_want_of_letters():
+    """Sixty settings, each like its five neighbours to either side: more columns than the alphabet has."""
+    place = np.arange(60)
+    different = np.abs(place[:, None] - place) > 5
+    shown = [set(re.findall(r"[a-zA-Z][0-9]*", text)) for text in letters(different)]
+    for i in range(60):
+        for j in range(60):
+            assert bool(shown[i] & shown[j]) == (not different[i, j])

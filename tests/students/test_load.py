@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import ModernBertConfig, ModernBertModel
 
 from rankdistill.errors import InputError
 from rankdistill.students import load_student, minilm_path
 from rankdistill.students import minilm as minilm_module
+from rankdistill.students.load import fingerprint_of, keep_layers
 
 
 def test_layers_keeps_the_first_and_what_is_saved_has_as_many(student_folder, tmp_path):
@@ -115,3 +117,31 @@ def test_without_the_package_minilm_is_a_hub_name(monkeypatch):
     minilm_path.cache_clear()
     assert minilm_path() == "sentence-transformers/all-MiniLM-L6-v2"
     minilm_path.cache_clear()
+
+
+def test_what_a_configuration_lists_by_layer_is_cut_with_the_layers(tmp_path):
+    """Such a student trained to the end, and then could not be saved."""
+    config = ModernBertConfig(
+        **dict.fromkeys(("pad_token_id", "eos_token_id", "bos_token_id", "cls_token_id", "sep_token_id"), 0),
+        vocab_size=205,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+    )
+    model = ModernBertModel(config)
+    keep_layers(model, 2)
+    model.save_pretrained(tmp_path)
+    assert ModernBertModel.from_pretrained(tmp_path).config.layer_types == config.layer_types[:2]
+
+
+def test_the_fingerprint_is_of_all_that_makes_an_embedding(student_folder, tmp_path):
+    student = load_student(student_folder)
+    student.save_pretrained(str(tmp_path / "copy"), create_model_card=False)
+    first = fingerprint_of(student)
+    assert fingerprint_of(load_student(str(tmp_path / "copy"))) == first
+    student.truncate_dim = 8
+    assert fingerprint_of(student) != first
+    student.truncate_dim = None
+    student.transformers_model.config.num_attention_heads = 4
+    assert fingerprint_of(student) != first

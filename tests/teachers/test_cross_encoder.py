@@ -84,6 +84,39 @@ def test_the_fingerprint_is_of_the_weights_and_the_length(folder, tmp_path, monk
     assert made(folder) == rounded_not, "a table scored on one machine is to be found on another"
 
 
+def test_the_fingerprint_is_of_tokenizer_and_attention_too(folder, tmp_path):
+    """Equal weights under another tokenizer or number of heads once took the other model's table."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    found = {CrossEncoderTeacher(folder, device="cpu").fingerprint}
+    for file, old, new in (
+        ("tokenizer.json", '"w7"', '"w07"'),
+        ("config.json", '"num_attention_heads": 2', '"num_attention_heads": 4'),
+    ):
+        text = (copy / file).read_text()
+        assert old in text
+        (copy / file).write_text(text.replace(old, new))
+        found.add(CrossEncoderTeacher(str(copy), device="cpu").fingerprint)
+    assert len(found) == 3
+
+
+def test_a_prompt_of_the_models_own_goes_before_every_query(folder, tmp_path, pairs, monkeypatch):
+    monkeypatch.setattr(BF16, lambda: False)
+    model = CrossEncoder(folder, prompts={"ask": "w1 w2 w3: "}, default_prompt_name="ask", device="cpu")
+    model.save_pretrained(str(tmp_path / "asks"))
+    teacher = CrossEncoderTeacher(str(tmp_path / "asks"), device="cpu")
+    plain = CrossEncoderTeacher(folder, device="cpu")
+    assert teacher.fingerprint != plain.fingerprint
+    asked = model.predict(pairs, activation_fn=torch.nn.Identity())
+    assert teacher.score(*zip(*pairs, strict=True)) == pytest.approx(asked, abs=1e-4)
+    assert np.abs(plain.score(*zip(*pairs, strict=True)) - asked).max() > 0.1
+
+
+def test_a_length_beyond_the_models_positions_is_cut_to_them(folder, caplog):
+    teacher = CrossEncoderTeacher(folder, max_length=1000, device="cpu")
+    assert "max_length=1000: the model reads 64 tokens" in caplog.text
+    assert np.isfinite(teacher.score(["w1"], ["w2 " * 500])).all()
+
+
 @pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder"])
 def test_a_model_that_cannot_be_had_is_named(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import logging
 
@@ -11,9 +12,10 @@ from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
-from rankdistill.students.load import set_dropout
+from rankdistill.students.load import load_weights_from, set_dropout
 from rankdistill.training import DistillationTrainer, GroupCollator, TrainingGroups, training_arguments
 from rankdistill.training.collator import in_batch_negatives
+from rankdistill.training.groups import Group
 
 
 def arguments(folder, **fields):
@@ -156,6 +158,25 @@ def test_in_batch_negatives_are_other_groups_documents_without_known_positives(s
     assert torch.equal(again[:, : len(order)], mask) and not again[:, len(order) :].any()
 
 
+def test_positives_that_a_file_has_no_score_of_are_no_negatives_either(student_folder, table):
+    """The pools of mined candidates hold all positives; those of a file need not."""
+    collection = table.collection
+    judged = {**collection.qrels["train"], "q0": {"d0": 1, "d5": 1}}
+    more = dataclasses.replace(collection, qrels={**collection.qrels, "train": judged})
+    rows = [table.pool(i)[0] for i in range(2)]
+    rows[0] = rows[0][rows[0] != 5]
+    groups = [
+        Group(q, np.array([q, 40 + q]), np.zeros(2), np.array([True, False]), *pool)
+        for q, pool in enumerate((r, np.zeros(len(r), np.float32), r == q) for q, r in enumerate(rows))
+    ]
+    groups[1] = dataclasses.replace(groups[1], document_rows=np.array([1, 5]))
+    batch = GroupCollator(more, load_student(student_folder))(groups)
+    allowed, teacher = in_batch_negatives(batch["document_rows"], batch)
+    at = batch["document_rows"].tolist().index(5)
+    assert not allowed[0, at] and teacher[0, at].isnan()
+    assert allowed[0, batch["document_rows"].tolist().index(1)]
+
+
 def test_training_moves_the_student_towards_the_teacher(student_folder, table, tmp_path):
     trainer = trainer_of(
         student_folder,
@@ -201,6 +222,47 @@ def test_match_gives_the_teacher_the_students_spread(student_folder, table, tmp_
     trainer.train()
     first = trainer.state.log_history[0]
     assert first["teacher_std"] == pytest.approx(first["student_std"], rel=0.02)
+
+
+def test_the_matching_factor_does_not_depend_on_the_batch(student_folder, table, tmp_path):
+    """Sixteen groups in batches of 5: the last one, of one group, must not weigh as much as the others."""
+    factors = []
+    for size in (16, 5):
+        trainer = trainer_of(student_folder, table, tmp_path, per_device_train_batch_size=size)
+        trainer._match_scales()
+        factors.append(trainer.model.teacher_factor.item())
+    assert factors[0] == pytest.approx(factors[1], rel=1e-4)
+
+
+def test_of_several_gpus_a_process_takes_one(student_folder, table, tmp_path, caplog):
+    """transformers would wrap the student in DataParallel, which splits chunks between them."""
+    given = arguments(tmp_path)
+    given._n_gpu = 2
+    trainer = DistillationTrainer(
+        load_student(student_folder), table, RandomSampler(1, 3), KLDivergence(), given
+    )
+    assert trainer.args.n_gpu == 1 and trainer.args.train_batch_size == 4
+    assert "one of 2 GPUs is used: torchrun" in caplog.text
+
+
+def test_a_student_with_tied_weights_is_checkpointed_and_taken_up(student_folder, table, tmp_path):
+    """safetensors refuses a weight under two names, as T5's embeddings have."""
+
+    def tied():
+        student = load_student(student_folder)
+        student.transformers_model.alias = student.transformers_model.embeddings
+        return student
+
+    whole = trainer_of(student_folder, table, tmp_path / "whole", student=tied())
+    whole.train()
+    whole.save_model(str(tmp_path / "saved"))
+    other = tied()
+    load_weights_from(other, tmp_path / "saved" / "model.safetensors")
+    for name, value in whole.student.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
+    file = tmp_path / "saved" / "model.safetensors"
+    with pytest.raises(InputError, match="weights of another model"):
+        load_weights_from(load_student(student_folder, layers=1), file)
 
 
 def test_spreads_far_apart_are_warned_of(student_folder, table, tmp_path, caplog):

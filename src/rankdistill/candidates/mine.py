@@ -87,7 +87,7 @@ def union(
         rows = [positives.get(int(query), [])] + [ranked[i][ranked[i] >= 0] for _, ranked in found]
         bits = [SOURCES["positive"]] + [SOURCES[source] for source, _ in found]
         ranks = [np.full(len(rows[0]), UNRANKED)] + [
-            np.full(len(r), UNRANKED) if source == "random" else np.arange(len(r))
+            np.full(len(r), UNRANKED) if source == "random" else np.minimum(np.arange(len(r)), UNRANKED - 1)
             for (source, _), r in zip(found, rows[1:], strict=True)
         ]
         rows_all = np.concatenate(rows).astype(np.int32)

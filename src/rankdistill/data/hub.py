@@ -81,13 +81,19 @@ def _local(folder: Path) -> tuple[Iterator[Row], Iterator[Row], dict[str, Iterat
     beside = beside.with_name(f"{beside.name}-qrels")
     qrels: dict[str, list[Path]] = {}
     for file in _files(folder, "qrels", TABLES | JUDGMENTS, beside):
-        split = re.sub(r"-\d+-of-\d+$", "", file.name.removesuffix(".gz").rpartition(".")[0])
-        qrels.setdefault(split, []).append(file)
+        qrels.setdefault(_split(file), []).append(file)
     return (
         _read(_files(folder, "corpus", TABLES)),
         _read(_files(folder, "queries", TABLES)),
         {split: _read(files) for split, files in qrels.items()},
     )
+
+
+def _split(file: Path) -> str:
+    """That of a file of judgments: its name, or its folder's where it is a number; ``test`` of ``qrels``."""
+    name = re.sub(r"-\d+-of-\d+$", "", file.name.removesuffix(".gz").rpartition(".")[0])
+    name = file.parent.name if name.isdecimal() else name
+    return "test" if name == "qrels" else name
 
 
 def _files(

@@ -14,7 +14,6 @@ import sysconfig
 import textwrap
 import tokenize
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 
 from rankdistill.data.beir import read_beir, write_beir
@@ -74,9 +73,13 @@ def package_root(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations or [spec.origin])))
 
 
+def _files(root: Path) -> list[Path]:
+    return [root] if root.is_file() else sorted(root.rglob("*.py"))
+
+
 def functions(root: Path, prefix: str) -> Iterator[tuple[str, str, str]]:
     """(qualified name, query, document) of each function under ``root`` that the recipe keeps."""
-    files = [root] if root.is_file() else sorted(root.rglob("*.py"))
+    files = _files(root)
     for file in files:
         parts = file.relative_to(root).with_suffix("").parts if root.is_dir() else ()
         if SKIPPED_FOLDERS & set(parts[:-1]) or file.name.startswith("test_") or file.stem == "conftest":
@@ -126,10 +129,9 @@ def _document(node, lines: list[str]) -> str | None:
 def _version(package: str) -> str:
     if package == "stdlib":
         return sys.version.split()[0]
-    names = metadata.packages_distributions().get(package, ())
-    return ",".join(f"{name}=={metadata.version(name)}" for name in sorted(set(names))) or str(
-        package_root(package)
-    )
+    root = package_root(package)  # sources that are being worked on change under one version
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(root)]
+    return fingerprint(states)
 
 
 def _build(roots: dict[str, Path], limit: int | None, seed: int) -> Collection:

@@ -96,7 +96,8 @@ def _texts(
             "data.document_template and data.query_template say which are read"
         )
     if not texts:
-        raise InputError(f"{source}: no row in it that can be used")
+        reasons = "; ".join(f"{len(where):,} {kind}: {where[0]}" for kind, where in faults.found.items())
+        raise InputError(f"{source}: no row in it that can be used" + (f" ({reasons})" if reasons else ""))
     return texts
 
 

@@ -96,7 +96,13 @@ def stored_tokens(
     }
     versions = [transformers.__version__, tokenizers.__version__]
     key = fingerprint(
-        collection.fingerprint, kind, layout, prompt, model.max_seq_length, _rules(model), versions
+        collection.fingerprint,
+        kind,
+        layout,
+        prompt,
+        model.max_seq_length,
+        tokenizer_rules(tokenizer),
+        versions,
     )
     path = cache_folder() / "tokens" / key
     if not path.exists():
@@ -110,9 +116,8 @@ def stored_tokens(
     return store if same else None
 
 
-def _rules(model: SentenceTransformer) -> str:
-    """Changes with how ``model`` makes tokens of a text, the length aside."""
-    tokenizer = model.tokenizer
+def tokenizer_rules(tokenizer: Any) -> str:
+    """Changes with how ``tokenizer`` makes tokens of a text, the length aside."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     rules = json.loads(fast.to_str()) if fast is not None else {"vocabulary": tokenizer.get_vocab()}
     rules |= {"truncation": None, "padding": None, "class": type(tokenizer).__name__}  # set by each call

@@ -12,7 +12,7 @@ from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError
 
 TAG = re.compile(r"^\s*<(\w+)>", re.MULTILINE)
-LABEL = re.compile(r"\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
+LABEL = re.compile(r"\A\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
 FIELDS = {"num": "id", "desc": "description", "narr": "narrative"}  # other tags keep their names
 
 
@@ -83,5 +83,5 @@ def _read_top(file: Path) -> Iterator[Row]:
 def _fields(topic: str) -> Iterator[tuple[str, str]]:
     _, *found = TAG.split(topic)
     for tag, value in zip(found[::2], found[1::2], strict=True):
-        value = LABEL.sub("", re.sub(rf"</{tag}>", "", value), count=1)
+        value = LABEL.sub("", re.sub(rf"</{tag}>", "", value))
         yield FIELDS.get(tag.lower(), tag.lower()), " ".join(value.split())

@@ -106,7 +106,7 @@ class Evaluator:
         wanted = {collection.query_ids[row] for row in collection.query_rows(split, self.limit, self.seed)}
         qrels = {query: dict(judged) for query, judged in collection.judged(split).items() if query in wanted}
         values = {name: dict.fromkeys(sorted(wanted), 0.0) for name in self.measures}
-        ranked = {query: documents for query, documents in run.strict().items() if query in wanted}
+        ranked = {query: found for query, found in run.strict().items() if found and query in wanted}
         names = {}  # by object: to compare measures is to print them, for every query
         for metric in ir_measures.iter_calc(list(set(self.measures.values())), qrels, ranked):
             if id(metric.measure) not in names:  # two names may stand for one measure
@@ -121,8 +121,8 @@ def parse_measure(name: str):
     """The ir-measures object of ``name``; raises ``InputError`` with what there is to choose from."""
     try:
         measure = ir_measures.parse_measure(name)
-        if measure.params.get("cutoff", 1) < 1:  # trec_eval ends the whole process
-            raise ValueError("a cutoff is 1 or more")
+        if not 1 <= measure.params.get("cutoff", 1) <= 1_000_000:  # trec_eval ends the whole process
+            raise ValueError("a cutoff is between 1 and 1,000,000")
         ir_measures.evaluator([measure], {"q": {"d": 1}})
         return measure
     except Exception as error:  # ir-measures asserts, looks up and evaluates what it parses

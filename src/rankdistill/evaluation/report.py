@@ -10,6 +10,7 @@ import numpy as np
 from rankdistill.errors import InputError, shorten
 from rankdistill.evaluation.settings import Setting, averaged_settings, settings_of
 from rankdistill.evaluation.significance import (
+    DRAWS,
     Comparison,
     compare,
     effect_size,
@@ -150,6 +151,11 @@ class Report:
         ]
         if len({frozenset(s.per_query[self.measure]) for s in self.settings}) > 1:
             notes.append("settings with another number before the letters have other queries: not compared")
+        if (least := len(self.pairs) / (1 + DRAWS)) > ALPHA:
+            notes.append(
+                f"of {len(self.pairs):,} pairs no corrected p (randomisation) can be below "
+                f"{min(least, 1):.2g}: each test draws {DRAWS:,} times"
+            )
         if len({len(s.seeds) for s in self.settings}) > 1:
             notes.append("not all settings have as many seeds")
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]

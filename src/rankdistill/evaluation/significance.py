@@ -7,6 +7,8 @@ from string import ascii_letters
 import numpy as np
 from scipy import stats
 
+DRAWS = 10_000  # of a randomisation test
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -41,7 +43,7 @@ def compare(a: Mapping[str, float], b: Mapping[str, float]) -> Comparison:
     return Comparison(mean, mean - half, mean + half, t, float(2 * stats.t.sf(abs(t), n - 1)), n)
 
 
-def randomisation(differences: np.ndarray, draws: int = 10_000, seed: int = 0) -> np.ndarray:
+def randomisation(differences: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Two-sided p (P,) of P paired differences over n queries, (P, n): Fisher's randomisation test.
 
     Signs are drawn at random ``draws`` times; p is the share of draws whose mean is at least as far
@@ -88,7 +90,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 def letters(different: np.ndarray) -> list[str]:
     """Compact letters (Piepho 2004): two settings share one unless ``different``, bool (S, S).
 
-    The first setting has an ``a``; past z the letters go on with A.
+    The first setting has an ``a``; past z the letters go on with A, past Z with a2.
     """
     columns = [frozenset(range(len(different)))]
     for i, j in zip(*np.nonzero(np.triu(different, 1)), strict=True):
@@ -97,7 +99,9 @@ def letters(different: np.ndarray) -> list[str]:
             columns += [column - {i}, column - {j}]
         columns = [c for c in set(columns) if not any(c < other for other in columns)]
     columns.sort(key=sorted)
+    rounds = range(1, len(columns) // len(ascii_letters) + 2)
+    names = [letter + (str(i) if i > 1 else "") for i in rounds for letter in ascii_letters]
     return [
-        "".join(letter for letter, column in zip(ascii_letters, columns, strict=False) if s in column)
+        "".join(name for name, column in zip(names, columns, strict=False) if s in column)
         for s in range(len(different))
     ]

@@ -33,10 +33,12 @@ class TrainingRun:
 
     def value(self, name: str) -> str:
         """Of the field or group ``name``, set or not; ``-`` where the run has none of that name."""
-        for found in (self.overrides.get(name), self.choices.get(name), OmegaConf.select(self.config, name)):
-            if found is not None:
-                return str(found)
-        return "-"
+        if name in self.choices:
+            return str(self.choices[name])
+        found = OmegaConf.select(self.config, name, default="-")
+        if OmegaConf.is_config(found) and name in self.overrides:
+            return self.overrides[name]  # as it was written
+        return json.dumps(found) if found is None or isinstance(found, bool) else str(found)
 
 
 def read_runs(folder: Path) -> list[TrainingRun]:

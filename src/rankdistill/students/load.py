@@ -11,12 +11,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from rankdistill.errors import InputError, at_least
+from rankdistill.data.tokens import tokenizer_rules
+from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import warn_of_unused
 
 log = logging.getLogger(__name__)
+ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
 
 
 def load_student(
@@ -94,6 +97,9 @@ def keep_layers(model: nn.Module, layers: int) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == depth:
                 setattr(module, name, child[:layers])
+    for name, value in model.config.to_dict().items():
+        if isinstance(value, list) and len(value) == depth:  # such as layer_types; else it can't be saved
+            setattr(model.config, name, value[:layers])
     model.config.num_hidden_layers = layers
 
 
@@ -128,21 +134,38 @@ def merge_adapter(student: SentenceTransformer) -> None:
 
 
 def load_weights_from(student: SentenceTransformer, file: Path) -> None:
-    """Puts the weights that a checkpoint of the Trainer holds into ``student``, in place."""
+    """Puts the weights that a checkpoint of the Trainer holds into ``student``, in place.
+
+    Raises ``InputError`` if they are another model's.
+    """
     prefix = "encoder."
     weights = {k.removeprefix(prefix): v for k, v in load_file(file).items() if k.startswith(prefix)}
-    student.load_state_dict(weights)
+    own = student.state_dict()
+    given = {own[name].data_ptr() for name in weights if name in own}
+    missing, unexpected = student.load_state_dict(weights, strict=False)
+    missing = [name for name in missing if own[name].data_ptr() not in given]  # tied weights are there once
+    if missing or unexpected:
+        raise InputError(f"{file}: weights of another model ({shorten([*missing, *unexpected])})")
 
 
 def fingerprint_of(model: SentenceTransformer) -> str:
     """Changes with any weight, and with all that turns texts into comparable embeddings."""
     modules = [[type(module).__name__, module.get_config_dict()] for module in model]
-    return hash_weights(model, [model.max_seq_length, model.prompts, model.similarity_fn_name, modules])
+    compared = model.similarity_fn_name, getattr(model, "truncate_dim", None)
+    return hash_weights(model, [model.max_seq_length, model.prompts, *compared, modules])
 
 
 def hash_weights(model: nn.Module, settings: list) -> str:
-    """Sixteen hexadecimal digits that change with any weight of ``model`` or with ``settings``."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    """Sixteen hexadecimal digits that change with any weight of ``model`` or with ``settings``.
+
+    And with its tokenizer and the configuration of its transformer: equal weights compute otherwise with
+    other heads or rotations.
+    """
+    transformer, tokenizer = (getattr(model, name, None) for name in ("transformers_model", "tokenizer"))
+    config = {} if transformer is None else transformer.config.to_dict()
+    computes = {k: v for k, v in config.items() if k not in ASIDE and "dropout" not in k and k[0] != "_"}
+    rules = tokenizer_rules(tokenizer) if isinstance(tokenizer, PreTrainedTokenizerBase) else str(tokenizer)
+    digest = hashlib.sha256(json.dumps([settings, computes, rules], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -1,5 +1,6 @@
 """A cross-encoder as the teacher."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -14,6 +15,8 @@ from rankdistill.hardware import has_bf16
 from rankdistill.packing import first_position, packed
 from rankdistill.students.load import hash_weights, load_weights
 from rankdistill.teachers.pairs import PairTokenizer
+
+log = logging.getLogger(__name__)
 
 
 class CrossEncoderTeacher:
@@ -40,9 +43,9 @@ class CrossEncoderTeacher:
             self.name,
             device=device,
             num_labels=1,
-            max_length=max_length,
             trust_remote_code=trust_remote_code,
         )
+        shorten_to(self.model, max_length)
         kinds = self.model.transformers_model.config.architectures or []
         if kinds and not any("Classification" in kind for kind in kinds):
             raise InputError(
@@ -53,7 +56,9 @@ class CrossEncoderTeacher:
         self.first_position = first_position(self.model, "scores")
         self.tokenise = PairTokenizer(self.model)
         # of the weights as they came, before they are rounded
-        self.fingerprint = hash_weights(self.model, ["cross-encoder", self.model.max_length])
+        self.fingerprint = hash_weights(
+            self.model, ["cross-encoder", self.model.max_seq_length, self.tokenise.prompt]
+        )
         if has_bf16():
             self.model.bfloat16()
             keep_head_in_float32(self.model.transformers_model)
@@ -70,6 +75,14 @@ class CrossEncoderTeacher:
                 logits = self.model(batch_to_device(chunk, self.model.device))["scores"]
                 scores[rows] = logits.float().reshape(len(rows)).cpu()
         return scores.numpy()
+
+
+def shorten_to(model: CrossEncoder, max_length: int | None) -> None:
+    """At most ``max_length`` tokens a pair, and no more than ``model`` has positions for."""
+    own = model.max_seq_length
+    if max_length is not None and own is not None and max_length > own:
+        log.warning("max_length=%d: the model reads %d tokens, and so many are taken", max_length, own)
+    model.max_seq_length = min(max_length or own, own or max_length)
 
 
 def keep_head_in_float32(model: torch.nn.Module) -> None:

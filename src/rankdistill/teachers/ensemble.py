@@ -1,5 +1,6 @@
 """Several teachers as one."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 
@@ -10,6 +11,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
 from rankdistill.teachers.scoring import score_candidates
 
+log = logging.getLogger(__name__)
 COMBINE = ("sum", "minmax", "reciprocal_rank")
 BLOCK = 1_000_000  # candidates combined at a time
 
@@ -60,6 +62,7 @@ class EnsembleTeacher:
 
     def score_pools(self, candidates: Candidates) -> np.ndarray:
         """Scores of all candidates, float32 (N,)."""
+        log.info("the teacher is an ensemble: %s", ", ".join(self.teachers))
         tables = [score_candidates(teacher, candidates) for teacher in self.teachers.values()]
         made = np.empty(len(candidates.document_rows), dtype=np.float32)
         for span, sizes in blocks(candidates.offsets):

@@ -27,14 +27,15 @@ class PairTokenizer:
     """``model.preprocess(pairs)``, to the bit: query and document are put into the tokenizer's template.
 
     Where that gives anything else for a few pairs, ``model.preprocess`` itself is called: for slow
-    tokenizers, chat templates, padding or truncation on the left, flattened input.
+    tokenizers, prompts, chat templates, padding or truncation on the left, flattened input.
     """
 
     def __init__(self, model: CrossEncoder):
         self.model = model
+        self.prompt = model.prompts.get(model.default_prompt_name)  # as ``CrossEncoder.predict`` has it
         self._kept: dict[str, tuple[np.ndarray, int]] = {}
         self._size = 0
-        self._template = template_of(model.tokenizer)
+        self._template = None if self.prompt else template_of(model.tokenizer)
         if self._template is None:
             return
         around = sum(len(ids) for ids, _ in self._template.parts)
@@ -48,7 +49,9 @@ class PairTokenizer:
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         """Padded features (n, L) of the pairs."""
-        return dict(self.model.preprocess(list(pairs))) if self._template is None else self._assembled(pairs)
+        if self._template is not None:
+            return self._assembled(pairs)
+        return dict(self.model.preprocess(list(pairs), prompt=self.prompt))
 
     def _assembled(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         tokenizer, parts = self.model.tokenizer, self._template.parts

@@ -32,6 +32,16 @@ class BiEncoder(nn.Module):
         self.half, self.grad_cache = half, grad_cache
         self.register_buffer("teacher_factor", torch.ones(()))
 
+    def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
+        """Each tied weight once: safetensors writes no aliases, and loading one loads them all."""
+        found, seen = super().state_dict(*args, **kwargs), set()
+        for name, tensor in list(found.items()):
+            place = tensor.data_ptr(), tensor.shape
+            if tensor.numel() and place in seen:
+                del found[name]
+            seen.add(place)
+        return found
+
     def forward(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
         """Embeddings of the queries (B, d) and of all chunks' documents (U, d), float32."""
         with torch.autocast(queries["input_ids"].device.type, enabled=False):

@@ -28,8 +28,9 @@ class GroupCollator:
       (B, G): which of them stands in a group's place;
     * ``teacher`` float32, ``positive``, ``mask`` bool (B, G);
     * ``pool_rows`` int64, ascending, and ``pool_teacher`` float32 (B, P): the queries' candidates
-      and their scores, filled up with rows that no document has; ``pool_taken`` bool (B, P): those
-      that may not serve as in-batch negatives, being of the group or known positives;
+      and their scores, and known positives without one (NaN), filled up with rows that no document
+      has; ``pool_taken`` bool (B, P): those that may not serve as in-batch negatives, being of the
+      group or known positives;
     * ``query_rows`` int64 (B,).
     """
 
@@ -50,23 +51,24 @@ class GroupCollator:
         place[order] = torch.arange(len(order))
 
         shape = len(groups), max(len(g.document_rows) for g in groups)
-        pools = len(groups), max(len(g.pool_rows) for g in groups)
+        candidates = [self._pool(group) for group in groups]
+        pools = len(groups), max(len(pool) for pool, _, _ in candidates)
         index, teacher = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
         positive, mask = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
         pool_rows = torch.full(pools, torch.iinfo(torch.long).max)
         pool_teacher, pool_taken = torch.zeros(pools), torch.zeros(pools, dtype=torch.bool)
         start = 0
         for b, group in enumerate(groups):
-            g, n = len(group.document_rows), len(group.pool_rows)
+            g, (pool, scores, known) = len(group.document_rows), candidates[b]
+            n = len(pool)
             index[b, :g] = place[where[start : start + g]]
             teacher[b, :g] = torch.from_numpy(np.array(group.teacher))
             positive[b, :g] = torch.from_numpy(np.array(group.positive))
             mask[b, :g] = True
             start += g
-            pool_rows[b, :n] = torch.from_numpy(group.pool_rows.astype(np.int64))
-            pool_teacher[b, :n] = torch.from_numpy(np.array(group.pool_teacher))
-            taken = group.pool_positive | np.isin(group.pool_rows, group.document_rows)
-            pool_taken[b, :n] = torch.from_numpy(taken)
+            pool_rows[b, :n] = torch.from_numpy(pool.astype(np.int64))
+            pool_teacher[b, :n] = torch.from_numpy(np.array(scores))
+            pool_taken[b, :n] = torch.from_numpy(known | np.isin(pool, group.document_rows))
         return {
             "queries": self._queries([g.query_row for g in groups]),
             "documents": [c for _, c in chunks(features, order, self.chunk_tokens, self.first_position)],
@@ -80,6 +82,25 @@ class GroupCollator:
             "pool_taken": pool_taken,
             "query_rows": torch.tensor([g.query_row for g in groups]),
         }
+
+    def _pool(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows ascending, scores and positives: the group's pool, and the positives that aren't in it.
+
+        A file of scores may lack some. They are of the split(s) whose positives in the pool are the group's.
+        """
+        rows, scores, positive = group.pool_rows, group.pool_teacher, group.pool_positive
+        pool, known, missing = set(rows.tolist()), set(rows[positive].tolist()), set()
+        query = self.collection.query_ids[group.query_row]
+        for qrels in self.collection.qrels.values():
+            judged = qrels.get(query, {})
+            relevant = {self.collection.document_row[d] for d, grade in judged.items() if grade > 0}
+            if relevant & pool == known:
+                missing |= relevant - pool
+        if not missing:
+            return rows, scores, positive
+        found = np.array(sorted(missing), dtype=rows.dtype)
+        at = np.searchsorted(rows, found)
+        return np.insert(rows, at, found), np.insert(scores, at, np.nan), np.insert(positive, at, True)
 
     def _queries(self, rows: Sequence[int]) -> dict[str, Any]:
         features = self._features("query", rows)

@@ -69,6 +69,10 @@ class DistillationTrainer(Trainer):
     ``query_embeddings`` (B, d); ``document_embeddings`` (U, d), the process's own distinct documents;
     ``index`` int64 (B, G), the groups' documents among these.
 
+    A loss that leaves out some of a batch's queries or pairs averages over those of each micro-batch: with
+    gradient accumulation or several processes, queries beside unlabelled ones weigh more. Of several GPUs
+    a process takes one; torchrun starts a process for each.
+
     Documents are encoded in chunks of like length, ``chunk_tokens`` tokens each with padding;
     ``grad_cache`` keeps the activations of one chunk at a time, for large groups in little memory, at
     about a third more compute.
@@ -101,6 +105,9 @@ class DistillationTrainer(Trainer):
         check_scores(similarity, scale, teacher_scale, chunk_tokens)
         args = args or training_arguments("checkpoints")
         args.remove_unused_columns = False  # groups are no columns
+        if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
+            log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
+            args._n_gpu = 1
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         student.to(args.device)  # whether texts are packed depends on it
         super().__init__(
@@ -231,13 +238,14 @@ class DistillationTrainer(Trainer):
             collate_fn=self.data_collator,
         )
         model = self.model.to(self.args.device).eval()
-        spreads, moves = [], []
+        spreads, sizes, moves = [], [], []
         for batch in few:
             batch = self._prepare_inputs(batch)
             queries, documents = model(batch["queries"], batch["documents"])
             scores = model.similarity(queries, documents)
             student = scores.gather(1, batch["index"])
             spreads.append([spread(x, batch["mask"]).item() for x in (student, batch["teacher"])])
+            sizes.append(len(student))
             moves.append(self._moves(scores, queries, documents, batch))
         moved, count = int(torch.cat(moves).sum()), len(few.dataset)
         if moved < count / 2:
@@ -249,7 +257,7 @@ class DistillationTrainer(Trainer):
             if moved == 0:
                 raise InputError(message)
             log.warning("%s", message)
-        student, teacher = np.mean(spreads, axis=0)
+        student, teacher = np.average(spreads, axis=0, weights=sizes)
         if self.teacher_scale != "match":
             factor = float(self.teacher_scale)
         else:

@@ -28,19 +28,21 @@ def read_csv(path: str | Path, collection: Collection, invalid: Invalid = "error
     missing columns and malformed lines too; see ``to_table``.
     """
     path = Path(path)
-    first, delimiter = _first_line(path)
+    first, delimiter, number = _first_line(path)
     names, header = list(first), not _is_number(first[-1])
     if header:
         wanted = [column(names, QUERY, "query ids", path), column(names, DOCUMENT, "document ids", path)]
         wanted.append(column(names, SCORE, "scores", path))
     elif len(first) != 3:
-        raise InputError(f"{path}:1: expected query, document and score, or a header; got {len(first)} cells")
+        raise InputError(
+            f"{path}:{number}: expected query, document and score, or a header; got {len(first)} cells"
+        )
     else:
         names = wanted = ["query_id", "document_id", "score"]
     kinds = dict(zip(wanted, (pa.large_string(), pa.large_string(), pa.float64()), strict=True))
     chunks = (
         (batch.column(0), batch.column(1), batch.column(2).to_numpy())
-        for batch in _batches(path, delimiter, names, header, kinds)
+        for batch in _batches(path, delimiter, names, number - (not header), kinds)
     )
     return to_table(chunks, collection, path, invalid)
 
@@ -61,14 +63,16 @@ def read_margins(path: str | Path, collection: Collection, invalid: Invalid = "e
     The layout of Hofstaetter et al., arXiv 2010.02666. See ``to_table``.
     """
     path = Path(path)
-    first, delimiter = _first_line(path)
+    first, delimiter, number = _first_line(path)
     if len(first) != 5:
-        raise InputError(f"{path}:1: expected {', '.join(MARGINS)}, tab-separated; got {len(first)} cells")
+        raise InputError(
+            f"{path}:{number}: expected {', '.join(MARGINS)}, tab-separated; got {len(first)} cells"
+        )
     score, id_ = pa.float64(), pa.large_string()
     kinds = dict(zip(MARGINS, (score, score, id_, id_, id_), strict=True))
 
     def chunks() -> Iterator[Chunk]:
-        for batch in _batches(path, delimiter, MARGINS, not _is_number(first[0]), kinds):
+        for batch in _batches(path, delimiter, MARGINS, number - _is_number(first[0]), kinds):
             pos_score, neg_score, query, pos, neg = batch.columns
             n = np.arange(len(query))
             both = pa.array(np.stack([n, n + len(n)], axis=1).ravel())  # a line's positive, its negative
@@ -99,11 +103,11 @@ def _writer(path: str | Path, delimiter: str | None = None) -> Iterator[Callable
         yield csv.writer(out, delimiter=delimiter, lineterminator="\n").writerow
 
 
-def _first_line(path: Path) -> tuple[list[str], str]:
-    """The cells of the first line, and what separates them."""
-    for _, line in read_lines(path):
+def _first_line(path: Path) -> tuple[list[str], str, int]:
+    """The cells of the first line that isn't blank, what separates them, and its number."""
+    for place, line in read_lines(path):
         delimiter = "\t" if "\t" in line else ","
-        return next(csv.reader([line], delimiter=delimiter)), delimiter
+        return next(csv.reader([line], delimiter=delimiter)), delimiter, int(place.rpartition(":")[2])
     raise InputError(f"{path}: no line in it")
 
 
@@ -116,19 +120,24 @@ def _is_number(cell: str) -> bool:
 
 
 def _batches(
-    path: Path, delimiter: str, names: Sequence[str], header: bool, kinds: dict[str, pa.DataType]
+    path: Path, delimiter: str, names: Sequence[str], skipped: int, kinds: dict[str, pa.DataType]
 ) -> Iterator[pa.RecordBatch]:
-    """The columns of ``kinds``, block by block; raises ``InputError`` with the line at fault."""
+    """The columns of ``kinds`` after ``skipped`` lines, block by block.
+
+    Raises ``InputError`` with the line at fault.
+    """
     try:
         yield from pyarrow.csv.open_csv(
             path,
-            pyarrow.csv.ReadOptions(column_names=names, skip_rows=int(header), block_size=BLOCK),
+            pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped, block_size=BLOCK),
             pyarrow.csv.ParseOptions(delimiter=delimiter),
             pyarrow.csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[]),
         )
     except (pa.ArrowException, OSError) as error:
         numbers = [names.index(name) for name, kind in kinds.items() if pa.types.is_floating(kind)]
-        for place, line in list(_lines(path, header)):  # to say where
+        for place, line in list(read_lines(path)):  # to say where
+            if int(place.rpartition(":")[2]) <= skipped:
+                continue
             cells = next(csv.reader([line], delimiter=delimiter))
             if len(cells) != len(names) or not all(_is_number(cells[i]) for i in numbers):
                 raise InputError(
@@ -136,10 +145,3 @@ def _batches(
                     f"{'tabs' if delimiter == chr(9) else 'commas'}; got {line[:60]!r}"
                 ) from None
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-
-
-def _lines(path: Path, header: bool) -> Iterator[tuple[str, str]]:
-    lines = read_lines(path)
-    if header:
-        next(lines)
-    return lines

@@ -27,7 +27,10 @@ def identifier(value: Any, place: str) -> str:
 def number(value: Any, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{place}: a score is a number, not {str(value)[:60]!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{place}: a score beyond all bounds, {str(value)[:20]}...") from None
 
 
 def listed(value: Any, name: str, place: str) -> list:

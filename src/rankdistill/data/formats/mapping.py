@@ -19,6 +19,10 @@ BLOCK = 1 << 20  # characters read at a time
 MARK = re.compile(r"[\s,]*")
 
 
+class Pairs(list):
+    """A JSON object's keys and values; a dictionary would lose a key that stands there twice."""
+
+
 def read_json(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
     """Reads ``{query id: {document id: score}}``, also gzipped, a query at a time.
 
@@ -37,9 +41,9 @@ def read_json(path: str | Path, collection: Collection, invalid: Invalid = "erro
     def scored() -> Iterator[tuple[str, list[str], list[float]]]:
         for query, documents in members(path):
             place = f"{path}: query {query!r}"
-            if not isinstance(documents, dict):
+            if not isinstance(documents, Pairs):
                 raise InputError(f"{place}: expected document ids and scores, got {str(documents)[:60]!r}")
-            yield query, list(documents), [number(score, place) for score in documents.values()]
+            yield query, [d for d, _ in documents], [number(score, place) for _, score in documents]
 
     return to_table(in_chunks(scored()), collection, path, invalid)
 
@@ -57,8 +61,11 @@ def write_json(table: ScoreTable, path: str | Path) -> None:
 
 
 def members(path: Path) -> Iterator[tuple[str, Any]]:
-    """Key and value of each member of the JSON objects in ``path``, one in memory at a time."""
-    decoder = json.JSONDecoder()
+    """Key and value of each member of the JSON objects in ``path``, one in memory at a time.
+
+    A value that is an object is ``Pairs``.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=Pairs)
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig") as file:
@@ -89,5 +96,7 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
                         ) from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except RecursionError:
+        raise InputError(f"{path}: malformed JSON (a nesting beyond all bounds)") from None
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, IsADirectoryError) as error:
         raise InputError(f"{path}: not UTF-8 text, or cut short ({error})") from None
