@@ -96,7 +96,9 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
                         ) from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except RecursionError:
-        raise InputError(f"{path}: malformed JSON (a nesting beyond all bounds)") from None
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, IsADirectoryError) as error:
         raise InputError(f"{path}: not UTF-8 text, or cut short ({error})") from None
+    except InputError:
+        raise
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: malformed JSON (a number or a nesting beyond all bounds)") from None
