@@ -48,7 +48,7 @@ def test_candidates_and_scores_are_written_and_converted(mined, beir, student_fo
     assert np.array_equal(one.scores, two.scores)
     assert np.array_equal(one.candidates.document_rows, two.candidates.document_rows)
 
-    asked = [*mined, *teacher, "input=bm25.trec.gz", "candidates.limit=2"]
+    asked = [*mined, *teacher, "input=bm25.trec.gz", "candidates.limit=2", "output=some.csv"]
     refused = start("score", asked, tmp_path)
     assert refused.returncode == 2 and "candidates.limit: input brings its own queries" in refused.stderr
     done = start("score", [*mined, *teacher, "input=bm25.trec.gz", "output=reranked.trec"], tmp_path)
