@@ -79,10 +79,12 @@ class CrossEncoderTeacher:
 
 def shorten_to(model: CrossEncoder, max_length: int | None) -> None:
     """At most ``max_length`` tokens a pair, and no more than ``model`` has positions for."""
-    own = model.max_seq_length
-    if max_length is not None and own is not None and max_length > own:
+    if max_length is None:
+        return
+    own = model.max_seq_length or max_length
+    if max_length > own:
         log.warning("max_length=%d: the model reads %d tokens, and so many are taken", max_length, own)
-    model.max_seq_length = min(max_length or own, own or max_length)
+    model.max_seq_length = min(max_length, own)
 
 
 def keep_head_in_float32(model: torch.nn.Module) -> None:
