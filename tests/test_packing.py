@@ -1,6 +1,7 @@
 """Packed texts give what padded ones give, for every kind of model that is packed."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from transformers import (
     RobertaModel,
 )
 
+from rankdistill import packing
 from rankdistill.chunking import by_length, chunks
 from rankdistill.packing import NAME, blocks, first_position, pack, packed, tokens_in
 from rankdistill.students import load_student
@@ -104,6 +106,33 @@ PACKED = {"roberta", "distilbert"}
 def test_dropout_in_attention_keeps_training_padded(student_folder):
     student = load_student(student_folder, dropout=0.1)
     assert first_position(student, training=True) is None and first_position(student) == 0
+
+
+def test_the_gpus_attention_is_asked_for_the_same(monkeypatch):
+    """Texts end at the bounds, none is longer than said, and no token is left out."""
+
+    def by_text(query, key, value, bounds, bounds_of_keys, longest, longest_of_keys, *, scale):
+        assert bounds.dtype == torch.int32 and bounds[0] == 0 and bounds[-1] == len(query) == len(key)
+        assert torch.equal(bounds, bounds_of_keys) and longest == longest_of_keys
+        assert int(bounds.diff().max()) <= longest
+        pieces = []
+        for start, end in pairwise(bounds.tolist()):
+            q, k, v = (x[start:end].transpose(0, 1) for x in (query, key, value))
+            pieces.append(((scale * q @ k.mT).softmax(dim=-1) @ v).transpose(0, 1))
+        return torch.cat(pieces)
+
+    monkeypatch.setattr(packing, "varlen_attn", by_text)
+    mask = torch.zeros(3, 40, dtype=torch.long)
+    for row, length in enumerate((40, 7, 1)):
+        mask[row, :length] = 1
+    row = pack({"input_ids": torch.ones_like(mask), "attention_mask": mask}, torch.arange(3), 0)
+    query, key, value = torch.randn(3, 1, 2, row["input_ids"].shape[1], 8).unbind(0)
+    bounds = {name: row[name] for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")}
+    expected, _ = packing.packed_attention(None, query, key, value, None, **bounds)
+    tokens = [x.squeeze(0).transpose(0, 1) for x in (query, key, value)]
+    found = packing.flash(*tokens, scaling=8**-0.5, **bounds)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found[:48], expected[0, :48], atol=1e-5, rtol=1e-5)
 
 
 def test_blocks_hold_texts_of_like_length():

@@ -1,10 +1,12 @@
 import logging
 
+import faiss
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
+from rankdistill import retrieval
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries, search, stored_embeddings
 
@@ -48,6 +50,29 @@ def test_an_index_that_finds_too_few_says_minus_one():
     found = (rows >= 0).sum(1)
     assert (found > 0).all() and (found < 150).all()
     assert all((row[n:] == -1).all() and len(set(row[:n])) == n for row, n in zip(rows, found, strict=True))
+
+
+@pytest.mark.parametrize(("index", "k", "moved"), [("Flat", 10, 2), ("IVF8,Flat", 10, 1), ("Flat", 150, 1)])
+def test_gpus_that_faiss_sees_search(monkeypatch, index, k, moved):
+    """The CPU plays them. Flat goes there by blocks, of 120 and 80; one with too many results stays."""
+    expected, taken = search(DOCUMENTS, QUERIES, k, index), []
+    monkeypatch.setattr(retrieval, "SEARCH_BLOCK", 120)
+    monkeypatch.setattr(retrieval, "GPU_RESULTS", 100)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", lambda built: taken.append(built) or built)
+    rows, scores = search(DOCUMENTS, QUERIES, k, index)
+    assert len(taken) == moved and np.array_equal(rows, expected[0])
+    assert np.allclose(scores, expected[1], atol=1e-5)
+
+
+def test_an_index_that_gpus_refuse_stays_on_the_cpu(monkeypatch):
+    def refuse(index):
+        raise RuntimeError("Error: This index type is not implemented on GPU.")
+
+    expected = search(DOCUMENTS, QUERIES, 10, "HNSW16")
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", refuse)
+    assert np.array_equal(search(DOCUMENTS, QUERIES, 10, "HNSW16")[0], expected[0])
 
 
 @pytest.mark.parametrize("index", ["HNSW0", "Flatt", "", "IVF500,Flat", "PQ3", "PCA99,Flat", "LSH"])

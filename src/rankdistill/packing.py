@@ -2,22 +2,31 @@
 
 The layout is that of sentence-transformers and transformers for variable-length flash attention:
 ``input_ids`` and ``position_ids`` int64 (1, T), ``cu_seq_lens_q`` int32 (n + 1,), where the texts
-begin and end. Flash attention needs a GPU; this is the same for a CPU.
+begin and end. A GPU takes PyTorch's own such attention, in bf16; this is the same for a CPU.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from sentence_transformers.util import batch_to_device
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from rankdistill.hardware import autocast, has_bf16
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before PyTorch 2.10
+    varlen_attn = None
 
 log = logging.getLogger(__name__)
 NAME = "rankdistill_packed"
@@ -25,7 +34,7 @@ MULTIPLE = 16  # on a CPU, fused bf16 attention over 125 tokens takes twice the 
 PROBE = ["a b c d e f g h i j k l m n o p q r s t u v w x y z " * 12, "one two three", "a"]
 ROUND = 256  # a row has a multiple of so many tokens: lengths that never recur fragment memory
 SLACK = 1.15  # a block's longest text over its shortest, at most
-_TRIED: WeakKeyDictionary[torch.nn.Module, int | None] = WeakKeyDictionary()  # of first_position
+_TRIED: WeakKeyDictionary[torch.nn.Module, dict[str, int | None]] = WeakKeyDictionary()  # by device
 
 
 def blocks(lengths: list[int]) -> list[tuple[int, int, int]]:
@@ -126,8 +135,10 @@ def packed_attention(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    plan = plan_of(kwargs["cu_seq_lens_q"].tolist())
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    if query.is_cuda:
+        return flash(query, key, value, scaling, **kwargs).unsqueeze(0), None
+    plan = plan_of(kwargs["cu_seq_lens_q"].tolist())
     if torch.is_grad_enabled() and query.requires_grad:
         output = _Attention.apply(query * scaling, key, value, plan)
     else:
@@ -137,6 +148,15 @@ def packed_attention(
             mask = None if places.mask is None else places.mask.to(q.dtype)
             places.put(output, scaled_dot_product_attention(q, k, v, mask, scale=scaling))
     return output.unsqueeze(0), None
+
+
+def flash(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, cu_seq_lens_q: Tensor, max_length_q: int, **_
+) -> Tensor:
+    """PyTorch's variable-length attention (T, H, d); what stands behind the last text is one more text."""
+    bounds = torch.cat([cu_seq_lens_q, cu_seq_lens_q.new_tensor([len(query)])])
+    longest = max(max_length_q, ROUND)
+    return varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scaling)
 
 
 AttentionInterface.register(NAME, packed_attention)
@@ -225,26 +245,34 @@ def _first_tokens(module, arguments, kwargs, output):
 
 
 def first_position(
-    model: torch.nn.Module, output: str = "sentence_embedding", training: bool = False
+    model: torch.nn.Module,
+    output: str = "sentence_embedding",
+    training: bool = False,
+    half: bool | None = None,
 ) -> int | None:
     """Where the positions of packed texts begin; None if ``model`` gives other results for them.
 
-    ``model`` is a student, or a cross-encoder with the ``output`` "scores". It is tried once, on a
-    CPU and in float32. For ``training`` it may have no attention dropout, which this attention lacks.
+    ``model`` is a student, or a cross-encoder with the ``output`` "scores"; its weights are float32 and
+    it runs in bf16 if ``half`` (by default where that is native), as it must on a GPU. It is tried
+    once. For ``training`` it may have no attention dropout, which this attention lacks.
     """
-    if model.device.type != "cpu":
+    device = model.device.type
+    half = has_bf16() if half is None else half
+    if device != "cpu" and (device != "cuda" or varlen_attn is None or not half):
         return None
     config = model.transformers_model.config
     dropout = (getattr(config, name, 0) for name in ("attention_probs_dropout_prob", "attention_dropout"))
     if training and any(dropout):
         return None
-    if model not in _TRIED:
-        _TRIED[model] = _try(model, output)
-    return _TRIED[model]
+    tried = _TRIED.setdefault(model, {})
+    if device not in tried:
+        tried[device] = _try(model, output)
+    return tried[device]
 
 
 @torch.no_grad()
 def _try(model: torch.nn.Module, output: str) -> int | None:
+    """``first_position`` by trial, in float32 on a CPU; what that finds must then hold on the GPU."""
     transformer = model.transformers_model
     weight = next(transformer.parameters())
     config = transformer.config
@@ -252,17 +280,27 @@ def _try(model: torch.nn.Module, output: str) -> int | None:
     windows = any(getattr(config, name, None) for name in ("sliding_window", "local_attention"))
     if not known or windows or weight.dtype != torch.float32:
         return None
+    if weight.is_cuda:
+        first = _try(copy.deepcopy(model).cpu(), output)
+        return first if first is not None and _alike(model, output, first, 0.05) else None
+    after_padding = (config.pad_token_id or 0) + 1  # where RoBERTa's begin
+    return next((first for first in (0, after_padding) if _alike(model, output, first, 5e-4)), None)
+
+
+def _alike(model: torch.nn.Module, output: str, first: int, tolerance: float) -> bool:
+    """Whether packed texts give what padded ones do, but for ``tolerance`` times the largest value."""
     training = model.training
     model.eval()
     try:
         texts = PROBE if output == "sentence_embedding" else [(text, text) for text in PROBE]
         features = dict(model.preprocess(texts))
-        expected = model(dict(features))[output]
-        with packed(model):
-            for first in (0, (config.pad_token_id or 0) + 1):  # RoBERTa's begin after the padding's id
-                found = model(pack(features, torch.arange(len(texts)), first))[output]
-                if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
-                    return first
+        row = pack(features, torch.arange(len(texts)), first)
+        with autocast(model.device) if model.device.type == "cuda" else nullcontext():
+            expected = model(batch_to_device(features, model.device))[output]
+            with packed(model):
+                found = model(batch_to_device(row, model.device))[output]
+        close = tolerance * expected.abs().max()
+        return found.shape == expected.shape and bool((found - expected).abs().max() <= close)
     except (
         TypeError,
         ValueError,
@@ -272,6 +310,6 @@ def _try(model: torch.nn.Module, output: str) -> int | None:
         RuntimeError,
     ) as error:  # of another make
         log.debug("texts are not packed: %s", error)
+        return False
     finally:
         model.train(training)
-    return None

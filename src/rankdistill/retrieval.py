@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import batch_to_device
 from tqdm.auto import tqdm
 
 from rankdistill import processes
-from rankdistill.chunking import by_length, chunks
+from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.cache import cache_folder, fingerprint, once, seal, sealed, sync
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
@@ -27,9 +28,9 @@ from rankdistill.students.prompts import prompt_of
 log = logging.getLogger(__name__)
 BAR_FROM = 1000  # texts; fewer are embedded within seconds
 WINDOW = 2_000  # texts tokenised and sorted at a time
-CHUNK_TOKENS = 4_096  # tokens that go through the model at a time
 BLOCK = 50_000  # texts embedded at a time
 SEARCH_BLOCK = 1_000_000  # documents searched, or added to an index, at a time
+GPU_RESULTS = 2048  # as many as FAISS finds for a query on a GPU
 SAMPLE = 1_000_000  # documents that an index is trained on at most
 
 
@@ -74,6 +75,7 @@ def _embed_packed(
 ) -> np.ndarray:
     """Embeddings float32 (n, d) of texts without padding, longest first within a window of texts."""
     model.eval()
+    budget = tokens_at_once(model.device)
     embeddings = np.empty((len(texts), model.get_embedding_dimension()), dtype=np.float32)
     bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress)
     with bar, packed(model):
@@ -81,8 +83,9 @@ def _embed_packed(
             features = dict(
                 model.preprocess(list(texts[start : start + WINDOW]), prompt=prompt_of(model, kind))
             )
-            for rows, chunk in chunks(features, by_length(features), CHUNK_TOKENS, first):
-                embeddings[start + rows.numpy()] = model(chunk)["sentence_embedding"].float().numpy()
+            for rows, chunk in chunks(features, by_length(features), budget, first):
+                found = model(batch_to_device(chunk, model.device))["sentence_embedding"]
+                embeddings[start + rows.numpy()] = found.float().cpu().numpy()
                 bar.update(len(rows))
     return embeddings
 
@@ -155,6 +158,7 @@ def search(
 
     ``index`` is any FAISS ``index_factory`` string, trained on a sample of the documents if it must be.
     ``Flat`` builds none: it goes through the documents block by block, which may be larger than memory.
+    A FAISS with GPU support searches on the GPUs there are, if they take the index (HNSW stays behind).
     Where an index finds fewer than k, the row is -1. Raises ``InputError`` for a string FAISS rejects.
     """
     k = min(k, len(documents))
@@ -169,7 +173,7 @@ def search(
             built.train(np.ascontiguousarray(documents[np.sort(some)]))
         for start in range(0, len(documents), SEARCH_BLOCK):
             built.add(np.ascontiguousarray(documents[start : start + SEARCH_BLOCK]))
-        scores, rows = built.search(queries, k)
+        scores, rows = _on_gpus(built, k).search(queries, k)
     except RuntimeError as error:
         reason = str(error).split("Error:")[-1].strip().split("\n")[0]
         raise InputError(
@@ -184,8 +188,28 @@ def _search_blocks(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[
     scores = np.empty((len(queries), 0), np.float32)
     for start in range(0, len(documents), SEARCH_BLOCK):
         block = np.ascontiguousarray(documents[start : start + SEARCH_BLOCK])
-        found, where = faiss.knn(queries, block, min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
+        found, where = _best(queries, block, min(k, len(block)))
         scores, rows = np.hstack([scores, found]), np.hstack([rows, where + start])
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores, rows = (np.take_along_axis(x, order, axis=1) for x in (scores, rows))
     return rows, scores
+
+
+def _best(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The exact ``k`` best scores and rows of documents that fit into memory."""
+    if not faiss.get_num_gpus():
+        return faiss.knn(queries, documents, k, faiss.METRIC_INNER_PRODUCT)  # builds no index
+    index = _on_gpus(faiss.IndexFlatIP(documents.shape[1]), k)
+    index.add(documents)
+    return index.search(queries, k)
+
+
+def _on_gpus(index: faiss.Index, k: int) -> faiss.Index:
+    """``index`` on the GPUs that FAISS sees, if there are any and they take it and so many results."""
+    if not faiss.get_num_gpus() or k > GPU_RESULTS:
+        return index
+    try:
+        return faiss.index_cpu_to_all_gpus(index)
+    except RuntimeError as error:
+        log.info("searching on the CPU: %s", str(error).split("Error:")[-1].strip().split("\n")[0])
+        return index

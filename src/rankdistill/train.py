@@ -50,7 +50,7 @@ FIELDS = {
     "scores.scale": float,
     "scores.teacher_scores": str,
     "scores.teacher_scale": float | str,
-    "scores.chunk_tokens": int,
+    "scores.chunk_tokens": int | None,
     "scores.grad_cache": bool,
     "evaluation.split": str,
     "evaluation.teacher": bool,

@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.util import batch_to_device
 
-from rankdistill.chunking import by_length, chunks
+from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.errors import InputError, at_least
 from rankdistill.hardware import has_bf16
 from rankdistill.packing import first_position, packed
@@ -52,7 +52,7 @@ class CrossEncoderTeacher:
                 f"teacher.model={self.name!r} has no scoring head ({kinds[0]}); train one: "
                 f"python -m rankdistill.finetune_teacher model={self.name}"
             )
-        self.chunk_tokens = chunk_tokens or (4096 if self.model.device.type == "cpu" else 65536)
+        self.chunk_tokens = chunk_tokens or tokens_at_once(self.model.device)
         self.first_position = first_position(self.model, "scores")
         self.tokenise = PairTokenizer(self.model)
         # of the weights as they came, before they are rounded

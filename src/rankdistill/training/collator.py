@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from rankdistill.chunking import by_length, chunks
+from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
 from rankdistill.packing import first_position, pack
@@ -34,9 +34,16 @@ class GroupCollator:
     * ``query_rows`` int64 (B,).
     """
 
-    def __init__(self, collection: Collection, student: SentenceTransformer, chunk_tokens: int = 4096):
-        self.collection, self.chunk_tokens = collection, chunk_tokens
-        self.first_position = first_position(student, training=True)
+    def __init__(
+        self,
+        collection: Collection,
+        student: SentenceTransformer,
+        chunk_tokens: int | None = None,
+        half: bool | None = None,
+    ):
+        self.collection = collection
+        self.chunk_tokens = chunk_tokens or tokens_at_once(student.device, training=True)
+        self.first_position = first_position(student, training=True, half=half)
         self.preprocess = student.preprocess
         self.prompts = {kind: prompt_of(student, kind) for kind in ("query", "document")}
         self.tokens = {
