@@ -288,6 +288,13 @@ BAD = [
 ]
 
 
+def test_a_part_of_another_command_is_named(tmp_path):
+    """Hydra's own advice, to put a + before it, leads to the next error."""
+    done = start("evaluate", ["run=x.trec", "sampler=hard"], tmp_path)
+    assert done.returncode == 2 and "sampler: this command has no such part" in done.stderr
+    assert "+sampler" not in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
 def test_bad_input_ends_in_one_clear_line_and_status_2(tiny, tmp_path, arguments, message):
@@ -296,6 +303,7 @@ def test_bad_input_ends_in_one_clear_line_and_status_2(tiny, tmp_path, arguments
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
     assert "Traceback" not in done.stderr
+    assert "scores of" not in done.stderr, "nothing long before it"
 
 
 @pytest.mark.slow

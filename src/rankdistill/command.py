@@ -212,6 +212,8 @@ def explain(error: BaseException) -> str | None:
         return f"{error.full_key}: {' '.join(str(error.msg or error).split(chr(10))[0].split())}"
     if found := re.match(r"In '(.+)': Could not override '(.+)'\. No match in the defaults list", str(error)):
         return f"{found[1]}: it overrides {found[2]}, which this command does not have; is it for another?"
+    if found := re.match(r"Could not override '(.+?)'\. No match in the defaults list", str(error)):
+        return f"{found[1]}: this command has no such part, or it has another name; --help says what it has"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
     if isinstance(error, ValueError) and "Config group override" in str(error):

@@ -6,7 +6,7 @@ python -m rankdistill.train +experiment=stratified
 import inspect
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from transformers import TrainingArguments, set_seed
 from rankdistill import analysis, processes
 from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save, save_group_plots
+from rankdistill.candidates import mine
 from rankdistill.command import command, make, make_retrievers, plain, run_folder
 from rankdistill.data import Collection, ScoreTable
 from rankdistill.data.cache import fingerprint
@@ -32,9 +33,10 @@ from rankdistill.fields import check_fields
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter
 from rankdistill.summary import model_card, summary, write_conditions, write_measures
-from rankdistill.teachers import FileTeacher, score_split
+from rankdistill.teachers import FileTeacher, score_candidates, score_split
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.checkpoints import begin, clear, finish, finished, last_checkpoint, resume
+from rankdistill.training.groups import check_fit
 from rankdistill.training.trainer import check_scores
 
 log = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ def distil(config: DictConfig, folder: Path) -> float:
     collection.query_rows(test)  # what is wrong with the split shows now
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
     retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
-    whole = score_split(teacher, retrievers, collection, config.candidates.split, config.candidates.limit)
+    whole = training_scores(config, teacher, retrievers, collection, stages)
     table = cut(whole)
     if len(table) < len(whole):
         log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
@@ -145,6 +147,19 @@ def distil(config: DictConfig, folder: Path) -> float:
         report(results, student, table, history, evaluator.main, config, folder)
         clear(folder / "checkpoints")
     return results["after"].mean[evaluator.main]
+
+
+def training_scores(
+    config: DictConfig, teacher, retrievers: Sequence, collection: Collection, stages: Sequence[Stage]
+) -> ScoreTable:
+    """What the stages train on; whether their groups fit its pools shows before anything is scored."""
+    split, limit = config.candidates.split, config.candidates.limit
+    if isinstance(teacher, FileTeacher):
+        return teacher.table(collection, split, limit)
+    pools = mine(collection, retrievers, split, limit)
+    for stage in stages:
+        check_fit(stage.sampler, pools)
+    return score_candidates(teacher, pools)
 
 
 def agreement_of(
@@ -224,6 +239,7 @@ def train_stage(student, table, stage: Stage, scores: dict, history: list[dict])
     resume(trainer, stage.folder)
     before = history[-1]["step"] if history else 0
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
+    logged[-1].pop("train_loss", None)  # transformers' mean is wrong once a run was resumed
     finish(trainer, logged, kept)
     return logged
 

@@ -34,7 +34,9 @@ def read_objects(file: Path) -> Iterator[tuple[str, dict]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"{place}: malformed JSON ({error.msg} at column {error.colno})") from None
+            raise InputError(
+                f"{place}: malformed JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
+            ) from None
         except (ValueError, RecursionError):
             raise InputError(f"{place}: malformed JSON (a number or a nesting beyond all bounds)") from None
         if not isinstance(row, dict):

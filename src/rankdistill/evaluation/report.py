@@ -145,10 +145,12 @@ class Report:
         several = any(len(setting.seeds) > 1 for setting in self.settings)
         seeds = "mean ± standard deviation over the seeds; " if several else ""
         notes = [f"each is the mean over {name}: {', '.join(v)}" for name, v in self.averaged.items()]
-        notes += [
-            f"{seeds}settings that share a letter do not differ in {self.measure} "
-            f"(paired t-tests over the queries, seeds averaged first, Holm's correction, {ALPHA})"
-        ]
+        letters = (
+            f"settings that share a letter were not shown to differ in {self.measure} (paired t-tests over "
+            f"the queries, seeds averaged first, Holm's correction, {ALPHA})"
+        )
+        if len(self.settings) > 1 or several:
+            notes.append(seeds + letters)
         if len({frozenset(s.per_query[self.measure]) for s in self.settings}) > 1:
             notes.append("settings with another number before the letters have other queries: not compared")
         if (least := len(self.pairs) / (1 + DRAWS)) > ALPHA:

@@ -72,6 +72,8 @@ def load_student(
 def load_weights(kind: type, model: str, **options):
     """``kind(model)`` in float32, from safetensors only, with one clear line if that fails."""
     name = minilm_path() if model in ("minilm", HUB_NAME) else model
+    if not Path(name).is_dir():
+        log.info("%s: no such folder, looking on the model hub and among what came from there before", name)
     try:
         return kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

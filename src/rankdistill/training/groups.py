@@ -1,6 +1,7 @@
 """Training groups: what a sampler shows of each query's pool, as a dataset."""
 
 import inspect
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +9,11 @@ from typing import Literal
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from rankdistill.data.candidates import Candidates
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
+log = logging.getLogger(__name__)
 RELEASE = 32  # groups after which the table's pages are given back; the system maps up to 2 MB for each read
 
 
@@ -53,14 +56,17 @@ class TrainingGroups(Dataset):
         if teacher_scores not in ("raw", "minmax", "zscore"):
             raise InputError(f"teacher_scores={teacher_scores!r}: it is raw, minmax or zscore")
         self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
+        check_fit(sampler, table.candidates)
         sizes = np.diff(table.candidates.offsets)
-        wanted = getattr(sampler, "positives", 0) + getattr(sampler, "negatives", 0)
-        if wanted > sizes.max():
-            raise InputError(
-                f"sampler: a group of {wanted} documents, but the largest pool has {sizes.max()}; "
-                "lower sampler.negatives or mine more candidates"
-            )
         self.queries = np.flatnonzero(sizes >= 2)
+        small = int((sizes[self.queries] < group_size(sampler)).sum())
+        if small:
+            log.info(
+                "%d of %d pools have fewer documents than a group of %d: they are shown whole",
+                small,
+                len(self),
+                group_size(sampler),
+            )
         self.read = 0
         self.wants_ranks = "ranks" in inspect.signature(sampler.select).parameters
 
@@ -82,6 +88,21 @@ class TrainingGroups(Dataset):
         chosen = self.sampler.select(scores, positive, rng, **more)
         teacher = normalise(scores, self.teacher_scores)
         return Group(query_row, rows[chosen], teacher[chosen], positive[chosen], rows, teacher, positive)
+
+
+def group_size(sampler) -> int:
+    """How many documents a group has; 0 if ``sampler`` doesn't say."""
+    return getattr(sampler, "positives", 0) + getattr(sampler, "negatives", 0)
+
+
+def check_fit(sampler, candidates: Candidates) -> None:
+    """Raises ``InputError`` if no pool has as many documents as a group of ``sampler``."""
+    largest = int(np.diff(candidates.offsets).max())
+    if group_size(sampler) > largest:
+        raise InputError(
+            f"sampler: a group of {group_size(sampler)} documents, but the largest pool has {largest}; "
+            "lower sampler.negatives or mine more candidates"
+        )
 
 
 def normalise(scores: np.ndarray, how: str) -> np.ndarray:

@@ -34,10 +34,10 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
     other.set_ylim(0, 1)
     other.set_ylabel("pairs ordered as the teacher does")
     for i in breaks:
-        between = (steps[i - 1] + steps[i]) / 2
-        ax.axvline(between, color=GREY, linewidth=1)
+        end = max(row["step"] for row in history if row.get("stage") == stages[i - 1])
+        ax.axvline(end, color=GREY, linewidth=1)
         place = ax.get_xaxis_transform()
-        ax.text(between, 0.02, f" {stages[i]}", transform=place, va="bottom", color=GREY)
+        ax.text(end, 0.02, f" {stages[i]}", transform=place, va="bottom", color=GREY)
     if breaks:
         ax.text(0, 0.02, f" {stages[0]}", transform=ax.transAxes, va="bottom", color=GREY)
     lines = [*ax.get_lines()[:1], *other.get_lines()[:1]]
