@@ -445,8 +445,9 @@ def peak(work, given: argparse.Namespace, *rest) -> float:
 
 
 def memory(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
-    """Peak resident memory: of the row ``step``, and of groups of 128 documents with GradCache."""
-    a, b = (peak(_steps, given, side) for side in (0, 1))
+    """Peak resident memory: of the row ``step``, the median of processes; of groups of 128 with GradCache."""
+    peaks = [[peak(_steps, given, side) for side in (0, 1)] for _ in range(given.repeats)]
+    a, b = np.median(peaks, axis=0).tolist()
     cached, direct, many = (peak(_large_groups, given, *of) for of in ((4, True), (4, False), (32, True)))
     print(f"  32 groups of 128 documents with grad_cache: {many:.2f} GB")
     unit = "GB at the peak"
