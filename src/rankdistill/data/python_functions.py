@@ -16,6 +16,8 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from rankdistill.data.beir import read_beir, write_beir
 from rankdistill.data.cache import build_folder, cache_folder, fingerprint
 from rankdistill.data.collection import Collection
@@ -23,6 +25,7 @@ from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
 
+BAR_FROM = 500  # files; fewer are read in no time
 RECIPE = 1  # raised whenever the same sources would give another collection
 SPLITS = (("test", 0.3), ("dev", 0.1), ("train", 0.6))
 SKIPPED_FOLDERS = {"test", "tests", "testing", "idle_test", "site-packages", "dist-packages", "__pycache__"}
@@ -80,7 +83,8 @@ def _files(root: Path) -> list[Path]:
 def functions(root: Path, prefix: str) -> Iterator[tuple[str, str, str]]:
     """(qualified name, query, document) of each function under ``root`` that the recipe keeps."""
     files = _files(root)
-    for file in files:
+    name = f"sources of {prefix or 'stdlib'}"
+    for file in tqdm(files, desc=name, unit="file", disable=len(files) < BAR_FROM):
         parts = file.relative_to(root).with_suffix("").parts if root.is_dir() else ()
         if SKIPPED_FOLDERS & set(parts[:-1]) or file.name.startswith("test_") or file.stem == "conftest":
             continue
