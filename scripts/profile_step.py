@@ -12,7 +12,7 @@ from collections import defaultdict
 from time import perf_counter
 
 import torch
-from bench import collection_of, table_of
+from bench import collection_of, minilm, table_of
 from torch.profiler import ProfilerActivity, profile
 
 import rankdistill as rd
@@ -75,7 +75,7 @@ def main():
 
     def trainer_of(kind, folder):
         return kind(
-            rd.load_student("minilm", max_length=given.max_length),
+            minilm(given.max_length),
             table,
             rd.StratifiedSampler(),
             rd.KLDivergence(),

@@ -65,6 +65,28 @@ def test_embeddings_and_gradients_are_those_of_padded_texts(student_folder, coll
             torch.testing.assert_close(two.grad, one.grad, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("trained", [(True, True, True), (False, False, True), (False, True, False)])
+def test_attention_and_its_gradients_are_those_of_each_text_alone(trained):
+    """Lengths that fill blocks, nearly, and not; tokens behind the last text get nothing."""
+    bounds = torch.tensor([0, 16, 32, 47, 48, 50, 90], dtype=torch.int32)
+    drawn = torch.Generator().manual_seed(0)
+    rows = [torch.randn(1, 3, 96, 4, generator=drawn).requires_grad_(kept) for kept in trained]
+    twins = [x.detach().clone().requires_grad_(x.requires_grad) for x in rows]
+    found, _ = packing.packed_attention(None, *rows, None, cu_seq_lens_q=bounds)
+    alone = [
+        torch.nn.functional.scaled_dot_product_attention(*(x[:, :, start:end] for x in twins))
+        for start, end in pairwise(bounds.tolist())
+    ]
+    expected = torch.cat([*alone, torch.zeros(1, 3, 6, 4)], dim=2).transpose(1, 2)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    gradient = torch.randn(expected.shape, generator=drawn)
+    found.backward(gradient)
+    expected.backward(gradient)
+    for one, two in zip(rows, twins, strict=True):
+        if two.requires_grad:
+            torch.testing.assert_close(one.grad, two.grad, atol=1e-6, rtol=1e-5)
+
+
 def test_a_cross_encoder_scores_packed_pairs_alike(cross_encoder_folder, collection):
     model = CrossEncoder(cross_encoder_folder, device="cpu").eval()
     pairs = list(zip(collection.queries, collection.documents, strict=False))

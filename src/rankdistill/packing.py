@@ -9,6 +9,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -53,14 +54,16 @@ class _Attention(torch.autograd.Function):
     """softmax(Q K') V of each text by itself; query, key, value (T, H, d)."""
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, plan: list["_Places"]) -> Tensor:
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, plan: tuple["_Places", ...]) -> Tensor:
         saved = []
         output = _like(query, plan)
         for places in plan:
-            q, k, v = (places.block(x).reshape(-1, places.width, x.shape[-1]) for x in (query, key, value))
+            q, k, v = (places.block(x) for x in (query, key, value))
             scores = torch.bmm(q, k.transpose(1, 2))
-            if places.mask is not None:
-                scores.view(places.count, -1, *scores.shape[1:]).add_(places.mask.to(scores.dtype))
+            if places.mask is not None:  # only the columns that some text lacks
+                least = places.least
+                whole = scores.view(places.count, -1, *scores.shape[1:])
+                whole[..., least:].add_(places.mask[..., least:].to(scores.dtype))
             weights = scores.softmax(dim=-1)
             places.put(output, torch.bmm(weights, v))
             saved += [q, k, v, weights]
@@ -74,7 +77,7 @@ class _Attention(torch.autograd.Function):
         saved = ctx.saved_tensors
         for i, places in enumerate(ctx.plan):
             q, k, v, weights = saved[4 * i : 4 * i + 4]
-            g = places.block(gradient, blank=True).reshape(v.shape)
+            g = places.block(gradient, blank=True)
             scores = torch.bmm(g, v.transpose(1, 2))
             scores = torch._softmax_backward_data(scores, weights, -1, weights.dtype)
             found = torch.bmm(scores, k), torch.bmm(scores.mT, q), torch.bmm(weights.mT, g)
@@ -84,46 +87,52 @@ class _Attention(torch.autograd.Function):
 
 
 class _Places:
-    """Where the tokens of one block stand: n texts of like length, filled up to ``width``."""
+    """Where the tokens of one block stand: n texts of like length, filled up to ``width``.
 
-    def __init__(self, bounds: list[int], width: int):
+    A token of one head is a row: T * H of them, in the order of the tokens, are brought into that
+    of the blocks (n, H, width), and back.
+    """
+
+    def __init__(self, bounds: tuple[int, ...], width: int, heads: int):
         starts = torch.tensor(bounds[:-1]).unsqueeze(1)
         lengths = torch.tensor(bounds[1:]).unsqueeze(1) - starts
-        steps = torch.arange(width).unsqueeze(0)
+        steps = torch.arange(width)
         real = steps < lengths
-        self.count, self.width = real.shape
-        self.span = slice(bounds[0], bounds[-1])
-        self.rows = (starts + steps.minimum(lengths - 1)).flatten()  # padding repeats the last token
-        self.full = bool(real.all())
-        self.real = real.flatten().nonzero().squeeze(1)
-        self.blank = ~real.flatten()[:, None, None]
-        self.mask = None if self.full else torch.zeros(real.shape).masked_fill_(~real, -1e30)[:, None, None]
+        self.count, self.width, self.least = len(lengths), width, int(lengths.min())
+        tokens = starts + steps.minimum(lengths - 1)  # padding repeats the last token
+        self.rows = (tokens.unsqueeze(1) * heads + torch.arange(heads).unsqueeze(1)).flatten()
+        places = torch.arange(len(self.rows)).view(-1, heads, width).transpose(1, 2)
+        self.back, self.padding = places[real].flatten(), places[~real].flatten()
+        self.span = slice(bounds[0] * heads, bounds[-1] * heads)
+        self.mask = torch.zeros(real.shape).masked_fill_(~real, -1e30)[:, None, None]
+        if self.least == width:
+            self.mask = None
 
     def block(self, tokens: Tensor, blank: bool = False) -> Tensor:
-        """Tokens (T, H, d) as (n, H, width, d); ``blank`` makes padding 0."""
-        picked = tokens[self.span] if self.full else tokens.index_select(0, self.rows)
-        if blank and not self.full:
-            picked.masked_fill_(self.blank, 0)
-        return picked.view(self.count, self.width, *tokens.shape[1:]).transpose(1, 2)
+        """Tokens (T, H, d) as (n * H, width, d); ``blank`` makes padding 0."""
+        picked = tokens.reshape(-1, tokens.shape[-1]).index_select(0, self.rows)
+        if blank:
+            picked.index_fill_(0, self.padding, 0)
+        return picked.view(-1, self.width, tokens.shape[-1])
 
     def put(self, tokens: Tensor, block: Tensor) -> None:
-        """Writes ``block`` (n, H, width, d), or (n * H, width, d), back into ``tokens`` (T, H, d)."""
-        heads, size = tokens.shape[1:]
-        rows = block.view(self.count, heads, self.width, size).transpose(1, 2).reshape(-1, heads, size)
-        tokens[self.span] = rows if self.full else rows.index_select(0, self.real)
+        """Writes ``block`` (n * H, width, d), also (n, H, ...), back into contiguous ``tokens`` (T, H, d)."""
+        rows = tokens.view(-1, tokens.shape[-1])[self.span]
+        torch.index_select(block.reshape(-1, rows.shape[1]), 0, self.back, out=rows)
 
 
-def _like(tokens: Tensor, plan: list[_Places]) -> Tensor:
+def _like(tokens: Tensor, plan: tuple[_Places, ...]) -> Tensor:
     """To be filled with what each text's tokens get; 0 for the tokens behind the last text."""
-    made = torch.empty_like(tokens)
-    made[plan[-1].span.stop :] = 0
+    made = tokens.new_empty(tokens.shape)
+    made.view(-1, tokens.shape[-1])[plan[-1].span.stop :] = 0
     return made
 
 
-def plan_of(bounds: list[int]) -> list[_Places]:
+@lru_cache(maxsize=4)  # a model's layers have the same one
+def plan_of(bounds: tuple[int, ...], heads: int) -> tuple[_Places, ...]:
     """The blocks of texts that begin and end at ``bounds``."""
     lengths = [end - start for start, end in pairwise(bounds)]
-    return [_Places(bounds[first : end + 1], width) for first, end, width in blocks(lengths)]
+    return tuple(_Places(bounds[first : end + 1], width, heads) for first, end, width in blocks(lengths))
 
 
 def packed_attention(
@@ -138,13 +147,15 @@ def packed_attention(
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
     if query.is_cuda:
         return flash(query, key, value, scaling, **kwargs).unsqueeze(0), None
-    plan = plan_of(kwargs["cu_seq_lens_q"].tolist())
-    if torch.is_grad_enabled() and query.requires_grad:
+    plan = plan_of(tuple(kwargs["cu_seq_lens_q"].tolist()), query.shape[1])
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
         output = _Attention.apply(query * scaling, key, value, plan)
     else:
         output = _like(query, plan)
         for places in plan:
-            q, k, v = (places.block(x) for x in (query, key, value))
+            q, k, v = (
+                places.block(x).view(places.count, -1, places.width, x.shape[-1]) for x in (query, key, value)
+            )
             mask = None if places.mask is None else places.mask.to(q.dtype)
             places.put(output, scaled_dot_product_attention(q, k, v, mask, scale=scaling))
     return output.unsqueeze(0), None

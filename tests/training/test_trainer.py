@@ -13,7 +13,14 @@ from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
 from rankdistill.students.load import load_weights_from, set_dropout
-from rankdistill.training import DistillationTrainer, GroupCollator, TrainingGroups, training_arguments
+from rankdistill.training import (
+    DistillationTrainer,
+    GroupCollator,
+    TrainingGroups,
+    bi_encoder,
+    training_arguments,
+)
+from rankdistill.training.bi_encoder import token_embedding
 from rankdistill.training.collator import in_batch_negatives
 from rankdistill.training.groups import Group
 
@@ -55,6 +62,47 @@ def test_chunks_change_neither_loss_nor_gradient(student_folder, table, tmp_path
     assert value == pytest.approx(expected, abs=1e-5)
     for got, wanted in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["none", "token 0"])
+def test_looking_up_a_batch_s_own_tokens_changes_neither_loss_nor_gradient(
+    student_folder, table, tmp_path, monkeypatch, padding
+):
+    """Against the whole embedding; a padding token's row gets no gradient, wherever it stands."""
+
+    def step():
+        trainer = trainer_of(student_folder, table, tmp_path, InfoNCE(in_batch=True), chunk_tokens=40)
+        own = trainer.student.transformers_model.get_input_embeddings()
+        own.padding_idx = None if padding == "none" else 3  # a word's, so that it has a gradient to lose
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(6)])
+        value = trainer.compute_loss(trainer.model.train(), batch)
+        value.backward()
+        assert "forward" not in vars(own)
+        return value.item(), {name: p.grad for name, p in trainer.student.named_parameters()}
+
+    value, gradients = step()
+    monkeypatch.setattr(bi_encoder, "token_embedding", lambda encoder: None)
+    expected, expected_gradients = step()
+    assert value == expected
+    for name, wanted in expected_gradients.items():
+        torch.testing.assert_close(gradients[name], wanted, atol=0, rtol=0)
+    (words,) = (x for name, x in gradients.items() if "word_embeddings" in name)
+    assert words.any() and words[3].any() == (padding == "none")
+
+
+def test_embeddings_that_do_or_share_more_are_left_whole(student_folder):
+    student = load_student(student_folder)
+    model = student.transformers_model
+    own = model.get_input_embeddings()
+    assert token_embedding(student) is own
+    model.head = nn.Linear(*reversed(own.weight.shape), bias=False)
+    model.head.weight = own.weight
+    assert token_embedding(student) is None
+    del model.head
+    own.scale_grad_by_freq = True
+    assert token_embedding(student) is None
+    model.set_input_embeddings(type("Scaled", (nn.Embedding,), {})(*own.weight.shape))
+    assert token_embedding(student) is None
 
 
 def saved_bytes(run):

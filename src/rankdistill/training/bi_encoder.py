@@ -1,14 +1,14 @@
 """The student as the step runs it: queries and chunks of documents through one encoder."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding, normalize
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -21,6 +21,8 @@ class BiEncoder(nn.Module):
     and activation: on one core with bf16 units a step of it took 1.15 times as long.
     With ``grad_cache`` no activations are kept: each chunk is encoded a second time when its
     gradient is due, so that memory holds one chunk's (the same gradient as Gao et al. 2021).
+    Of the token embeddings, half of MiniLM's weights and more of a multilingual model's, only the
+    batch's rows are cast and passed on.
     ``teacher_factor`` scales the teacher's scores; a buffer, so that checkpoints carry it.
     """
 
@@ -46,11 +48,17 @@ class BiEncoder(nn.Module):
         """Embeddings of the queries (B, d) and of all chunks' documents (U, d), float32."""
         with torch.autocast(queries["input_ids"].device.type, enabled=False):
             weights = dict(self.encoder.named_parameters())
-            if self.half:
-                weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
+            own = token_embedding(self.encoder)
+            if own is not None:
+                tokens = torch.cat([part["input_ids"].flatten() for part in (queries, *documents)]).unique()
+                rows = self._cast(own.weight.index_select(0, tokens))
+                weights = {name: weight for name, weight in weights.items() if weight is not own.weight}
+            weights = {name: self._cast(weight) for name, weight in weights.items()}
 
             def embed(features: dict[str, Any]) -> Tensor:
-                return functional_call(self.encoder, weights, (dict(features),))["sentence_embedding"].float()
+                with nullcontext() if own is None else looking_up(own, tokens, rows):
+                    embedded = functional_call(self.encoder, weights, (dict(features),))
+                return embedded["sentence_embedding"].float()
 
             if self.grad_cache and torch.is_grad_enabled():
                 embedded = [checkpoint(embed, part, use_reentrant=False) for part in (queries, *documents)]
@@ -60,9 +68,33 @@ class BiEncoder(nn.Module):
             embedded = [normalize(part, dim=1) for part in embedded]
         return embedded[0], torch.cat(embedded[1:])
 
+    def _cast(self, weight: Tensor) -> Tensor:
+        return weight.to(torch.bfloat16) if self.half else weight
+
     def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
         """float32 (B, U): ``scale`` times cosine or dot product."""
         return self.scale * queries @ documents.T
+
+
+def token_embedding(encoder: SentenceTransformer) -> nn.Embedding | None:
+    """The embedding of ``encoder``'s tokens, if it only looks up rows, and no other module has its weight."""
+    found = encoder.transformers_model.get_input_embeddings()
+    if type(found) is not nn.Embedding or found.max_norm or found.scale_grad_by_freq or found.sparse:
+        return None
+    owners = [module for module in encoder.modules() if getattr(module, "weight", None) is found.weight]
+    return found if len(owners) == 1 else None
+
+
+@contextmanager
+def looking_up(module: nn.Embedding, tokens: Tensor, rows: Tensor) -> Iterator[None]:
+    """Makes ``module`` find the embeddings of ``tokens`` int64 (N,), ascending, in ``rows`` (N, d)."""
+    blank = -1 if module.padding_idx is None else module.padding_idx
+    no_gradient = next(iter((tokens == blank).nonzero().flatten().tolist()), None)
+    module.forward = lambda ids: embedding(torch.searchsorted(tokens, ids), rows, no_gradient)
+    try:
+        yield
+    finally:
+        del module.forward
 
 
 @contextmanager

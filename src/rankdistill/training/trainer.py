@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from rankdistill import processes
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.hardware import kept_memory
 from rankdistill.losses.weighted_sum import accepted
 from rankdistill.packing import take_packed, tokens_in
 from rankdistill.training.arguments import training_arguments
@@ -132,7 +133,7 @@ class DistillationTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """As the Trainer's; first makes the scales match, unless a checkpoint says how they did."""
         try:
-            with fast_attention(self.student.transformers_model, self.args.device):
+            with kept_memory(), fast_attention(self.student.transformers_model, self.args.device):
                 if not resume_from_checkpoint:
                     self._match_scales()
                 self._since = perf_counter()
