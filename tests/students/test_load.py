@@ -48,10 +48,14 @@ def test_dropout_reaches_every_layer(student_folder):
     assert torch.equal(*(student(dict(features))["sentence_embedding"] for _ in range(2)))
 
 
-def test_max_length_never_exceeds_the_models_own(student_folder):
+def test_max_length_never_exceeds_the_models_own(student_folder, caplog):
+    """Whoever asks for more is told."""
     own = load_student(student_folder, max_length=None).max_seq_length
-    assert load_student(student_folder, max_length=10_000).max_seq_length == own
-    assert load_student(student_folder, max_length=7).max_seq_length == 7
+    with caplog.at_level("INFO", logger="rankdistill"):
+        assert load_student(student_folder, max_length=7).max_seq_length == 7
+        assert "tokens" not in caplog.text
+        assert load_student(student_folder, max_length=10_000).max_seq_length == own
+    assert f"reads {own} tokens, and so many are taken" in caplog.text
 
 
 def test_prompts_go_into_the_saved_model(student_folder, tmp_path):

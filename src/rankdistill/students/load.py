@@ -34,7 +34,8 @@ def load_student(
 ) -> SentenceTransformer:
     """A sentence-transformers model: a folder, a hub name, or ``minilm`` (all-MiniLM-L6-v2).
 
-    ``layers`` keeps the first that many; ``max_length`` is in tokens; ``dropout`` replaces every
+    ``layers`` keeps the first that many; ``max_length`` is in tokens, at most those that
+    the model itself is set to (its ``max_seq_length``); ``dropout`` replaces every
     dropout probability of the model, None keeps them (on a CPU they double the time of a step);
     ``prompts`` has the keys ``query`` and ``document``, None keeps the model's own; ``lora`` holds
     fields of ``peft.LoraConfig`` (every linear layer unless ``target_modules`` says otherwise).
@@ -53,7 +54,16 @@ def load_student(
     if prompts is None:
         warn_of_unused(student, model)
     if max_length is not None:
-        student.max_seq_length = min(max_length, student.max_seq_length or max_length)
+        own = student.max_seq_length or max_length
+        if max_length > own:
+            log.info(
+                "max_length=%d: %s reads %d tokens, and so many are taken (max_seq_length in its "
+                "sentence_bert_config.json)",
+                max_length,
+                model,
+                own,
+            )
+        student.max_seq_length = min(max_length, own)
     if layers is not None:
         keep_layers(student.transformers_model, layers)
     if dropout is not None:
