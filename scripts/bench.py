@@ -30,6 +30,7 @@ from transformers import TrainerCallback
 
 import rankdistill as rd
 from rankdistill.hardware import autocast, has_bf16, kept_memory
+from rankdistill.packing import packed_attention
 from rankdistill.retrieval import embed_documents, search
 from rankdistill.teachers.demo import merged
 from rankdistill.teachers.pairs import PairTokenizer
@@ -274,6 +275,36 @@ def bare(given: argparse.Namespace, table: rd.ScoreTable, groups: TrainingGroups
         return ids.numel() / np.median([timed(once) for _ in range(6)][2:])
 
 
+def attention(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
+    """A layer's packed attention, forward and backward: a step's texts, and as many tokens in like texts."""
+    table = table_of(collection, given.batch)
+    groups, tokenise = (
+        TrainingGroups(table, rd.RandomSampler(), seed=SEED),
+        minilm(given.max_length).preprocess,
+    )
+    texts = [collection.documents[d] for i in range(given.batch) for d in groups[i].document_rows]
+    lengths = tokenise(texts)["attention_mask"].sum(dim=1).sort(descending=True).values
+    width = int(lengths.square().sum() / lengths.sum())  # as in ``bare``
+    alike = torch.full((round(int(lengths.sum()) / width),), width)
+
+    def turn(lengths: torch.Tensor):
+        bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
+        dtype = torch.bfloat16 if given.precision == "bf16" else torch.float32
+        rows = [torch.randn(1, 12, int(bounds[-1]), 32, dtype=dtype).requires_grad_() for _ in range(3)]
+
+        def layers():
+            for _ in range(24):
+                packed_attention(None, *rows, None, cu_seq_lens_q=bounds)[0].sum().backward()
+
+        return layers
+
+    with kept_memory():
+        a, b, ratio = alternate(turn(lengths), turn(alike), given.repeats)
+    found, most = (24 * int(part.sum()) for part in (lengths, alike))
+    name = f"attention of a step's texts, against texts of {width} tokens"
+    return [row(name, collection, found / a, most / b, ratio * found / most, "tokens/s")]
+
+
 def encoding(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
     """512 documents; the peer in the same precision with batches of 64, and by its defaults."""
     model = minilm(given.max_length)
@@ -485,6 +516,7 @@ def row(name: str, collection: rd.Collection, ours: float, peer: float, ratio: f
 
 ROWS = {
     "step": step,
+    "attention": attention,
     "quality": quality,
     "scoring": scoring,
     "encoding": encoding,
