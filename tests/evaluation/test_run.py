@@ -95,9 +95,10 @@ def test_the_order_is_that_of_the_scores_not_of_the_lines(tmp_path):
     [
         ("none.trec", None),
         ("plain.trec.gz", b"q Q0 d1 1 0.5 x\n"),
-        ("cut.trec.gz", gzip.compress(b"q Q0 d1 1 0.5 x\n" * 9)[:-12]),
+        ("cut.trec.gz", gzip.compress(b"q Q0 d1 1 0.5 x\n" * 9)[:-12]),  # its header holds the time
         ("latin.trec", b"q Q0 d\xfc 1 0.5 x\n"),
     ],
+    ids=["missing", "not gzipped", "cut off", "not UTF-8"],
 )
 def test_a_file_that_is_no_run_is_named(tmp_path, name, content):
     if content is not None:
