@@ -10,6 +10,8 @@ import argparse
 import csv
 import logging
 import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from rankdistill.analysis import plot_report
@@ -18,6 +20,7 @@ from rankdistill.errors import InputError
 from rankdistill.evaluation.report import Report, as_markdown, report
 
 FEW = 6  # pairs whose tests the terminal shows too
+WIDTH = 80  # columns of a terminal
 
 
 def write(found: Report, folder: Path, ending: str = "") -> None:
@@ -28,6 +31,57 @@ def write(found: Report, folder: Path, ending: str = "") -> None:
         with open(folder / f"{name}{ending}.csv", "w", newline="", encoding="utf-8") as out:
             csv.writer(out).writerows(rows)
     save(plot_report(found), folder / f"report{ending}.png")
+
+
+def printed(found: Report) -> str:
+    """The report in ``WIDTH`` columns: table, notes, the tests of few pairs, what was shown."""
+    rows = found.rows()
+    body = [narrow(rows, len(found.swept) or 1), bullets(found.notes())]
+    if 0 < len(found.pairs) <= FEW:
+        body += [textwrap.fill(found.how_pairs_are_tested(), WIDTH), narrow(found.pair_rows(), 2)]
+    return "\n\n".join(part for part in [*body, bullets(found.conclusions())] if part)
+
+
+def narrow(rows: Sequence[Sequence[str]], named: int) -> str:
+    """``rows`` as Markdown of at most ``WIDTH`` columns: several tables where one is wider.
+
+    Each begins with the first ``named`` columns; where these leave no room, with a number that a list under
+    the tables explains.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    names, key = [row[:named] for row in rows], ""
+    if 1 + sum(width + 3 for width in widths[:named]) + max(widths[named:]) + 3 > WIDTH:
+        texts = [
+            ", ".join(f"{field} {value}" for field, value in zip(names[0], row, strict=True) if value)
+            for row in names[1:]
+        ]
+        names = [["#"], *([str(i)] for i in range(1, len(rows)))]
+        key = "\n\n" + "\n".join(
+            textwrap.fill(
+                f"{i}: {text}", WIDTH, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False
+            )
+            for i, text in enumerate(texts, 1)
+        )
+    left = 1 + sum(max(len(row[i]) for row in names) + 3 for i in range(len(names[0])))
+    parts: list[list[int]] = [[]]
+    for column in range(named, len(widths)):
+        if parts[-1] and left + sum(widths[i] + 3 for i in [*parts[-1], column]) > WIDTH:
+            parts.append([])
+        parts[-1].append(column)
+    tables = [
+        [[*name, *(row[i] for i in part)] for name, row in zip(names, rows, strict=True)] for part in parts
+    ]
+    return "\n\n".join(map(as_markdown, tables)) + key
+
+
+def bullets(texts: Sequence[str]) -> str:
+    """A point each, wrapped; what is longer than a line, such as a path, is left whole."""
+    return "\n".join(
+        textwrap.fill(
+            f"* {text}", WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        for text in texts
+    )
 
 
 def main():
@@ -54,10 +108,7 @@ def main():
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    print(as_markdown(found.rows()), *(f"* {note}" for note in found.notes()), sep="\n")
-    if 0 < len(found.pairs) <= FEW:
-        print(f"\n{found.pairs_markdown()}")
-    print(f"\nThe tests of every pair, and more: {given.folder / f'report{ending}.md'}")
+    print(f"{printed(found)}\n\nThe tests of every pair, and more: {given.folder / f'report{ending}.md'}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from rankdistill import report
 from rankdistill.analysis import plot_report
 from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
+from rankdistill.report import bullets, narrow, printed
 
 
 def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None):
@@ -275,6 +276,115 @@ def test_the_plot_shows_the_intervals_of_the_differences_from_the_first(sweep):
     (pair,) = found.pairs
     assert line.get_xdata() == pytest.approx([first - pair.difference.high, first - pair.difference.low])
     assert list(line.get_ydata()) == [1, 1]
+
+
+def test_a_report_ends_in_one_sentence_per_measure(sweep):
+    """Which was shown to be better than which, by how much; or that none was, which is no equality."""
+    folder, base, made = sweep
+    found = report(folder)
+    mean = {name: (made[name, 0] + made[name, 1]) / 2 for name in ("random", "stratified")}
+    test = compare(dict(enumerate(mean["random"])), dict(enumerate(mean["stratified"])))
+    expected = (
+        f"nDCG@10 on 50 queries: stratified was shown to be better than random by {test.difference:.4f} "
+        f"(95 % interval {test.low:.4f} to {test.high:.4f}, p = {test.p:.2g})."
+    )
+    assert found.conclusions() == [expected]
+    assert found.markdown().endswith(f"* {expected}\n")
+    write_run(folder / "hard", {"sampler": "hard", "loss": "kl"}, 0, {"after": {"nDCG@10": mean["random"]}})
+    (sentence,) = report(folder).conclusions()
+    assert sentence.count("shown to be better") == 1 and sentence.count(" by ") == 2, "than each of two"
+    assert sentence.endswith("; no difference was shown in the other pair.")
+
+
+def test_each_measure_has_its_own_sentence_corrected_over_the_pairs(tmp_path):
+    """AP orders the settings otherwise than the main measure; p is Holm's of three t-tests."""
+    rng = np.random.default_rng(3)
+    base, noise = rng.uniform(0.2, 0.6, 40), {name: rng.normal(0, 0.05, 40) for name in "abc"}
+    better = {"a": (0.0, 0.03), "b": (0.0, 0.0), "c": (0.001, 0.06)}
+    runs = {
+        name: {m: base + gain + noise[name] for m, gain in zip(("AP", "P@5"), better[name], strict=True)}
+        for name in "abc"
+    }
+    for name, values in runs.items():
+        write_run(tmp_path / name, {"sampler": name}, 0, {"after": values})
+    main, second = report(tmp_path).conclusions()
+    tests = {
+        (m, x, y): compare(*(dict(enumerate(runs[name][m])) for name in (x, y)))
+        for m in ("AP", "P@5")
+        for x, y in ("ab", "ac", "bc")
+    }
+    p = sorted(tests["P@5", x, y].p for x, y in ("ab", "ac", "bc"))
+    assert main.startswith(
+        "AP on 40 queries: no setting was shown to differ from another (3 pairs, least p = "
+    )
+    assert "does not show that they are equal" in main
+    assert second.startswith("P@5 on 40 queries: c was shown to be better than a by ")
+    assert f"p = {2 * p[1]:.2g}) and b by " in second, "twice the second, by Holm"
+    assert f"p = {3 * p[0]:.2g}); no difference was shown in the other pair." in second
+
+
+def test_settings_that_are_equal_on_every_query_are_asked_about(sweep):
+    """A field that nobody reads gives the same run again; that is no equivalence with p = 0."""
+    folder, base, made = sweep
+    for seed in (0, 1):
+        write_run(
+            folder / f"hard{seed}",
+            {"sampler": "hard", "loss": "kl"},
+            seed,
+            {"after": {"nDCG@10": made["random", seed]}},
+        )
+    found = report(folder)
+    (note,) = [note for note in found.notes() if "equal on every query" in note]
+    assert note in (
+        "hard and random are equal on every query: is the setting used at all?",
+        "random and hard are equal on every query: is the setting used at all?",
+    )
+    equal = next(row for row in found.pair_rows() if set(row[:2]) == {"random", "hard"})
+    assert equal[-1] == "equal"
+    assert "and" not in report(folder, by=["sampler"]).pair_rows()[1][-1]
+    head, *rows = found.pair_numbers()
+    assert [np.isnan(row[-1]) for row in rows].count(True) == 1, "in pairs.csv too"
+
+
+def test_the_printed_report_fits_a_terminal(tmp_path):
+    """Long names of fields, four measures and seeds; the files keep the whole table."""
+    rng = np.random.default_rng(0)
+    measures = ("nDCG@10", "RR@10", "R@100", "AP")
+    for i, (name, rate) in enumerate(
+        (s, r) for s in ("stratified_score_ends", "hard") for r in (1e-05, 2e-05)
+    ):
+        for seed in (0, 1):
+            values = {m: rng.uniform(size=12) for m in measures}
+            write_run(
+                tmp_path / f"{i}_{seed}",
+                {
+                    "sampler": name,
+                    "distillation.trainer.learning_rate": rate,
+                    "loss.losses.kl.teacher_temperature": i,
+                },
+                seed,
+                {"before": values, "after": values},
+            )
+    (tmp_path / "1_1" / "metrics.json").unlink()
+    found = report(tmp_path)
+    text = printed(found)
+    place = str(tmp_path / "1_1")
+    assert all(len(line) <= 80 for line in text.splitlines() if place not in line)
+    assert place in text, "a path is left whole"
+    assert max(map(len, found.markdown().splitlines())) > 120
+    for measure in measures:
+        for setting in found.settings:
+            assert f"{np.mean(setting.by_seed[measure]):.4f}" in text
+    assert "sampler stratified_score_ends" in " ".join(text.split()), "the list says which number is which"
+
+
+def test_a_table_is_split_by_columns_and_loses_none():
+    rows = [["name", *(f"measure {i}" for i in range(12))], ["x", *(f"{i / 7:.4f}" for i in range(12))]]
+    text = narrow(rows, 1)
+    assert max(map(len, text.splitlines())) <= 80 and text.count("| name") == 3 == text.count("| x")
+    assert all(f"| measure {i} " in text and f"| {i / 7:.4f} " in text for i in range(12))
+    assert narrow([["a", "b"], ["1", "2"]], 1) == "| a | b |\n|---|---|\n| 1 | 2 |"
+    assert bullets(["a " * 60]).splitlines()[1].startswith("  a")
 
 
 @pytest.mark.slow

@@ -2,17 +2,25 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from math import isnan, nan
 from pathlib import Path
 
 import numpy as np
 
 from rankdistill.errors import InputError, shorten
+from rankdistill.evaluation.conclusions import (
+    ALPHA,
+    TOLD,
+    conclusion,
+    equal_everywhere,
+    listed,
+    setting_name,
+    tested,
+)
 from rankdistill.evaluation.settings import Setting, averaged_settings, settings_of
 from rankdistill.evaluation.significance import (
     DRAWS,
     Comparison,
-    compare,
     effect_size,
     equivalence,
     holm,
@@ -21,14 +29,13 @@ from rankdistill.evaluation.significance import (
 )
 from rankdistill.evaluation.training_runs import TrainingRun, read_runs
 
-ALPHA = 0.05
-
 
 @dataclass(frozen=True)
 class Pair:
     """Two settings held against each other: ``second`` - ``first``, of the report's main measure.
 
-    Every p is corrected by Holm's method over all pairs of the report.
+    Every p is corrected by Holm's method over all pairs of the report. ``p_equivalence`` is NaN where the
+    two are equal on every query: that is no test's finding.
     """
 
     first: Setting
@@ -100,7 +107,7 @@ class Report:
                 f"{pair.effect_size:+.2f}",
                 f"{pair.p_t:.2g}",
                 f"{pair.p_randomisation:.2g}",
-                f"{pair.p_equivalence:.2g}",
+                "equal" if isnan(pair.p_equivalence) else f"{pair.p_equivalence:.2g}",
             ]
             for pair in self.pairs
         ]
@@ -160,23 +167,37 @@ class Report:
             )
         if len({len(s.seeds) for s in self.settings}) > 1:
             notes.append("not all settings have as many seeds")
+        for alike in equal_everywhere(self.settings):
+            names = [setting_name(self.swept, setting) for setting in alike]
+            if len(names) > TOLD:
+                names[TOLD - 1 :] = [f"{len(names) - TOLD + 1} more"]
+            notes.append(f"{listed(names)} are equal on every query: is the setting used at all?")
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
         notes += [f"not equal in all runs: {name}: {shorten(v)}" for name, v in self.unequal.items()]
         return notes
 
+    def conclusions(self) -> list[str]:
+        """What was shown, a sentence per measure; p are corrected over the pairs of each measure alone."""
+        order = sorted(self.measures, key=lambda name: name != self.measure)
+        return [conclusion(self.settings, self.swept, measure) for measure in order]
+
     def markdown(self) -> str:
-        """Table and notes, then the tests of every pair."""
+        """Table and notes, the tests of every pair, and a sentence per measure."""
         text = f"{as_markdown(self.rows())}\n\n" + "\n".join(f"* {note}" for note in self.notes())
         if self.pairs:
             text += f"\n\n{self.pairs_markdown()}"
-        return text + "\n"
+        return f"{text}\n\n" + "\n".join(f"* {sentence}" for sentence in self.conclusions()) + "\n"
 
     def pairs_markdown(self) -> str:
         """The tests of every pair, and how to read them."""
+        return f"{self.how_pairs_are_tested()}\n\n{as_markdown(self.pair_rows())}"
+
+    def how_pairs_are_tested(self) -> str:
+        """What stands above their table."""
         return (
             f"Differences in {self.measure}, better - worse. Intervals are each pair's own, every p is "
             f"corrected (Holm). Equivalence (TOST): small p, the two are within {self.margin} of each other. "
-            "d: the difference in its own standard deviations.\n\n" + as_markdown(self.pair_rows())
+            "d: the difference in its own standard deviations."
         )
 
     def latex(self) -> str:
@@ -244,11 +265,7 @@ def report(
 
 def _pairs(settings: Sequence[Setting], measure: str, margin: float) -> list[Pair]:
     """Every two settings with the same queries; the better one is ``second``."""
-    found = []
-    for better, worse in combinations(settings, 2):
-        a, b = worse.per_query[measure], better.per_query[measure]
-        if set(a) == set(b) and len(a) > 1:
-            found.append((worse, better, compare(a, b), np.array([b[q] - a[q] for q in a])))
+    found = tested(settings, measure)
     p_t = holm(np.array([test.p for _, _, test, _ in found]))
     p_random = np.empty(len(found))
     for n in {len(d) for *_, d in found}:  # as many queries, the same draws
@@ -257,7 +274,7 @@ def _pairs(settings: Sequence[Setting], measure: str, margin: float) -> list[Pai
     p_tost = holm(np.array([equivalence(d, margin) for *_, d in found]))
     corrected = zip(found, p_t, holm(p_random), p_tost, strict=True)
     return [
-        Pair(worse, better, test, effect_size(d), float(t), float(r), float(e))
+        Pair(worse, better, test, effect_size(d), float(t), float(r), float(e) if d.any() else nan)
         for (worse, better, test, d), t, r, e in corrected
     ]
 

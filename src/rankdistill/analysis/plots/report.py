@@ -1,13 +1,11 @@
 """The settings of a sweep, side by side."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 
 from rankdistill.analysis.plots.axes import BLUE, GREY, legend_under, row_axes
+from rankdistill.evaluation.conclusions import setting_name
 from rankdistill.evaluation.report import Report
-from rankdistill.evaluation.settings import Setting
 
 
 def plot_report(report: Report, ax: Axes | None = None) -> Axes:
@@ -48,13 +46,3 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
     ax.set(xlabel=measure, title=f"{measure}: {title}")
     legend_under(ax)
     return ax
-
-
-def setting_name(swept: Sequence[str], setting: Setting) -> str:
-    """What ``setting`` sets of the fields that were ``swept``; those that it has not go unsaid."""
-    given = [
-        value if "." not in name else f"{name.rpartition('.')[2]}={value}"
-        for name, value in zip(swept, setting.values, strict=True)
-        if value != "-"
-    ]
-    return " ".join(given) or ("defaults" if swept else "all runs")

@@ -1,0 +1,102 @@
+"""What a report shows, in plain sentences."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from rankdistill.evaluation.settings import Setting
+from rankdistill.evaluation.significance import Comparison, compare, holm
+
+ALPHA = 0.05
+TOLD = 6  # names or differences in a sentence; the files have all
+
+
+def tested(
+    settings: Sequence[Setting], measure: str
+) -> list[tuple[Setting, Setting, Comparison, np.ndarray]]:
+    """Every two of ``settings`` with the same two or more queries: worse, better, test, differences (n,).
+
+    Better in the mean of ``measure``; of equal means the first one is better.
+    """
+    ranked = sorted(settings, key=lambda setting: np.mean(setting.by_seed[measure]), reverse=True)
+    found = []
+    for better, worse in combinations(ranked, 2):
+        a, b = worse.per_query[measure], better.per_query[measure]
+        if set(a) == set(b) and len(a) > 1:
+            found.append((worse, better, compare(a, b), np.array([b[q] - a[q] for q in a])))
+    return found
+
+
+def conclusion(settings: Sequence[Setting], swept: Sequence[str], measure: str) -> str:
+    """Which of ``settings`` were shown to be better than which in ``measure``, in one sentence.
+
+    By paired t-tests over the queries, corrected (Holm) over the pairs.
+    """
+    found = tested(settings, measure)
+    if not found:
+        why = "measured on the same queries" if len(settings) > 1 else "to compare"
+        return f"{measure}: no two settings {why}."
+    p = holm(np.array([test.p for _, _, test, _ in found]))
+    shown: dict[str, list[str]] = defaultdict(list)
+    for (worse, better, test, _), corrected in zip(found, p, strict=True):
+        if corrected < ALPHA:
+            shown[setting_name(swept, better)].append(
+                f"{setting_name(swept, worse)} by {test.difference:.4f} (95 % interval {test.low:.4f} to "
+                f"{test.high:.4f}, {probability(float(corrected))})"
+            )
+    queries = sorted({test.n for _, _, test, _ in found})
+    measured = f"{' or '.join(f'{n:,}' for n in queries)} queries"
+    total = sum(map(len, shown.values()))
+    if not total:
+        tests = "one pair" if len(found) == 1 else f"{len(found):,} pairs"
+        return (
+            f"{measure} on {measured}: no setting was shown to differ from another ({tests}, least "
+            f"{probability(float(p.min()))}), which does not show that they are equal."
+        )
+    parts, left = [], TOLD
+    for better, worse in shown.items():
+        if left > 0:
+            parts.append(f"{better} was shown to be better than {listed(worse[:left])}")
+            left -= len(worse)
+    more = f" and {total - TOLD:,} more differences (pairs.csv)" if total > TOLD else ""
+    others = len(found) - total
+    rest = f"; no difference was shown in the other {count(others, 'pair').removeprefix('1 ')}"
+    return f"{measure} on {measured}: {'; '.join(parts)}{more}{rest if others else ''}."
+
+
+def equal_everywhere(settings: Sequence[Setting]) -> list[list[Setting]]:
+    """Those of ``settings``, two or more each, that have the same value of every measure for every query."""
+    alike: dict[tuple, list[Setting]] = defaultdict(list)
+    for setting in settings:
+        values = ((m, tuple(sorted(found.items()))) for m, found in setting.per_query.items())
+        alike[tuple(values)].append(setting)
+    return [group for group in alike.values() if len(group) > 1]
+
+
+def setting_name(swept: Sequence[str], setting: Setting) -> str:
+    """What ``setting`` sets of the fields that were ``swept``; those that it has not go unsaid."""
+    given = [
+        value if "." not in name else f"{name.rpartition('.')[2]}={value}"
+        for name, value in zip(swept, setting.values, strict=True)
+        if value != "-"
+    ]
+    return " ".join(given) or ("defaults" if swept else "all runs")
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def count(n: int, noun: str) -> str:
+    """``1 query``, ``2 queries``: ``n`` and ``noun`` in its number."""
+    many = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{n:,} {noun if n == 1 else many}"
+
+
+def probability(p: float) -> str:
+    """``p = 0.012``; below what a float can hold, or where every query changed alike, ``p < 1e-300``."""
+    return f"p = {p:.2g}" if p > 0 else "p < 1e-300"
