@@ -1,6 +1,8 @@
 """rankdistill: teach a fast retriever what a slow reranker knows."""
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 
 from rankdistill.candidates import BM25, Dense, Random, mine
 from rankdistill.data import (
@@ -79,3 +81,14 @@ __all__ = [
     "training_arguments",
     "write_scores",
 ]
+
+
+class _Package(ModuleType):
+    """``mine`` and ``report`` are functions here and modules below: importing these must not rebind those."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in __all__ or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,44 @@
+"""What the package calls its own stays so, whatever else is imported."""
+
+import subprocess
+import sys
+from types import ModuleType
+
+import rankdistill as rd
+
+IMPORTS_ALL = """
+import importlib, pkgutil, random, sys
+import rankdistill as rd
+
+before = {name: getattr(rd, name) for name in rd.__all__}
+names = [found.name for found in pkgutil.walk_packages(rd.__path__, "rankdistill.")]
+random.Random(int(sys.argv[1])).shuffle(names)
+for name in names:
+    importlib.import_module(name)
+assert {"rankdistill.mine", "rankdistill.report"} <= set(names) <= set(sys.modules)
+changed = [name for name in rd.__all__ if getattr(rd, name) is not before[name]]
+assert not changed, changed
+"""
+
+
+def test_public_names_stay_what_they_are_whatever_is_imported():
+    """In a fresh interpreter: only the first import of a module binds its name in the package."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS_ALL, "0"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_module_named_like_a_function_does_not_take_its_place():
+    import rankdistill.mine as taken
+    import rankdistill.report
+    from rankdistill.candidates import mine
+    from rankdistill.evaluation import report
+    from rankdistill.mine import new_file
+
+    assert rd.mine is mine and rd.report is report and taken is mine
+    assert callable(new_file) and isinstance(sys.modules["rankdistill.mine"], ModuleType)
+
+
+def test_every_public_name_is_no_module():
+    assert not [name for name in rd.__all__ if isinstance(getattr(rd, name), ModuleType)]
