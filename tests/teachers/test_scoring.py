@@ -6,7 +6,7 @@ from conftest import WordTeacher
 
 from rankdistill.candidates import BM25, Random, mine
 from rankdistill.errors import InputError
-from rankdistill.teachers import score_candidates, scoring
+from rankdistill.teachers import EnsembleTeacher, score_candidates, scoring
 
 BLOCK = 50
 
@@ -95,6 +95,45 @@ def test_a_part_of_another_length_is_not_gone_on_with(candidates, tmp_path):
     teacher = WordTeacher()
     score_candidates(teacher, candidates)
     assert teacher.pairs == len(candidates.document_rows)
+
+
+@pytest.mark.parametrize("value", [0, np.inf, 1.5])
+def test_what_a_power_cut_left_in_a_part_is_scored_again(candidates, tmp_path, value):
+    """A hole of zeros would be scores of 0, and an inf would stop every later start."""
+    expected = WordTeacher().score(*zip(*candidates.pairs(0, len(candidates.document_rows)), strict=True))
+    with pytest.raises(KeyboardInterrupt):
+        score_candidates(Failing(2 * BLOCK, stop), candidates)
+    (part,) = (tmp_path / "scores").glob("*.part")
+    raw = bytearray(part.read_bytes())
+    raw[BLOCK + 12 : BLOCK + 32] = np.full(5, value, np.float32).tobytes()
+    part.write_bytes(raw)
+    second = WordTeacher()
+    assert np.array_equal(score_candidates(second, candidates).scores, expected)
+    assert second.pairs == len(expected) - BLOCK, "the other block is kept"
+
+
+def test_a_part_that_is_one_hole_holds_nothing(candidates, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        score_candidates(Failing(BLOCK, stop), candidates)
+    (part,) = (tmp_path / "scores").glob("*.part")
+    part.write_bytes(bytes(part.stat().st_size))
+    second = WordTeacher()
+    score_candidates(second, candidates)
+    assert second.pairs == len(candidates.document_rows)
+
+
+def test_a_teacher_of_ones_own_without_a_fingerprint_is_told_so(candidates):
+    class Nameless:
+        def score(self, queries, documents):
+            return np.zeros(len(queries))
+
+    with pytest.raises(InputError, match="^teacher: Nameless needs a fingerprint, a text that changes"):
+        score_candidates(Nameless(), candidates)
+    Nameless.fingerprint = None
+    with pytest.raises(InputError, match="needs a fingerprint"):
+        EnsembleTeacher({"a": Nameless(), "b": WordTeacher()}).fingerprint  # noqa: B018
+    with pytest.raises(InputError, match="^teacher: object has neither score"):
+        score_candidates(object(), candidates)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

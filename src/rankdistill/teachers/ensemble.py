@@ -9,7 +9,7 @@ import numpy as np
 from rankdistill.data import Candidates
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
-from rankdistill.teachers.scoring import score_candidates
+from rankdistill.teachers.scoring import identity, score_candidates
 
 log = logging.getLogger(__name__)
 COMBINE = ("sum", "minmax", "reciprocal_rank")
@@ -56,7 +56,7 @@ class EnsembleTeacher:
 
     @property
     def fingerprint(self) -> str:
-        members = [[self.weights[name], self.teachers[name].fingerprint] for name in sorted(self.teachers)]
+        members = [[self.weights[name], identity(self.teachers[name])] for name in sorted(self.teachers)]
         how = {"sum": [], "minmax": ["minmax"], "reciprocal_rank": ["reciprocal_rank", self.constant]}
         return fingerprint(*how[self.combine], members)
 

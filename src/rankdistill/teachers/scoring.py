@@ -1,6 +1,8 @@
 """From candidates to the score table: once, resumable, with progress."""
 
 import logging
+import zlib
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -28,14 +30,28 @@ class Teacher(Protocol):
     def score(self, queries, documents) -> np.ndarray: ...
 
 
+def identity(teacher: Teacher) -> str:
+    """``teacher``'s fingerprint; raises ``InputError`` if it is no teacher, or its scores cannot be told apart."""
+    name = type(teacher).__name__
+    if not hasattr(teacher, "score") and not hasattr(teacher, "score_pools"):
+        raise InputError(f"teacher: {name} has neither score(queries, documents) nor score_pools(candidates)")
+    found = getattr(teacher, "fingerprint", None)
+    if not isinstance(found, str) or not found:
+        raise InputError(
+            f"teacher: {name} needs a fingerprint, a text that changes whenever its scores would, such as "
+            'fingerprint = "my teacher 1"; its scores are kept in the cache under it'
+        )
+    return found
+
+
 def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     """The table of ``teacher``'s scores of all candidates, from the cache where it is there.
 
     Scores are saved after every 512 pairs; a run that was killed goes on after the last of
-    them. The processes of a job share the work. Raises ``InputError`` if the teacher gives a score
-    that isn't finite.
+    them. The processes of a job share the work. Raises ``InputError`` if the teacher has no
+    fingerprint, or gives a score that isn't finite.
     """
-    who = teacher.fingerprint
+    who = identity(teacher)
     path = cache_folder() / "scores" / f"{fingerprint(candidates.fingerprint, who)}.arrow"
     with once(path) as missing:
         if not missing:
@@ -52,33 +68,43 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     return ScoreTable.load(path, candidates.collection, candidates, who)
 
 
-def _score(teacher: Teacher, candidates: Candidates, part) -> np.ndarray:
-    """All scores, float32 (N,); those done are kept in ``part``, where NaN means not yet."""
+def _score(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
+    """All scores, float32 (N,); ``part`` keeps those done, each block with its checksum."""
     n = len(candidates.document_rows)
-    if processes.is_main() and (not part.exists() or part.stat().st_size != 4 * n):
-        np.full(n, np.nan, np.float32).tofile(part)
+    kind = np.dtype([("scores", np.float32, BLOCK), ("checksum", np.uint32)])
+    count = -(-n // BLOCK)
+    if processes.is_main() and (not part.exists() or part.stat().st_size != count * kind.itemsize):
+        np.zeros(count, kind).tofile(part)  # all of it, so that a full disk shows now
     processes.wait()
-    scores = np.memmap(part, np.float32, mode="r+", shape=(n,))
-    starts = [start for start in range(0, n, BLOCK) if np.isnan(scores[start : start + BLOCK]).any()]
-    starts = processes.broadcast(starts)
-    done = n - sum(min(BLOCK, n - start) for start in starts)
+    todo = processes.broadcast([i for i, block in enumerate(np.fromfile(part, kind)) if not _whole(block)])
+    done = n - sum(min(BLOCK, n - i * BLOCK) for i in todo)
     if done:
         log.info("going on after %d of %d pairs scored earlier", done, n)
-    main, count = processes.is_main(), processes.count()
+    main, jobs = processes.is_main(), processes.count()
     name = f"scores of {type(teacher).__name__}"  # an ensemble's members each have a bar
     bar = tqdm(total=n, initial=done, unit="pair", unit_scale=True, desc=name, disable=not main)
-    with bar:
-        for start in starts[processes.rank() :: count]:
-            stop = min(start + BLOCK, n)
+    with bar, open(part, "r+b") as file:
+        for i in todo[processes.rank() :: jobs]:
+            start, stop = i * BLOCK, min((i + 1) * BLOCK, n)
             queries, documents = zip(*candidates.pairs(start, stop), strict=True)
-            block = np.asarray(teacher.score(queries, documents), dtype=np.float32)
-            if block.shape != (stop - start,) or not np.isfinite(block).all():
-                raise InputError(f"teacher: {_fault(block, queries)}; scores must be finite, one a pair")
-            scores[start:stop] = block
-            scores.flush()
-            bar.update(min((stop - start) * count, n - bar.n))
-    processes.wait()
-    return np.array(scores)
+            scores = np.asarray(teacher.score(queries, documents), dtype=np.float32)
+            if scores.shape != (stop - start,) or not np.isfinite(scores).all():
+                raise InputError(f"teacher: {_fault(scores, queries)}; scores must be finite, one a pair")
+            block = np.zeros((), kind)
+            block["scores"][: stop - start] = scores
+            block["checksum"] = zlib.crc32(block["scores"])
+            file.seek(i * kind.itemsize)
+            file.write(block.tobytes())
+            file.flush()
+            bar.update(min((stop - start) * jobs, n - bar.n))
+        processes.wait()
+        file.seek(0)  # opened above: the main process removes it while others may still read
+        return np.fromfile(file, kind)["scores"].reshape(-1)[:n]
+
+
+def _whole(block: np.void) -> bool:
+    """Whether ``block`` is as it was written: not a hole that a power cut left, nor anything else."""
+    return zlib.crc32(block["scores"]) == block["checksum"]
 
 
 def _fault(block: np.ndarray, queries) -> str:
