@@ -1,59 +1,108 @@
-"""Measures any model or run file.
+"""Measures any model or run file; compares two or more.
 
 python -m rankdistill.evaluate model=path/to/model data=beir data.path=path/to/collection
 python -m rankdistill.evaluate run=path/to/run.trec.gz data=beir data.path=path/to/collection
+python -m rankdistill.evaluate model=[path/to/a,path/to/b] data=beir data.path=path/to/collection
 """
 
+import csv
 import logging
-from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rankdistill import processes
 from rankdistill.command import command, make, run_folder
 from rankdistill.data import Collection
 from rankdistill.errors import InputError, shorten
-from rankdistill.evaluation import Evaluator, Run
+from rankdistill.evaluation import Evaluation, Evaluator, Run
+from rankdistill.evaluation.systems import (
+    comparison_numbers,
+    comparison_text,
+    comparisons,
+    placed,
+    short_names,
+)
 from rankdistill.fields import check_fields
 from rankdistill.students import load_student
-from rankdistill.summary import table, write_measures
+from rankdistill.summary import measured_queries, table, write_measures
 
 log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> float:
-    """Evaluates ``config.model`` or ``config.run``; returns the main measure."""
-    check_fields(config, {"model": str | None, "run": str | None, "split": str, "max_length": int | None})
+    """Measures what ``config.model`` and ``config.run`` name; returns the first one's main measure.
+
+    Two or more are compared, on the same queries.
+    """
+    check_fields(config, {"split": str, "max_length": int | None})
     folder = run_folder()
-    if (config.model is None) == (config.run is None):
-        raise InputError("give one of model=<folder or hub name> and run=<TREC run file>")
+    models, runs = listed_names("model", config.model), listed_names("run", config.run)
+    if not models and not runs:
+        raise InputError("give model=<folder or hub name>, run=<TREC run file>, or several as model=[a,b]")
+    names = short_names([*models, *runs])
     evaluator = make(config.evaluator, Evaluator)
-    given = Run.read(config.run) if config.run is not None else None
+    given = {path: Run.read(path) for path in runs}
     collection = make(config.data, Collection)
     log.info("%s", collection)
-    if given is not None:
-        check_run(given, collection, config.split, config.run)
-        result = evaluator.measure(given, collection, config.split)
-        measured = result.per_query[evaluator.main]
-        if lacking := sum(query not in given.ranking for query in measured):
-            log.warning(
-                "%s: has no results for %d of %d queries; they count 0 (evaluator.limit=500 draws those "
-                "that a training run measures)",
-                config.run,
-                lacking,
-                len(measured),
-            )
-    else:
-        model = load_student(config.model, max_length=config.max_length)
-        result = evaluator.evaluate(model, collection, config.split)
+    for path, ranked in given.items():
+        check_run(ranked, collection, config.split, path)
+    results = {}
+    for name, path in zip(names, [*models, *runs], strict=True):
+        if path in given:
+            results[name] = measure_run(given[path], path, evaluator, collection, config.split)
+        else:
+            model = load_student(path, max_length=config.max_length)
+            results[name] = evaluator.evaluate(model, collection, config.split)
+    first = results[names[0]]
     if not processes.is_main():
-        return result.mean[evaluator.main]
-    result.run.write(folder / "run.trec.gz")
-    name = Path(str(config.model or config.run)).name
-    write_measures({name: result}, folder)
-    queries = len(result.per_query[evaluator.main])
-    print(f"\n{table({name: result.mean})}\n\n{queries:,} queries. Results in {folder}")
-    return result.mean[evaluator.main]
+        return first.mean[evaluator.main]
+    for i, result in enumerate(results.values(), 1):
+        result.run.write(folder / ("run.trec.gz" if len(results) == 1 else f"run_{i}.trec.gz"))
+    compared = comparisons(results)
+    if compared:
+        with open(folder / "comparison.csv", "w", newline="", encoding="utf-8") as out:
+            csv.writer(out).writerows(comparison_numbers(compared))
+    write_measures(results, folder)
+    text = table({name: result.mean for name, result in results.items()})
+    if compared:
+        text += f"\n\n{comparison_text(compared)}"
+    queries = measured_queries(collection, config.split, len(first.per_query[evaluator.main]))
+    print(f"\n{text}\n\nMeasured: {queries}. Results in {folder}")
+    return first.mean[evaluator.main]
+
+
+def listed_names(field: str, value: Any) -> list[str]:
+    """``value`` of ``field``, a name, several or null, as a list.
+
+    Raises ``InputError`` if it is another kind of value, or names something twice.
+    """
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not OmegaConf.is_list(names) and not isinstance(names, list):
+        raise InputError(f"{field}={value!r}: give a name, or several as {field}=[a,b]")
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"{field}: {name!r} is no name; write it in quotes if it is one")
+    if twice := [name for i, name in enumerate(names) if placed(name) in map(placed, names[:i])]:
+        raise InputError(f"{field}: {twice[0]} is there twice; name each once")
+    return list(names)
+
+
+def measure_run(
+    given: Run, path: str, evaluator: Evaluator, collection: Collection, split: str
+) -> Evaluation:
+    """Measures ``given``, read from ``path``; logs how many of the measured queries it lacks."""
+    result = evaluator.measure(given, collection, split)
+    measured = result.per_query[evaluator.main]
+    if lacking := sum(query not in given.ranking for query in measured):
+        log.warning(
+            "%s: has no results for %d of %d queries; they count 0 (evaluator.limit=500 draws those "
+            "that a training run measures)",
+            path,
+            lacking,
+            len(measured),
+        )
+    return result
 
 
 def check_run(given: Run, collection: Collection, split: str, path: str) -> None:

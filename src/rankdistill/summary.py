@@ -15,6 +15,7 @@ from rankdistill import __version__
 from rankdistill.data.collection import Collection
 from rankdistill.data.scores import ScoreTable
 from rankdistill.evaluation import Comparison, Evaluation
+from rankdistill.evaluation.conclusions import count
 from rankdistill.hardware import has_bf16
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "bm25s", "ir-measures")
@@ -45,6 +46,14 @@ def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
     draft = folder / ".metrics.json"
     draft.write_text(json.dumps(metrics, indent=2) + "\n")
     draft.replace(folder / "metrics.json")
+
+
+def measured_queries(collection: Collection, split: str, n: int) -> str:
+    """How many queries of ``split`` the figures are of, and whether a limit drew them."""
+    whole = len(collection.query_rows(split))
+    if n == whole:
+        return f"all {count(n, 'query')} of {split}" if n > 1 else f"the one query of {split}"
+    return f"{n:,} of {count(whole, 'query')} of {split}, drawn at random (evaluator.limit={n})"
 
 
 def write_conditions(folder: Path, **fingerprints: str) -> None:

@@ -1,0 +1,124 @@
+"""Two models held against each other, as the command does it."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from scipy import stats
+from sentence_transformers import SentenceTransformer
+
+from rankdistill import evaluate
+from rankdistill.command import config_folder
+from rankdistill.errors import InputError
+from rankdistill.evaluation import Evaluator
+from rankdistill.evaluation.significance import holm
+from rankdistill.evaluation.systems import short_names
+
+
+def run(overrides):
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return evaluate.run(compose("evaluate", overrides))
+
+
+@pytest.fixture
+def two(student_folder, tmp_path):
+    """Students of two runs: the tiny one, and the same with other weights of words."""
+    for name in ("first", "second"):
+        student = SentenceTransformer(student_folder, device="cpu")
+        if name == "second":
+            words = student.transformers_model.get_input_embeddings().weight
+            words.data += torch.randn(words.shape, generator=torch.Generator().manual_seed(0)) * 0.1
+        student.save_pretrained(str(tmp_path / name / "model"), create_model_card=False)
+    return [tmp_path / name / "model" for name in ("first", "second")]
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(evaluate, "run_folder", lambda: tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_two_models_are_compared_by_the_command(two, out, beir, collection, capsys):
+    measures = ["nDCG@10", "RR@10", "AP", "P@3"]
+    given = [f"model=[{two[0]},{two[1]}]", f"evaluator.measures=[{','.join(measures)}]"]
+    run(["data=beir", f"data.path={beir}", *given])
+    expected = [
+        Evaluator(measures).evaluate(SentenceTransformer(str(model), device="cpu"), collection)
+        for model in two
+    ]
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics == {f"{n}/model": dict(e.mean) for n, e in zip(("first", "second"), expected, strict=True)}
+    with open(out / "per_query.csv") as lines:
+        rows = list(csv.DictReader(lines))
+    with open(out / "comparison.csv") as lines:
+        compared = {row["measure"]: row for row in csv.DictReader(lines)}
+    p = {}
+    for measure, found in compared.items():
+        a, b = ([float(row[f"{measure} {n}/model"]) for row in rows] for n in ("first", "second"))
+        assert a == [expected[0].per_query[measure][row["query_id"]] for row in rows]
+        test = stats.ttest_rel(b, a)
+        p[measure] = test.pvalue
+        low, high = test.confidence_interval()
+        values = [float(found[name]) for name in ("difference", "low", "high", "p")]
+        assert values == pytest.approx([np.mean(b) - np.mean(a), low, high, test.pvalue])
+        assert (found["first"], found["second"]) == ("first/model", "second/model")
+    assert [float(found["p_holm"]) for found in compared.values()] == pytest.approx(
+        holm(np.array([*p.values()]))
+    )
+    shown = capsys.readouterr().out
+    assert "second/model - first/model:" in shown and "corrected (Holm) over 4 tests" in shown
+    assert "Measured: all 8 queries of test." in shown
+    assert max(map(len, shown.split("Measured")[0].splitlines())) <= 80
+    assert sorted(path.name for path in out.iterdir()) == [
+        "comparison.csv",
+        "metrics.json",
+        "per_query.csv",
+        "run_1.trec.gz",
+        "run_2.trec.gz",
+    ]
+
+
+def test_runs_and_models_mix_and_equal_ones_are_said(two, out, beir, capsys, monkeypatch):
+    """A model's own run against it: equal on every query. Three systems make three pairs."""
+    where = ["data=beir", f"data.path={beir}", "evaluator.limit=5"]
+    run([*where, f"model={two[0]}"])
+    assert "Measured: 5 of 8 queries of test, drawn at random (evaluator.limit=5)." in capsys.readouterr().out
+    own = out / "run.trec.gz"
+    own = own.rename(out / "own.trec.gz")
+    run([*where, f"model=[{two[0]},{two[1]}]", f"run={own}"])
+    shown = capsys.readouterr().out
+    assert "own.trec.gz - first/model:" in shown and "corrected (Holm) over 12 tests" in shown
+    assert shown.count("equal on every query: are they the same model?") == 1
+    assert list(json.loads((out / "metrics.json").read_text())) == [
+        "first/model",
+        "second/model",
+        "own.trec.gz",
+    ]
+
+
+def test_what_names_no_model_ends_in_one_line(out, two):
+    for given, message in (
+        ([], "give model=<folder or hub name>, run=<TREC run file>, or several as model="),
+        (["model=5"], r"model=5: give a name, or several as model=\[a,b\]"),
+        (["model=[a,5]"], "model: 5 is no name"),
+        ([f"model=[{two[0]},{two[0]}/]"], "is there twice; name each once"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(given)
+
+
+def test_names_are_the_shortest_endings_that_tell_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/x/model", "b/x/model", "c"):
+        (tmp_path / name).mkdir(parents=True)
+    assert short_names(["a/x/model", "b/x/model", "c"]) == ["a/x/model", "b/x/model", "c"]
+    assert short_names(["a/x/model"]) == ["x/model"], "the folder's name says which"
+    assert short_names(["b/x/model/", "sentence-transformers/all-MiniLM-L6-v2"]) == [
+        "x/model",
+        "all-MiniLM-L6-v2",
+    ]
+    assert short_names(["one/same", "two/same", "same"]) == ["one/same", "two/same", "same"]
