@@ -226,3 +226,22 @@ def test_a_split_with_nothing_to_mine_raises(collection, split, message):
     qrels = {**collection.qrels, "judged": {"q0": {"d3": 0}}} if split == "judged" else collection.qrels
     with pytest.raises(InputError, match=message):
         mine(dataclasses.replace(collection, qrels=qrels), [BM25(5)], split)
+
+
+def test_a_query_that_is_a_document_is_no_candidate_of_itself(tmp_path, monkeypatch):
+    """Not even of a retriever that gives it; the ranks close up. Kept where the collection says so."""
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+
+    class Fixed(Counting):
+        def retrieve(self, collection, query_rows):
+            return np.array([[0, 2, 1]])
+
+    texts = ["w1 w2 w3", "w1 w2 w4", "w50"]
+    qrels = {"train": {"1": {"2": 1}}}
+    own = Collection("own", ["1", "2", "3"], texts, ["1"], ["w1 w2 w3"], qrels)
+    found = mine(own, [Fixed()])
+    assert found.document_rows.tolist() == [1, 2] and found.ranks.tolist() == [1, 0]
+    kept = mine(dataclasses.replace(own, ignore_identical_ids=False), [Fixed()])
+    assert kept.document_rows.tolist() == [0, 1, 2] and kept.ranks.tolist() == [0, 2, 1]
+    relevant = dataclasses.replace(own, qrels={"train": {"1": {"1": 1, "2": 1}}})
+    assert mine(relevant, [Fixed()]).document_rows.tolist() == [0, 1, 2]

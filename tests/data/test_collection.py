@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rankdistill.data import Collection
+from rankdistill.data import Collection, read_beir
 from rankdistill.errors import InputError
 
 FIELDS = {
@@ -89,3 +89,55 @@ def test_the_fingerprint_does_not_depend_on_the_name_or_the_order_of_judgments()
     toy = Collection(**FIELDS)
     turned = {s: dict(reversed(judged.items())) for s, judged in reversed(toy.qrels.items())}
     assert dataclasses.replace(toy, name="other", qrels=turned).fingerprint == toy.fingerprint
+
+
+def with_identical_ids(query_text="a b", grades=None, ignore=None, title=""):
+    """Query 1 has the id of document 1; document 2 is relevant."""
+    return Collection(
+        "own",
+        ["1", "2", "3"],
+        [title + "a  b", "a c", "z"],
+        ["1", "q"],
+        [query_text, "z"],
+        {"train": {"1": grades or {"2": 1}}, "test": {"q": {"3": 1}}},
+        ignore,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "row"),
+    [
+        ({}, 0),
+        ({"title": "About letters: "}, 0),
+        ({"query_text": "x"}, -1),
+        ({"query_text": "b"}, 0),
+        ({"query_text": "x", "ignore": True}, 0),
+        ({"ignore": False}, -1),
+        ({"grades": {"1": 1, "2": 1}}, -1),
+        ({"grades": {"1": 0, "2": 1}}, 0),
+    ],
+    ids=["same", "titled", "other", "its-end", "other-set", "same-set", "relevant", "judged-not-relevant"],
+)
+def test_a_document_with_the_querys_id_is_the_query_if_it_has_its_text(given, row):
+    """ArguAna's documents have a title before the query's text; unrelated collections count from 1 both."""
+    assert with_identical_ids(**given).own_document.tolist() == [row, -1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "1 queries are documents of the same id, which are left out"),
+        ({"query_text": "x"}, "1 queries have the id of a document with another text, which stays"),
+        ({"ignore": True}, None),
+    ],
+)
+def test_what_becomes_of_identical_ids_is_said_once(given, said, caplog):
+    caplog.set_level("INFO")
+    found = with_identical_ids(**given)
+    assert found.own_document is found.own_document
+    assert [said in line for line in caplog.messages] == [True] if said else not caplog.messages
+
+
+def test_every_reader_takes_what_becomes_of_identical_ids(beir):
+    assert read_beir(beir, ignore_identical_ids=False).ignore_identical_ids is False
+    assert read_beir(beir).ignore_identical_ids is None

@@ -272,3 +272,22 @@ def test_mined_and_scored_it_reranks_the_test_queries(collection):
         == Evaluator(["R@100"]).rerank(ScoreTable(candidates, oracle * -1.0)).mean["R@100"]
         > 0.8
     )
+
+
+def test_a_query_that_is_a_document_is_no_result_of_itself():
+    """BEIR's evaluator gives 1.0 and 1.0; so does the run that is written."""
+    own = Collection("own", ["1", "2", "3"], list("abc"), ["1"], ["a"], {"test": {"1": {"2": 1}}})
+    run = Run.from_scores({"1": {"1": 1.0, "2": 0.8, "3": 0.1}})
+    found = Evaluator(["nDCG@10", "RR@10"]).measure(run, own)
+    assert found.mean == {"nDCG@10": 1.0, "RR@10": 1.0}
+    assert found.run.ranking == {"1": [("2", 0.8), ("3", 0.1)]}
+    kept = dataclasses.replace(own, ignore_identical_ids=False)
+    assert Evaluator(["RR@10"]).measure(run, kept).mean == {"RR@10": 0.5}
+    table = ScoreTable(
+        Candidates(kept, np.array([0]), np.array([0, 3]), np.arange(3, dtype=np.int32),
+                   np.array([2, 2 | 8, 2], np.uint8), np.zeros(3, np.uint16)),
+        np.array([3, 2, 1], np.float32),
+    )  # fmt: skip
+    assert Evaluator(["RR@10"]).rerank(table).mean == {"RR@10": 0.5}
+    table = dataclasses.replace(table, candidates=dataclasses.replace(table.candidates, collection=own))
+    assert Evaluator(["RR@10"]).rerank(table).mean == {"RR@10": 1.0}

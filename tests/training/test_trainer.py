@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from rankdistill.data import Candidates, ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
@@ -223,6 +224,25 @@ def test_positives_that_a_file_has_no_score_of_are_no_negatives_either(student_f
     at = batch["document_rows"].tolist().index(5)
     assert not allowed[0, at] and teacher[0, at].isnan()
     assert allowed[0, batch["document_rows"].tolist().index(1)]
+
+
+def test_a_query_that_is_a_document_is_no_negative_of_itself(student_folder, table):
+    """Neither of its own group, where a file has a score of it, nor as another query's document."""
+    names = [f"d{i}" if i < 8 else f"q{i}" for i in range(24)]
+    qrels = {"train": {"d0": {"d40": 1}, "d1": {"d41": 1}}}
+    own = dataclasses.replace(
+        table.collection, query_ids=names, queries=table.collection.documents[:24], qrels=qrels
+    )
+    rows = np.array([0, 2, 40, 0, 1, 41], np.int32)
+    sources = np.array([16, 16, 24, 16, 16, 24], np.uint8)
+    pools = Candidates(own, np.arange(2), np.array([0, 3, 6]), rows, sources, np.zeros(6, np.uint16))
+    groups = TrainingGroups(ScoreTable(pools, np.arange(6, dtype=np.float32)), RandomSampler(1, 2))
+    assert [sorted(groups[i].document_rows.tolist()) for i in range(2)] == [[2, 40], [0, 41]]
+    assert groups.table.scores.tolist() == [1, 2, 3, 5]
+    batch = GroupCollator(own, load_student(student_folder))([groups[0], groups[1]])
+    allowed, _ = in_batch_negatives(batch["document_rows"], batch)
+    found = [set(batch["document_rows"][mask].tolist()) for mask in allowed]
+    assert found == [{41}, {2, 40}]
 
 
 def test_training_moves_the_student_towards_the_teacher(student_folder, table, tmp_path):

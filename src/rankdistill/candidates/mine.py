@@ -20,7 +20,7 @@ from rankdistill.data.candidates import (
 from rankdistill.data.collection import Collection
 
 log = logging.getLogger(__name__)
-RECIPE = 1  # raised whenever the same retrievers would give other candidates
+RECIPE = 2  # raised whenever the same retrievers would give other candidates
 
 
 class Retriever(Protocol):
@@ -45,7 +45,8 @@ def mine(
     """
     query_rows = collection.query_rows(split, limit, seed)
     settings = [[r.source, getattr(r, "settings", None) or vars(r)] for r in retrievers]
-    key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist())
+    own = collection.own_document[query_rows].tolist()
+    key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist(), own)
     path = cache_folder() / "candidates" / f"{key}.arrow"
     with once(path) as missing:
         if not missing:
@@ -81,10 +82,15 @@ def union(
     found: Sequence[tuple[str, np.ndarray]],
     positives: dict[int, list[int]],
 ) -> Candidates:
-    """Merges document rows (Q, n) of each source, -1 for none; a pool's rows ascend."""
+    """Merges document rows (Q, n) of each source, -1 for none; a pool's rows ascend.
+
+    The document that is the query itself is in none.
+    """
     pools = []
     for i, query in enumerate(query_rows):
-        rows = [positives.get(int(query), [])] + [ranked[i][ranked[i] >= 0] for _, ranked in found]
+        own = collection.own_document[query]
+        rows = [positives.get(int(query), [])]
+        rows += [ranked[i][(ranked[i] >= 0) & (ranked[i] != own)] for _, ranked in found]
         bits = [SOURCES["positive"]] + [SOURCES[source] for source, _ in found]
         ranks = [np.full(len(rows[0]), UNRANKED)] + [
             np.full(len(r), UNRANKED) if source == "random" else np.minimum(np.arange(len(r)), UNRANKED - 1)

@@ -16,13 +16,15 @@ def read_beir(
     document_template: str | None = None,
     query_template: str | None = None,
     invalid: Literal["error", "skip"] = "error",
+    ignore_identical_ids: bool | None = None,
 ) -> Collection:
-    """The collection in folder ``path``; templates and ``invalid`` are those of every reader.
+    """The collection in folder ``path``; templates, ``invalid`` and the last are those of every reader.
 
     A template such as ``{title}: {text}`` makes a row's text of its fields; by default that is
     title and text with a space, of queries the text. Empty texts, repeated ids and judgments of
     queries or documents that aren't there raise ``InputError`` (``invalid="error"``) or are dropped
     and counted in the log (``"skip"``). Malformed lines and missing files always raise.
+    ``ignore_identical_ids``: see ``Collection``.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -44,6 +46,7 @@ def read_beir(
         document_template,
         query_template,
         invalid,
+        ignore_identical_ids,
     )
 
 

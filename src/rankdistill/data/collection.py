@@ -1,5 +1,6 @@
 """A test collection: documents, queries and who judged what relevant to which."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,9 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, shorten
 
 Qrels = Mapping[str, Mapping[str, int]]
+SHARED = 1000  # ids of both a query and a document, whose texts are compared at most
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,10 @@ class Collection:
     the library handles rows (positions in these lists) and looks text up only to tokenise it.
     ``qrels`` maps split -> query id -> document id -> grade; a grade above 0 means relevant.
 
+    ``ignore_identical_ids``: a document that has the query's own id is the query itself (as in ArguAna
+    and Quora), and no result, candidate or in-batch negative of it unless judged relevant. ``None``: if most
+    documents that share an id with a query have its text too, after a title perhaps.
+
     Raises ``InputError`` if ids repeat, texts are empty, or qrels name what isn't there.
     """
 
@@ -29,6 +37,7 @@ class Collection:
     query_ids: Sequence[str]
     queries: Sequence[str]
     qrels: Mapping[str, Qrels]
+    ignore_identical_ids: bool | None = None
 
     def __post_init__(self):
         for kind, ids, texts in (
@@ -77,6 +86,38 @@ class Collection:
             self.qrels,
         )
 
+    @cached_property
+    def own_document(self) -> np.ndarray:
+        """int64 (Q,): the row of the document that is the query itself and left out, -1 for none."""
+        rows = np.array([self.document_row.get(query, -1) for query in self.query_ids], dtype=np.int64)
+        shared = np.flatnonzero(rows >= 0)
+        ignore = self.ignore_identical_ids
+        if ignore is None and len(shared):
+            some = shared[:: -(-len(shared) // SHARED)]
+            equal = [_ends_with(self.documents[rows[i]], self.queries[i]) for i in some.tolist()]
+            ignore = sum(equal) * 2 >= len(equal)
+        for i in shared.tolist():
+            query = self.query_ids[i]
+            if not ignore or any(qrels.get(query, {}).get(query, 0) > 0 for qrels in self.qrels.values()):
+                rows[i] = -1
+        if self.ignore_identical_ids is None and len(shared):
+            if left := int((rows >= 0).sum()):
+                log.info(
+                    "%s: %d queries are documents of the same id, which are left out of their results, "
+                    "candidates and in-batch negatives, as BEIR does (data.ignore_identical_ids=false keeps "
+                    "them)",
+                    self.name,
+                    left,
+                )
+            elif not ignore:
+                log.info(
+                    "%s: %d queries have the id of a document with another text, which stays among their "
+                    "results (data.ignore_identical_ids=true leaves it out, as BEIR does)",
+                    self.name,
+                    len(shared),
+                )
+        return rows
+
     def judged(self, split: str) -> Qrels:
         """The qrels of ``split``; raises ``InputError`` with what there is to choose from."""
         try:
@@ -115,3 +156,9 @@ class Collection:
     def __repr__(self) -> str:
         splits = ", ".join(f"{split} {len(qrels):,}" for split, qrels in self.qrels.items())
         return f"Collection({self.name}: {len(self.documents):,} documents, queries: {splits})"
+
+
+def _ends_with(document: str, query: str) -> bool:
+    """Whether ``document`` is the text ``query``, perhaps after a title, but for white space and case."""
+    document, query = (" ".join(text.split()).casefold() for text in (document, query))
+    return document == query or document.endswith(f" {query}")

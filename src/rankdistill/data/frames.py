@@ -22,13 +22,14 @@ def from_frames(
     document_template: str | None = None,
     query_template: str | None = None,
     invalid: Literal["error", "skip"] = "error",
+    ignore_identical_ids: bool | None = None,
 ) -> Collection:
     """The collection of three tables.
 
     ``documents`` and ``queries`` have the columns ``id`` and ``text``, perhaps ``title`` and those
     that a template names; ``qrels`` has ``split``, ``query``, ``document`` and ``grade``, or is a
     dict of such tables without ``split``; without ``grade`` all of them are relevant. The column names
-    of BEIR and of ir_datasets do as well. Templates and ``invalid`` are those of ``read_beir``.
+    of BEIR and of ir_datasets do as well. Templates, ``invalid`` and the last are those of ``read_beir``.
     """
     return assemble(
         name,
@@ -38,6 +39,7 @@ def from_frames(
         document_template,
         query_template,
         invalid,
+        ignore_identical_ids,
     )
 
 

@@ -23,6 +23,7 @@ def read_hub(
     document_template: str | None = None,
     query_template: str | None = None,
     invalid: Literal["error", "skip"] = "error",
+    ignore_identical_ids: bool | None = None,
 ) -> Collection:
     """The dataset ``name`` on the hub, or a folder with the same files.
 
@@ -30,7 +31,7 @@ def read_hub(
     (NanoBEIR), ``default`` (MTEB) or the dataset ``<name>-qrels`` (BEIR); their split ``validation``
     is called ``dev``. A folder holds ``corpus``, ``queries`` and ``qrels`` (or lies beside
     ``<name>-qrels``) as folders of parquet, JSONL or, for qrels, TSV files, or as single files.
-    Templates and ``invalid`` are those of ``read_beir``.
+    Templates, ``invalid`` and the last are those of ``read_beir``.
 
     Raises ``InputError`` if the dataset cannot be had or has another layout.
     """
@@ -48,6 +49,7 @@ def read_hub(
         document_template,
         query_template,
         invalid,
+        ignore_identical_ids,
     )
 
 

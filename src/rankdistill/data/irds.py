@@ -18,12 +18,14 @@ def read_irds(
     document_template: str | None = None,
     query_template: str | None = None,
     invalid: Literal["error", "skip"] = "error",
+    ignore_identical_ids: bool | None = None,
 ) -> Collection:
     """The collection ``id`` of ir_datasets, such as ``beir/nfcorpus/test``, or split -> id over one corpus.
 
     One id is the split that its name says (``train``, ``dev``, else ``test``); one without qrels,
     such as ``beir/nfcorpus``, stands for those right below it. A text is what ir_datasets holds for
-    it (``default_text``) unless a template names fields. ``invalid`` is that of ``read_beir``.
+    it (``default_text``) unless a template names fields. ``invalid`` and the last are those of
+    ``read_beir``.
 
     ir_datasets downloads what it lacks and keeps documents, partly as pickles, in its home folder:
     use no home folder of somebody you don't trust. Raises ``InputError`` if it isn't installed, for
@@ -50,6 +52,7 @@ def read_irds(
             document_template or "{default_text}",
             query_template or "{default_text}",
             invalid,
+            ignore_identical_ids,
         )
     finally:
         if processes.is_main():

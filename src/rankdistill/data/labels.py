@@ -28,11 +28,34 @@ def relevant_pairs(collection: Collection, splits: Iterable[str]) -> np.ndarray:
     return np.array(sorted(pairs), dtype=np.int64)
 
 
+def without_own(table: ScoreTable) -> ScoreTable:
+    """``table`` without the documents that are the queries themselves; itself if it holds none."""
+    candidates = table.candidates
+    own = table.collection.own_document[candidates.query_rows]
+    if (own < 0).all():
+        return table
+    sizes = np.diff(candidates.offsets)
+    keep = candidates.document_rows != np.repeat(own, sizes)
+    if keep.all():
+        return table
+    ends = np.concatenate([[0], np.cumsum(keep)])
+    left = replace(
+        candidates,
+        offsets=ends[candidates.offsets],
+        document_rows=candidates.document_rows[keep],
+        sources=candidates.sources[keep],
+        ranks=candidates.ranks[keep],
+    )
+    return ScoreTable(left, table.scores[keep], table.teacher, trusted=True)
+
+
 def of_split(table: ScoreTable, split: str) -> ScoreTable:
     """The pools of the queries of ``split``; relevant is what its qrels say, and no other split's.
 
-    Left out are queries without a relevant candidate. Raises ``InputError`` for an unknown split.
+    Left out are queries without a relevant candidate, and documents that are the query itself. Raises
+    ``InputError`` for an unknown split.
     """
+    table = without_own(table)
     candidates, size = table.candidates, len(table.collection.document_ids)
     sizes = np.diff(candidates.offsets)
     keys = np.repeat(candidates.query_rows, sizes) * size + candidates.document_rows

@@ -28,6 +28,7 @@ def assemble(
     document_template: str | None = None,
     query_template: str | None = None,
     invalid: str = "error",
+    ignore_identical_ids: bool | None = None,
 ) -> Collection:
     """The collection of a reader's rows; ``documents`` and ``queries`` are (where from, rows).
 
@@ -36,7 +37,7 @@ def assemble(
 
     Empty texts, repeated ids and judgments of queries or documents that aren't there raise
     ``InputError`` (``invalid="error"``) or are dropped and counted in the log (``"skip"``).
-    Rows without the fields they must have always raise.
+    Rows without the fields they must have always raise. ``ignore_identical_ids`` is the collection's.
     """
     if invalid not in ("error", "skip"):
         raise InputError(f"invalid={invalid!r}: it is 'error' or 'skip'")
@@ -47,7 +48,8 @@ def assemble(
     asked = _texts(*queries, query_parts, query_template is not None, faults)
     judged = {split: _judgments(rows, asked, found, faults) for split, rows in qrels.items()}
     faults.settle(invalid)
-    return Collection(name, list(found), list(found.values()), list(asked), list(asked.values()), judged)
+    texts = list(found), list(found.values()), list(asked), list(asked.values())
+    return Collection(name, *texts, judged, ignore_identical_ids)
 
 
 def _parts(name: str, template: str) -> list[tuple[str, str | None]]:

@@ -23,13 +23,14 @@ def read_trec(
     document_template: str | None = None,
     query_template: str | None = None,
     invalid: Literal["error", "skip"] = "error",
+    ignore_identical_ids: bool | None = None,
 ) -> Collection:
     """The collection of ``topics``, ``qrels`` (split -> file; one file is the split ``test``) and ``corpus``.
 
     Its name is that of the corpus's folder. A corpus is JSONL (fields ``_id`` or ``id``, ``text``,
     perhaps ``title``) if its name says so, else TSV (id, text). Topics are TSV, or TREC's ``<top>``
     with the fields ``title``, ``description`` and ``narrative``, whose text is the title. Each file
-    may be gzipped. Templates and ``invalid`` are those of ``read_beir``.
+    may be gzipped. Templates, ``invalid`` and the last are those of ``read_beir``.
     """
     files = [topics] if isinstance(topics, str | Path) else topics
     splits = qrels if isinstance(qrels, Mapping) else {"test": qrels}
@@ -43,6 +44,7 @@ def read_trec(
         document_template,
         query_template,
         invalid,
+        ignore_identical_ids,
     )
 
 

@@ -102,7 +102,11 @@ class Evaluator:
         return self.measure(Run.from_scores(scored, "teacher"), collection, split)
 
     def measure(self, run: Run, collection: Collection, split: str = "test") -> Evaluation:
-        """Measures ``run``; queries of the split that it has no results for count 0."""
+        """Measures ``run``; queries of the split that it has no results for count 0.
+
+        Left out is a document that is the query itself (``Collection.ignore_identical_ids``).
+        """
+        run = run.without_own(collection)
         wanted = {collection.query_ids[row] for row in collection.query_rows(split, self.limit, self.seed)}
         qrels = {query: dict(judged) for query, judged in collection.judged(split).items() if query in wanted}
         values = {name: dict.fromkeys(sorted(wanted), 0.0) for name in self.measures}

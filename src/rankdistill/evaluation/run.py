@@ -54,6 +54,21 @@ class Run:
             name,
         )
 
+    def without_own(self, collection: Collection) -> "Run":
+        """The run without documents that are the query itself (``Collection.own_document``)."""
+        own = {
+            collection.query_ids[query]: collection.document_ids[row]
+            for query, row in enumerate(collection.own_document.tolist())
+            if row >= 0 and collection.query_ids[query] in self.ranking
+        }
+        if not own:
+            return self
+        kept = {
+            query: [(document, score) for document, score in ranked if document != own.get(query)]
+            for query, ranked in self.ranking.items()
+        }
+        return Run(kept, self.name)
+
     def strict(self) -> dict[str, dict[str, float]]:
         """Query id -> document id -> -rank: the same order with no ties, which measures break differently."""
         return {

@@ -28,9 +28,9 @@ class GroupCollator:
       (B, G): which of them stands in a group's place;
     * ``teacher`` float32, ``positive``, ``mask`` bool (B, G);
     * ``pool_rows`` int64, ascending, and ``pool_teacher`` float32 (B, P): the queries' candidates
-      and their scores, and known positives without one (NaN), filled up with rows that no document
-      has; ``pool_taken`` bool (B, P): those that may not serve as in-batch negatives, being of the
-      group or known positives;
+      and their scores, known positives and the query itself without one (NaN), filled up with rows
+      that no document has; ``pool_taken`` bool (B, P): those that may not serve as in-batch
+      negatives, being of the group, known positives or the query itself;
     * ``query_rows`` int64 (B,).
     """
 
@@ -91,9 +91,10 @@ class GroupCollator:
         }
 
     def _pool(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows ascending, scores and positives: the group's pool, and the positives that aren't in it.
+        """Rows ascending, scores and whether known: the pool, what is relevant, and the query itself.
 
-        A file of scores may lack some. They are of the split(s) whose positives in the pool are the group's.
+        A file of scores may lack positives. They are of the split(s) whose positives in the pool are
+        the group's.
         """
         rows, scores, positive = group.pool_rows, group.pool_teacher, group.pool_positive
         pool, known, missing = set(rows.tolist()), set(rows[positive].tolist()), set()
@@ -103,6 +104,8 @@ class GroupCollator:
             relevant = {self.collection.document_row[d] for d, grade in judged.items() if grade > 0}
             if relevant & pool == known:
                 missing |= relevant - pool
+        own = int(self.collection.own_document[group.query_row])
+        missing |= {own} - {-1} - pool
         if not missing:
             return rows, scores, positive
         found = np.array(sorted(missing), dtype=rows.dtype)

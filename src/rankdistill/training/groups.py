@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from rankdistill.data.candidates import Candidates
+from rankdistill.data.labels import without_own
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
@@ -39,7 +40,7 @@ class TrainingGroups(Dataset):
 
     The group depends on (seed, epoch, query) alone, so it is the same whatever the number of
     workers or processes and wherever training resumed. Queries whose pool has fewer than two
-    documents teach nothing and are left out.
+    documents teach nothing and are left out, as is a document that is the query itself.
 
     ``teacher_scores``: ``raw``; ``minmax`` ((t - min) / (max - min) over the query's pool) or
     ``zscore`` ((t - mean) / deviation). A pool of equal scores becomes zeros. Samplers see raw
@@ -55,6 +56,7 @@ class TrainingGroups(Dataset):
     ):
         if teacher_scores not in ("raw", "minmax", "zscore"):
             raise InputError(f"teacher_scores={teacher_scores!r}: it is raw, minmax or zscore")
+        table = without_own(table)
         self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
         check_fit(sampler, table.candidates)
         sizes = np.diff(table.candidates.offsets)
