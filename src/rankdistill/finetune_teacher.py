@@ -18,6 +18,7 @@ from transformers import set_seed
 
 from rankdistill import processes
 from rankdistill.candidates import mine
+from rankdistill.cards import teacher_card
 from rankdistill.command import command, make, make_retrievers, plain, run_folder
 from rankdistill.data import Candidates, Collection
 from rankdistill.data.cache import fingerprint
@@ -26,7 +27,7 @@ from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.retrieval import stored_embeddings
 from rankdistill.students.load import load_weights, set_dropout
-from rankdistill.summary import table, teacher_card, write_conditions
+from rankdistill.summary import measured_queries, table, write_conditions
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
 from rankdistill.teachers.cross_encoder import shorten_to
 from rankdistill.training import training_arguments
@@ -134,18 +135,19 @@ def run(config: DictConfig) -> str:
             candidates=candidates.fingerprint,
         )
     processes.wait()
-    results = ""
-
+    results, metrics = "", {}
     if split is not None:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
         scores = score_candidates(CrossEncoderTeacher(str(folder / "model"), config.max_length), pools)
         student = make(config.student, SentenceTransformer)
         documents = stored_embeddings(student, collection)
+        measured = evaluator.rerank(scores, split)
         metrics = {
             "retrieved": dict(evaluator.evaluate(student, collection, split, documents).mean),
-            "reranked": dict(evaluator.rerank(scores, split).mean),
+            "reranked": dict(measured.mean),
         }
-        results = f"{collection.name}, {split}:\n\n{table(metrics)}"
+        queries = measured_queries(collection, split, len(measured.per_query[evaluator.main]))
+        results = f"{table(metrics)}\n\nMeasured: {queries}."
         if metrics["reranked"][evaluator.main] <= metrics["retrieved"][evaluator.main]:
             log.warning(
                 "the teacher reranks no better than its candidates were retrieved: it needs more training"
@@ -155,7 +157,8 @@ def run(config: DictConfig) -> str:
             print(f"\n{results}")
     if main:
         clear(checkpoints)
-        card = teacher_card(plain(config), collection, len(rows), results)
+        measures = metrics.get("reranked", {})
+        card = teacher_card(plain(config), candidates, model, len(rows), measures, results)
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")  # last: it is finished
         print(f"\nUse it: teacher.model={folder / 'model'}")
     return str(folder / "model")

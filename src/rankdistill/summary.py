@@ -1,4 +1,4 @@
-"""A run in words: the closing table and the model card."""
+"""A run in words and numbers: the closing table, and the files that hold its measures."""
 
 import csv
 import json
@@ -6,14 +6,12 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import faiss
 import torch
 
 from rankdistill import __version__
 from rankdistill.data.collection import Collection
-from rankdistill.data.scores import ScoreTable
 from rankdistill.evaluation import Comparison, Evaluation
 from rankdistill.evaluation.conclusions import count
 from rankdistill.hardware import has_bf16
@@ -81,73 +79,3 @@ def significance(measure: str, gain: Comparison, what: str = "after - before") -
 def summary(metrics: Mapping[str, Mapping[str, float]], measure: str, gain: Comparison | None) -> str:
     """The table of the systems, and how sure the gain is where it was tested."""
     return table(metrics) + (f"\n\n{significance(measure, gain)}" if gain else "")
-
-
-def brief(value: Any) -> str:
-    """Nested settings on one line; what is unset is left out."""
-    if not isinstance(value, Mapping):
-        return str(value)
-    inner = [
-        f"{k.removeprefix('_target_')}={brief(v)}".lstrip("=") for k, v in value.items() if v is not None
-    ]
-    return f"({', '.join(inner)})" if inner else ""
-
-
-def teacher_card(config: Mapping[str, Any], collection: Collection, groups: int, results: str) -> str:
-    """The README of a fine-tuned cross-encoder: how it was made and how good it is, and no text of it."""
-    return f"""---
-library_name: sentence-transformers
-pipeline_tag: text-ranking
-tags: [sentence-transformers, cross-encoder, reranker, rankdistill]
----
-# A cross-encoder fine-tuned with rankdistill {__version__}
-
-| | |
-|---|---|
-| started from | {config["model"]} |
-| collection | {collection.name}, {len(collection.documents):,} documents, `{collection.fingerprint}` |
-| trained on | {groups:,} groups of a positive and {config["negatives"]} other candidates |
-| maximum length | {config["max_length"]} tokens, query and document together |
-| seed | {config["seed"]} |
-
-{results}
-
-`retrieved`: the collection ranked by the retriever; `reranked`: its candidates ranked by this model, what
-they lack counting as not found.
-"""
-
-
-def model_card(config: Mapping[str, Any], scores: ScoreTable, results: str) -> str:
-    """The README of a saved student: how it was made and how good it is."""
-    collection = scores.collection
-
-    def named(part: str) -> str:
-        values = config.get(part) or {}
-        settings = brief({key: value for key, value in values.items() if key != "_target_"})
-        return f"`{str(values.get('_target_', part)).rpartition('.')[2]}` {settings}".strip()
-
-    return f"""---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags: [sentence-transformers, feature-extraction, ranking-distillation, rankdistill]
----
-# A bi-encoder distilled with rankdistill {__version__}
-
-| | |
-|---|---|
-| student | {named("student")} |
-| candidates scored by | {named("teacher")}, fingerprint `{scores.teacher}` |
-| sampler | {named("sampler")} |
-| loss | {named("loss")} |
-| collection | {collection.name}, {len(collection.documents):,} documents, `{collection.fingerprint}` |
-| training queries | {len(scores):,}, {len(scores.scores):,} candidates, `{scores.candidates.fingerprint}` |
-| seed | {config["seed"]} |
-
-{results}
-
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("path/to/this/folder")
-```
-"""

@@ -24,6 +24,7 @@ from rankdistill import analysis, processes
 from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save, save_group_plots
 from rankdistill.candidates import mine
+from rankdistill.cards import model_card
 from rankdistill.command import command, make, make_retrievers, plain, run_folder
 from rankdistill.data import Collection, ScoreTable
 from rankdistill.data.cache import fingerprint
@@ -32,7 +33,7 @@ from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter
-from rankdistill.summary import model_card, summary, write_conditions, write_measures
+from rankdistill.summary import measured_queries, summary, write_conditions, write_measures
 from rankdistill.teachers import FileTeacher, score_candidates, score_split
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.checkpoints import begin, clear, finish, finished, last_checkpoint, resume
@@ -254,8 +255,11 @@ def report(
         main,
         compare(before.per_query[main], after.per_query[main]) if len(before.per_query[main]) > 1 else None,
     )
+    split = config.evaluation.split
+    text += f"\n\nMeasured: {measured_queries(table.collection, split, len(after.per_query[main]))}."
     student.save_pretrained(str(folder / "model"), create_model_card=False)
-    (folder / "model" / "README.md").write_text(model_card(plain(config), table, text), encoding="utf-8")
+    card = model_card(plain(config), table, student, after.mean, text)
+    (folder / "model" / "README.md").write_text(card, encoding="utf-8")
     after.run.write(folder / "run.trec.gz")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     (folder / "history.json").write_text(json.dumps(history, indent=1))

@@ -1,0 +1,342 @@
+"""Model cards: what a saved model is, how good it is and how it was made, fit for a hub.
+
+They name no folder of this machine, and are the same whatever folder a run lies in.
+"""
+
+import json
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from sentence_transformers import CrossEncoder, SentenceTransformer
+
+from rankdistill import __version__
+from rankdistill.data.candidates import Candidates
+from rankdistill.data.collection import Collection
+from rankdistill.data.score_hub import is_hub_name
+from rankdistill.data.scores import ScoreTable
+from rankdistill.evaluation.conclusions import count
+from rankdistill.students.minilm import HUB_NAME
+from rankdistill.students.prompts import prompt_of
+from rankdistill.summary import PACKAGES
+
+PLACE = "path/to/this/model"  # in the snippets: the folder, or the name on a hub
+PAPERS = """Ranking distillation as this library does it is studied in
+*Beyond Hard Negatives* ([arXiv 2604.04734](https://arxiv.org/abs/2604.04734)) and
+*Disentangling Locality and Entropy in Ranking Distillation* ([arXiv 2505.21058](https://arxiv.org/abs/2505.21058))."""
+
+
+def model_card(
+    config: Mapping[str, Any],
+    scores: ScoreTable,
+    student: SentenceTransformer,
+    measures: Mapping[str, float],
+    results: str,
+    notes: Sequence[str] = (),
+) -> str:
+    """The README of a saved student.
+
+    ``config`` is the run's, plain; ``scores`` what it was trained on; ``measures`` the saved student's means
+    on ``evaluation.split``; ``results`` a table of them in Markdown; ``notes`` say what was left out.
+    """
+    collection, fields = scores.collection, config.get("student") or {}
+    base = Base(fields.get("model"), student)
+    title = f"{base.name} distilled on {collection.name}"
+    similarity = student.similarity_fn_name or "cosine"
+    data = metadata(
+        base,
+        title,
+        config,
+        collection,
+        measures,
+        config["evaluation"]["split"],
+        pipeline_tag="sentence-similarity",
+        task=("information-retrieval", "Information Retrieval"),
+        tags=["sentence-transformers", "feature-extraction", "ranking-distillation", "rankdistill"],
+    )
+    options = "".join(
+        f", {name}={value}"
+        for name, value in (
+            ("truncate_dim", student.truncate_dim),
+            ("trust_remote_code", fields.get("trust_remote_code") or None),
+        )
+        if value is not None
+    )
+    prompts = {kind: prompt_of(student, kind) for kind in ("query", "document")}
+    said = ", ".join(
+        f"{json.dumps(text, ensure_ascii=False)} before a {kind}" for kind, text in prompts.items() if text
+    )
+    snippet = f"""from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{PLACE}"{options})
+queries = model.encode_query(["a question"])
+documents = model.encode_document(["a passage that may answer it", "another one"])
+scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, the better"""
+    rows = {
+        "started from": base.said,
+        "embeddings": f"{student.get_embedding_dimension()} dimensions, compared by {similarity}",
+        "maximum length": length(student),
+        "prompts": f"{said} (`encode_query` and `encode_document` put them there)" if said else "none",
+    }
+    whole = len(collection.query_rows(config["candidates"]["split"]))
+    trained = {
+        "collection": described(collection),
+        "trained on": f"{len(scores):,} of {count(whole, 'query')} of {config['candidates']['split']}, "
+        f"with {count(len(scores.scores), 'candidate')}, fingerprint `{scores.candidates.fingerprint}`",
+        "teacher": f"fingerprint `{scores.teacher}`",
+        "seed": str(config["seed"]),
+    }
+    parts = ("data", "candidates", "cut", "teacher", "student", "sampler", "loss", "warmup", "distillation")
+    return card(
+        data,
+        title,
+        f"A bi-encoder for search, trained by ranking distillation with rankdistill {__version__}: it was\n"
+        "taught to order the candidates of each query as a slower teacher scores them.",
+        snippet,
+        rows,
+        f"{results}\n\n`before` is the model it started from, `after` this one; `teacher`, where\n"
+        "it is listed, ranks the retrieved candidates alone, and what they lack counts as not found.",
+        trained,
+        notes,
+        {name: config[name] for name in (*parts, "trainer", "scores") if config.get(name)},
+        base,
+    )
+
+
+def teacher_card(
+    config: Mapping[str, Any],
+    candidates: Candidates,
+    model: CrossEncoder,
+    groups: int,
+    measures: Mapping[str, float],
+    results: str,
+    notes: Sequence[str] = (),
+) -> str:
+    """The README of a fine-tuned cross-encoder.
+
+    ``groups`` is how many of ``candidates``' queries it was trained on; ``measures`` are its means
+    where it was measured, ``results`` a table of them in Markdown.
+    """
+    collection = candidates.collection
+    base = Base(config["model"], model)
+    title = f"{base.name} fine-tuned on {collection.name}"
+    data = metadata(
+        base,
+        title,
+        config,
+        collection,
+        measures,
+        config["evaluation"]["split"],
+        pipeline_tag="text-ranking",
+        task=("text-ranking", "Reranking"),
+        tags=["sentence-transformers", "cross-encoder", "reranker", "rankdistill"],
+    )
+    snippet = f"""from sentence_transformers import CrossEncoder
+
+model = CrossEncoder("{PLACE}")
+scores = model.predict([("a question", "a passage that may answer it"), ("a question", "another one")])
+order = scores.argsort()[::-1]  # the higher, the better"""
+    left = len(candidates) - groups
+    trained = {
+        "collection": described(collection),
+        "trained on": f"{count(groups, 'group')} of a positive and {config['negatives']} other candidates",
+        "seed": str(config["seed"]),
+    }
+    if left:
+        trained["left out"] = (
+            f"{count(left, 'query')} with no positive or fewer than {config['negatives']} other candidates"
+        )
+    parts = ("data", "candidates", "student", "trainer", "max_length", "dropout", "negatives")
+    return card(
+        data,
+        title,
+        "A cross-encoder that scores a query and a document together, fine-tuned with rankdistill\n"
+        f"{__version__} on the collection's own judgments, to rerank or to teach (`teacher.model=...`).",
+        snippet,
+        {"started from": base.said, "maximum length": f"{length(model)}, query and document together"},
+        f"{results}\n\n`retrieved`: the collection ranked by the retriever; `reranked`: its candidates\n"
+        "ranked by this model, and what they lack counts as not found."
+        if results
+        else "It was not measured.",
+        trained,
+        notes,
+        {name: config[name] for name in parts if config.get(name) is not None},
+        base,
+    )
+
+
+class Base:
+    """What a model started from: ``hub`` is its name there, if known; the rest is what its own card says."""
+
+    def __init__(self, model: str | None, loaded: SentenceTransformer | CrossEncoder):
+        own = {}
+        try:  # its card's text: kept by sentence-transformers, no public name
+            own = ModelCard(
+                getattr(loaded, "_model_card_text", None) or "", ignore_metadata_errors=True
+            ).data.to_dict()
+        except (ValueError, yaml.YAMLError):  # a card that others wrote
+            pass
+        model = HUB_NAME if model == "minilm" else str(model or "a model")
+        self.local = bool(private(model)) or Path(model).is_dir()
+        self.name = Path(model).name
+        self.hub = model if is_hub_name(model) and not self.local else own.get("base_model")
+        self.licence, self.language = own.get("license"), own.get("language")
+        self.more = {name: own[name] for name in ("license_name", "license_link") if name in own}
+
+    @property
+    def said(self) -> str:
+        if not self.local:
+            return f"`{self.hub or self.name}`"
+        return f"`{self.name}`, a local folder" + (f" (its own base model: `{self.hub}`)" if self.hub else "")
+
+
+def metadata(
+    base: Base,
+    title: str,
+    config: Mapping[str, Any],
+    collection: Collection,
+    measures: Mapping[str, float],
+    split: str | None,
+    pipeline_tag: str,
+    task: tuple[str, str],
+    tags: list[str],
+) -> ModelCardData:
+    """The card's head, as a hub reads it; what is not known is left out."""
+    dataset = (config.get("data") or {}).get("name")
+    dataset = dataset if dataset and is_hub_name(dataset) else None
+    found = [
+        EvalResult(
+            task_type=task[0],
+            task_name=task[1],
+            dataset_type=dataset
+            or re.sub(r"[^a-z0-9]+", "-", collection.name.lower()).strip("-")
+            or "collection",
+            dataset_name=collection.name,
+            dataset_split=split,
+            metric_type=re.sub(r"[^a-z0-9]+", "_", name.replace("@", "_at_").lower()).strip("_"),
+            metric_name=name,
+            metric_value=float(value),
+        )
+        for name, value in measures.items()
+    ]
+    return ModelCardData(
+        base_model=base.hub,
+        license=base.licence,
+        **base.more,
+        language=base.language,
+        datasets=[dataset] if dataset else None,
+        library_name="sentence-transformers",
+        pipeline_tag=pipeline_tag,
+        tags=tags,
+        model_name=title,
+        eval_results=found or None,
+    )
+
+
+def card(
+    data: ModelCardData,
+    title: str,
+    intro: str,
+    snippet: str,
+    rows: Mapping[str, str],
+    results: str,
+    trained: Mapping[str, str],
+    notes: Sequence[str],
+    fields: Mapping[str, Any],
+    base: Base,
+) -> str:
+    """The whole text; ``fields`` are the configuration's, without folders of this machine."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    licence = (
+        f"{base.licence}, which is the base model's"
+        if base.licence
+        else "unknown: the base model's card names none"
+    )
+    language = (
+        f"{listing(base.language)}, which is the base model's; the collection was not looked at"
+        if base.language
+        else "unknown: the base model's card names none"
+    )
+    settings = yaml.safe_dump(public(fields), sort_keys=False, allow_unicode=True, width=100)
+    left = "".join(f"\n* {note}" for note in notes)
+    return f"""---
+{data.to_yaml()}
+---
+# {title}
+
+{intro}
+
+```python
+{snippet}
+```
+
+{facts(rows)}
+
+## How good it is
+
+{results}
+
+## How it was trained
+
+{facts(trained)}
+{left}
+```yaml
+{settings}```
+
+rankdistill {__version__}, Python {platform.python_version()}, {versions}.
+
+## Licence and language
+
+Licence: {licence}. Language: {language}.
+
+## Papers
+
+{PAPERS}
+"""
+
+
+def described(collection: Collection) -> str:
+    documents = count(len(collection.documents), "document")
+    return f"{collection.name}, {documents}, fingerprint `{collection.fingerprint}`"
+
+
+def facts(rows: Mapping[str, str]) -> str:
+    """A table of two columns."""
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def listing(value: Any) -> str:
+    return value if isinstance(value, str) else ", ".join(map(str, value))
+
+
+def length(model: SentenceTransformer | CrossEncoder) -> str:
+    tokens = model.max_seq_length
+    return count(int(tokens), "token") if tokens is not None and np.isfinite(tokens) else "no limit"
+
+
+def public(value: Any) -> Any:
+    """``value`` of a configuration without what is nobody else's: of paths the name, no access tokens."""
+    if isinstance(value, Mapping):
+        return {
+            key: public(one)
+            for key, one in value.items()
+            if one is not None and not (str(key).endswith("token") and isinstance(one, str))
+        }
+    if isinstance(value, (list, tuple)):
+        return [public(one) for one in value]
+    return Path(value).name if isinstance(value, str) and private(value) else value
+
+
+def private(text: str) -> bool:
+    """Whether ``text`` is a place on this machine."""
+    return (
+        Path(text).is_absolute()
+        or text.startswith(("~", "./", "../"))
+        or ("/" in text and Path(text).exists())
+    )

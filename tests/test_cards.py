@@ -1,0 +1,168 @@
+"""Model cards: a hub reads their head, their snippets run, and they name nothing of this machine."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from sentence_transformers import CrossEncoder, SentenceTransformer
+
+from rankdistill.cards import model_card, private, public, teacher_card
+from rankdistill.command import config_folder, plain
+from rankdistill.evaluation import Evaluator
+from rankdistill.retrieval import embed_documents, embed_queries
+from rankdistill.students import load_student
+from rankdistill.summary import table as as_table
+from rankdistill.teachers.cross_encoder import shorten_to
+
+
+def config(name, *overrides):
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return plain(compose(name, list(overrides)))
+
+
+def snippet(card, folder):
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    found = {}
+    exec(code.replace("path/to/this/model", str(folder)), found)
+    return found
+
+
+@pytest.fixture
+def base(student_folder, tmp_path):
+    """The tiny student as a folder with a card of its own."""
+    folder = tmp_path / "secret" / "my_base"
+    shutil.copytree(student_folder, folder)
+    head = "license: cc-by-4.0\nlanguage:\n- en\n- de\nbase_model: org/bigger"
+    (folder / "README.md").write_text(f"---\n{head}\n---\n# Mine\n")
+    return folder
+
+
+def saved(base, beir, table, folder, **more):
+    """A student of ``base`` and the card of a run in ``folder``."""
+    student = load_student(str(base), device="cpu", **{"max_length": 9} | more)
+    result = Evaluator().evaluate(student, table.collection)
+    fields = [
+        f"student.model={base}",
+        "student.max_length=9",
+        "data=beir",
+        f"data.path={beir}",
+        "teacher=dense",
+    ]
+    text = as_table({"before": result.mean, "after": result.mean})
+    student.save_pretrained(str(folder), create_model_card=False)
+    card = model_card(
+        config("config", *fields), table, student, result.mean, text, ["3 queries: none scored"]
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return student, result, card
+
+
+def test_a_card_says_what_a_hub_needs_and_names_no_folder(base, beir, table, tmp_path):
+    _, result, card = saved(base, beir, table, tmp_path / "a" / "model")
+    data = ModelCard.load(tmp_path / "a" / "model" / "README.md").data
+    assert (data.license, data.language, data.base_model) == ("cc-by-4.0", ["en", "de"], "org/bigger")
+    assert data.model_name == "my_base distilled on tiny" and data.library_name == "sentence-transformers"
+    measured = {one.metric_name: one for one in data.eval_results}
+    assert {name: one.metric_value for name, one in measured.items()} == dict(result.mean)
+    one = measured["nDCG@10"]
+    assert (one.metric_type, one.dataset_name, one.dataset_split) == ("ndcg_at_10", "tiny", "test")
+    for private_part in (str(tmp_path), str(beir.parent), "/tmp", "secret", "omegaconf", "None", "{'"):
+        assert private_part not in card, private_part
+    for said in (
+        "2604.04734",
+        "2505.21058",
+        "started from | `my_base`, a local folder",
+        "16 of 16 queries of train",
+        "| maximum length | 9 tokens |",
+        "* 3 queries: none scored",
+        "nDCG@10",
+        table.teacher,
+    ):
+        assert said in card, said
+    fields = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.DOTALL)[1])
+    assert fields["data"]["path"] == "tiny" and fields["student"]["model"] == "my_base"
+    assert fields["trainer"]["learning_rate"] == 5e-5 and fields["sampler"]["negatives"] == 7
+    assert saved(base, beir, table, tmp_path / "b" / "elsewhere")[2] == card, "the same wherever a run lies"
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_the_snippet_of_a_card_ranks_as_the_student_does(base, beir, table, tmp_path, similarity):
+    prompts = {"query": "w1 w2 ", "document": "w3 "}
+    student = SentenceTransformer(str(base), device="cpu", prompts=prompts, similarity_fn_name=similarity)
+    student.save_pretrained(str(base), create_model_card=False)
+    student, _, card = saved(base, beir, table, tmp_path / "model")
+    found = snippet(card, tmp_path / "model")
+    queries, documents = ["a question"], ["a passage that may answer it", "another one"]
+    expected = embed_queries(student, queries) @ embed_documents(student, documents).T
+    assert found["scores"].shape == (1, 2)
+    assert found["scores"].numpy() == pytest.approx(expected, abs=1e-5)
+    assert (
+        found["queries"].shape == (1, 16) and "16 dimensions" in card and f"compared by {similarity}" in card
+    )
+    assert found["model"].max_seq_length == 9
+    assert '"w1 w2 " before a query, "w3 " before a document' in card
+
+
+def test_what_is_not_known_is_said(student_folder, beir, table, tmp_path):
+    """A folder without a card: no licence, no language, no base model that a hub could look for."""
+    _, _, card = saved(student_folder, beir, table, tmp_path / "model")
+    data = ModelCard.load(tmp_path / "model" / "README.md").data
+    assert (data.license, data.language, data.base_model, data.datasets) == (None,) * 4
+    assert "Licence: unknown: the base model's card names none. Language: unknown" in card
+    assert "| prompts | none |" in card
+
+
+def test_a_base_model_and_a_dataset_of_a_hub_are_named(student_folder, table):
+    student = load_student(student_folder, device="cpu")
+    for model, name in (("minilm", "sentence-transformers/all-MiniLM-L6-v2"), ("org/other", "org/other")):
+        fields = config("config", f"student.model={model}", "data=hub", "data.name=BeIR/nfcorpus")
+        data = ModelCard(model_card(fields, table, student, {"AP": 0.5}, "")).data
+        assert data.base_model == name and data.datasets == ["BeIR/nfcorpus"]
+        assert data.eval_results[0].dataset_type == "BeIR/nfcorpus"
+
+
+def test_the_card_of_a_teacher_is_one_to_upload_too(cross_encoder_folder, beir, table, tmp_path):
+    model = CrossEncoder(cross_encoder_folder, device="cpu")
+    shorten_to(model, 20)
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    fields = config("finetune_teacher", f"model={cross_encoder_folder}", "data=beir", f"data.path={beir}")
+    card = teacher_card(fields, table.candidates, model, 15, {"nDCG@10": 0.25}, "| reranked |")
+    data = ModelCard(card).data
+    assert data.pipeline_tag == "text-ranking" and data.eval_results[0].metric_value == 0.25
+    assert str(beir.parent) not in card and str(cross_encoder_folder) not in card
+    assert (
+        "1 query with no positive or fewer than 7 other candidates" in card
+        and "cross_encoder`, a local" in card
+    )
+    found = snippet(card, tmp_path / "model")
+    assert sorted(found["order"]) == [0, 1] and found["model"].max_seq_length == 20
+    pairs = [("a question", "a passage that may answer it"), ("a question", "another one")]
+    assert found["scores"] == pytest.approx(np.asarray(model.predict(pairs)), abs=1e-6)
+    assert "It was not measured." in teacher_card(fields, table.candidates, model, 16, {}, "")
+
+
+def test_places_and_secrets_of_a_machine_are_no_part_of_a_card(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    given = {
+        "path": "data/mine",
+        "home": "~/data",
+        "up": "../x/y",
+        "hub": "BeIR/nfcorpus",
+        "template": "{title}. {text}",
+        "inner": [str(tmp_path / "a.csv"), {"hub_token": "hf_abc", "chunk_tokens": 5, "unset": None}],
+    }
+    assert public(OmegaConf.to_container(OmegaConf.create(given))) == {
+        "path": "mine",
+        "home": "data",
+        "up": "y",
+        "hub": "BeIR/nfcorpus",
+        "template": "{title}. {text}",
+        "inner": ["a.csv", {"chunk_tokens": 5}],
+    }
+    assert private("/a/b") and not private("minilm")
