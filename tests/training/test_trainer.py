@@ -171,7 +171,7 @@ def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path, 
             seen.update(locals())
             return student.sum()
 
-    trainer.loss = Spy()
+    trainer.model.loss = Spy()
     trainer.compute_loss(trainer.model, trainer.data_collator(groups))
     collection = table.collection
     for b, group in enumerate(groups):

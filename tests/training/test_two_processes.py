@@ -24,6 +24,14 @@ class Teacher:
     def score(self, queries, documents):
         return [len(d) / 10 for d in documents]
 
+class Tempered(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.log_scale = torch.nn.Parameter(torch.zeros(()))
+        self.kl = KLDivergence()
+    def forward(self, student, teacher, positive, mask):
+        return self.kl(student * self.log_scale.exp(), teacher, positive, mask)
+
 folder, student, batch, out, loss = sys.argv[1:]
 processes.join()
 losses = {
@@ -31,6 +39,7 @@ losses = {
     "infonce": InfoNCE(in_batch=True),
     "both": WeightedSum({"a": KLDivergence(), "b": InfoNCE(in_batch=True, false_negative_margin=0.5)},
                         {"a": 1.0, "b": 1.0}),
+    "learnt": WeightedSum({"a": Tempered(), "b": InfoNCE(in_batch=True)}, {"a": 1.0, "b": 1.0}),
 }
 torch.set_num_threads(1)
 table = score_candidates(Teacher(), mine(read_beir(folder), [BM25(10), Random(10)], "train"))
@@ -49,7 +58,7 @@ processes.leave()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["kl", "infonce", "both"])
+@pytest.mark.parametrize("loss", ["kl", "infonce", "both", "learnt"])
 def test_two_gloo_processes_take_the_step_of_one(beir, student_folder, tmp_path, loss):
     """In-batch negatives are gathered, with their gradient; a document that both have counts once."""
     program = tmp_path / "program.py"
@@ -79,5 +88,7 @@ def test_two_gloo_processes_take_the_step_of_one(beir, student_folder, tmp_path,
         if "encoder.0.model." + name in one
     )
     assert moved > 1e-6
+    assert ("loss.losses.a.log_scale" in one) == (loss == "learnt")
+    assert loss != "learnt" or one["loss.losses.a.log_scale"] != 0
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=1e-6, rtol=1e-4)

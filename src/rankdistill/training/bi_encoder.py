@@ -12,6 +12,8 @@ from torch.nn.functional import embedding, normalize
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from rankdistill.packing import packed
+
 
 class BiEncoder(nn.Module):
     """Queries and documents through one encoder, in one forward pass that DDP can wrap.
@@ -56,7 +58,10 @@ class BiEncoder(nn.Module):
             weights = {name: self._cast(weight) for name, weight in weights.items()}
 
             def embed(features: dict[str, Any]) -> Tensor:
-                with nullcontext() if own is None else looking_up(own, tokens, rows):
+                with (
+                    nullcontext() if own is None else looking_up(own, tokens, rows),
+                    packed(self.encoder) if "cu_seq_lens_q" in features else nullcontext(),
+                ):
                     embedded = functional_call(self.encoder, weights, (dict(features),))
                 return embedded["sentence_embedding"].float()
 

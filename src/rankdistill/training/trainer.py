@@ -1,13 +1,17 @@
 """The distillation step, on transformers' Trainer."""
 
+import copy
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -17,17 +21,18 @@ from rankdistill import processes
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.hardware import kept_memory
-from rankdistill.losses.weighted_sum import accepted
-from rankdistill.packing import take_packed, tokens_in
+from rankdistill.packing import packed, tokens_in
 from rankdistill.training.arguments import training_arguments
-from rankdistill.training.bi_encoder import BiEncoder, fast_attention
-from rankdistill.training.collator import GroupCollator, in_batch_negatives
+from rankdistill.training.bi_encoder import fast_attention
+from rankdistill.training.collator import GroupCollator
 from rankdistill.training.groups import EpochSampler, TrainingGroups
+from rankdistill.training.step import Step
 
 log = logging.getLogger(__name__)
 SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
 STRETCHED = 50.0  # a match factor beyond this is warned of
+ONE_HOT = 0.99  # a probability beyond this leaves the group's other documents nothing
 
 
 def check_scores(similarity: str, scale: float, teacher_scale: float | str, chunk_tokens: int | None) -> None:
@@ -56,8 +61,9 @@ class _TellEpoch(TrainerCallback):
 class DistillationTrainer(Trainer):
     """Trains ``student`` on the groups that ``sampler`` shows of ``table``, by ``loss``.
 
-    ``student`` is changed in place. Its scores are ``scale`` times the ``similarity`` of the
-    embeddings, which it keeps as its own. The teacher's are taken ``raw``, ``minmax`` or ``zscore``
+    ``student`` is trained in place; until then it is only moved to the device. Its scores are ``scale``
+    times the ``similarity`` of the embeddings, which it keeps as its own once it is trained. The teacher's
+    are taken ``raw``, ``minmax`` or ``zscore``
     (``teacher_scores``, over the query's pool) and multiplied by ``teacher_scale``: a number, or
     ``match``, which makes the mean deviation within a group equal to the student's at the first
     step. A listwise or margin loss compares the two, so both must be on like scales; the log shows
@@ -68,7 +74,8 @@ class DistillationTrainer(Trainer):
     all documents of the batch, those of the job's other processes too; ``in_batch_mask`` bool (B, V),
     those that may serve as negatives; ``in_batch_teacher`` float (B, V), NaN where unknown;
     ``query_embeddings`` (B, d); ``document_embeddings`` (U, d), the process's own distinct documents;
-    ``index`` int64 (B, G), the groups' documents among these.
+    ``index`` int64 (B, G), the groups' documents among these. Its own parameters are trained, clipped and
+    saved with the student's; those of a single number are in the log, as ``loss.`` and their name.
 
     A loss that leaves out some of a batch's queries or pairs averages over those of each micro-batch: with
     gradient accumulation or several processes, queries beside unlabelled ones weigh more. Of several GPUs
@@ -104,7 +111,7 @@ class DistillationTrainer(Trainer):
         **kwargs,
     ):
         check_scores(similarity, scale, teacher_scale, chunk_tokens)
-        args = args or training_arguments("checkpoints")
+        args = copy.copy(args) if args else training_arguments("checkpoints")
         args.remove_unused_columns = False  # groups are no columns
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
             log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
@@ -112,19 +119,16 @@ class DistillationTrainer(Trainer):
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         student.to(args.device)  # whether texts are packed depends on it
         super().__init__(
-            model=BiEncoder(student, similarity == "cosine", scale, args.bf16, grad_cache),
+            model=Step(student, loss, similarity == "cosine", scale, args.bf16, grad_cache),
             args=args,
             train_dataset=groups,
             data_collator=GroupCollator(table.collection, student, chunk_tokens, args.bf16),
             **kwargs,
         )
-        if self.data_collator.first_position is not None:  # padded texts are none the worse for it
-            take_packed(student)
-        self.student, self.loss, self.teacher_scale = student, loss, teacher_scale
-        student.similarity_fn_name = similarity  # what is evaluated and saved is what was trained
+        self.student, self.teacher_scale = student, teacher_scale
+        self.similarity = similarity
         self._order = EpochSampler(len(groups), args.seed)
         self.add_callback(_TellEpoch(self._order))
-        self.loss.to(args.device)
         self.can_return_loss = True
         self.model_accepts_loss_kwargs = False
         self._sums: dict[str, list[float]] = defaultdict(list)
@@ -132,8 +136,14 @@ class DistillationTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """As the Trainer's; first makes the scales match, unless a checkpoint says how they did."""
+        self.student.similarity_fn_name = self.similarity  # what is evaluated and saved is what was trained
+        takes_packed = self.data_collator.first_position is not None
         try:
-            with kept_memory(), fast_attention(self.student.transformers_model, self.args.device):
+            with (
+                kept_memory(),
+                packed(self.student) if takes_packed else nullcontext(),
+                fast_attention(self.student.transformers_model, self.args.device),
+            ):
                 if not resume_from_checkpoint:
                     self._match_scales()
                 self._since = perf_counter()
@@ -141,12 +151,13 @@ class DistillationTrainer(Trainer):
         finally:
             self.student.eval()
 
+    @property
+    def loss(self) -> nn.Module:
+        return self.model.loss
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss of one batch of ``GroupCollator``."""
-        queries, documents = model(inputs["queries"], inputs["documents"])
-        bare = self.accelerator.unwrap_model(model)
-        scores = bare.similarity(queries, documents)
-        loss, student, teacher = self._compare(scores, queries, documents, inputs)
+        loss, student, teacher, scores = model(**inputs)
         if not torch.isfinite(loss):
             ids = [
                 self.train_dataset.table.collection.query_ids[row] for row in inputs["query_rows"].tolist()
@@ -157,42 +168,19 @@ class DistillationTrainer(Trainer):
                 f"{shorten(ids)}; student scores {ranges[0]}, teacher's {ranges[1]}; "
                 "lower trainer.learning_rate or look at these scores"
             )
+        if model.training and not loss.requires_grad:
+            raise InputError(
+                f"{type(self.loss).__name__}: its value has no gradient; it must follow the scores"
+            )
         if model.training:
             self._observe(student.detach(), teacher, inputs["mask"], inputs)
         return (loss, {"scores": scores}) if return_outputs else loss
 
-    def _compare(
-        self, scores: Tensor, queries: Tensor, documents: Tensor, inputs: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, and the student's and the teacher's scores (B, G) that it holds together.
-
-        ``scores`` (B, U) are the student's for the process's own documents.
-        """
-        bare = self.accelerator.unwrap_model(self.model)
-        student = scores.gather(1, inputs["index"])
-        teacher = inputs["teacher"] * bare.teacher_factor
-        offered = {
-            "query_embeddings": queries,
-            "document_embeddings": documents,
-            "index": inputs["index"],
-        }
-        if accepted(self.loss.forward, {"in_batch": None}):
-            rows, in_batch = inputs["document_rows"], scores
-            if processes.count() > 1:
-                rows = processes.gather_rows(rows, fill=-1)
-                in_batch = bare.similarity(queries, processes.gather_rows(documents))
-            in_batch_mask, known = in_batch_negatives(rows, inputs)
-            offered |= {
-                "in_batch": in_batch,
-                "in_batch_mask": in_batch_mask,
-                "in_batch_teacher": known * bare.teacher_factor,
-            }
-        more = accepted(self.loss.forward, offered)
-        return self.loss(student, teacher, inputs["positive"], inputs["mask"], **more), student, teacher
-
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the means of what was observed since the last time."""
         if "loss" in logs and self._sums:
+            own = ((name, weight) for name, weight in self.loss.named_parameters() if weight.requires_grad)
+            logs |= {f"loss.{name}": weight.item() for name, weight in own if weight.numel() == 1}
             everyone = processes.gathered({name: float(np.mean(x)) for name, x in self._sums.items()})
             logs |= {name: round(float(np.mean([x[name] for x in everyone])), 4) for name in self._sums}
             tokens = sum(processes.gathered(self._tokens))
@@ -201,8 +189,26 @@ class DistillationTrainer(Trainer):
             self._tokens, self._since = 0, perf_counter()
         super().log(logs, *args, **kwargs)
 
+    def get_decay_parameter_names(self, model) -> list[str]:
+        """As the Trainer's, without a loss's single numbers: a temperature is not to shrink."""
+        single = {f"loss.{name}" for name, weight in self.loss.named_parameters() if weight.numel() == 1}
+        return [name for name in super().get_decay_parameter_names(model) if name not in single]
+
     def _get_train_sampler(self, train_dataset=None):
         return self._order
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        """As the Trainer's, which would leave weights that the checkpoint lacks as they are."""
+        file = Path(resume_from_checkpoint) / "model.safetensors"
+        if file.exists():
+            with safe_open(file, "pt") as stored:
+                differ = set(stored.keys()) ^ set(self.model.state_dict())
+            if differ:
+                raise InputError(
+                    f"{file}: weights of another model or loss ({shorten(sorted(differ))}); delete "
+                    f"{resume_from_checkpoint} to train without it"
+                )
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _observe(self, student: Tensor, teacher: Tensor, mask: Tensor, inputs: Mapping[str, Any]) -> None:
         pairs = mask.unsqueeze(1) & mask.unsqueeze(2) & (teacher.unsqueeze(2) > teacher.unsqueeze(1))
@@ -218,16 +224,6 @@ class DistillationTrainer(Trainer):
             self._sums[name].append(float(value))
         self._tokens += sum(tokens_in(part) for part in (inputs["queries"], *inputs["documents"]))
 
-    def _moves(self, scores: Tensor, queries: Tensor, documents: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """bool (B,): whether the loss has a gradient on a query's scores (True if it doesn't read them)."""
-        with torch.enable_grad():
-            scores = scores.detach().requires_grad_()
-            loss, *_ = self._compare(scores, queries, documents, batch)
-            if not loss.requires_grad:
-                return torch.zeros(len(scores), dtype=torch.bool)
-            gradient = torch.autograd.grad(loss, scores, allow_unused=True)[0]
-        return torch.ones(len(scores), dtype=torch.bool) if gradient is None else gradient.any(dim=1).cpu()
-
     @torch.no_grad()
     def _match_scales(self) -> None:
         """Sets ``teacher_factor``; logs both spreads, and warns if they stay far apart."""
@@ -239,7 +235,8 @@ class DistillationTrainer(Trainer):
             collate_fn=self.data_collator,
         )
         model = self.model.to(self.args.device).eval()
-        spreads, sizes, moves = [], [], []
+        trial = _copied(model.loss)  # the loss itself sees the steps of training alone
+        spreads, sizes, moves, teachers = [], [], [], []
         for batch in few:
             batch = self._prepare_inputs(batch)
             queries, documents = model(batch["queries"], batch["documents"])
@@ -247,8 +244,10 @@ class DistillationTrainer(Trainer):
             student = scores.gather(1, batch["index"])
             spreads.append([spread(x, batch["mask"]).item() for x in (student, batch["teacher"])])
             sizes.append(len(student))
-            moves.append(self._moves(scores, queries, documents, batch))
-        moved, count = int(torch.cat(moves).sum()), len(few.dataset)
+            teachers.append(batch["teacher"].masked_fill(~batch["mask"], -torch.inf))
+            if trial is not None:
+                moves.append(_moves(model, trial, scores, queries, documents, batch))
+        moved, count = int(torch.cat(moves).sum()) if moves else len(few.dataset), len(few.dataset)
         if moved < count / 2:
             message = (
                 f"{type(self.loss).__name__}: of {count} groups only {moved} move the student's scores; a "
@@ -271,6 +270,7 @@ class DistillationTrainer(Trainer):
             factor,
             teacher * factor,
         )
+        self._warn_of_one_hot(teachers, factor)
         if self.teacher_scale == "match" and factor > STRETCHED:
             log.warning(
                 "the teacher's scores hardly differ within a group, and are stretched %.2g times to match "
@@ -284,6 +284,45 @@ class DistillationTrainer(Trainer):
                 "will first of all rescale the student; teacher_scale=match avoids that",
                 ratio,
             )
+
+    def _warn_of_one_hot(self, teachers: Sequence[Tensor], factor: float) -> None:
+        """Of a temperature that makes the teacher's distribution one document; scores (B, G) a batch."""
+        for part in self.loss.modules():
+            temperature = getattr(part, "teacher_temperature", None)
+            if not isinstance(temperature, (int, float)):
+                continue
+            highest = torch.cat([(x * (factor / temperature)).softmax(dim=1).amax(dim=1) for x in teachers])
+            share = (highest > ONE_HOT).float().mean().item()
+            if share >= 0.5:
+                log.warning(
+                    "%s: at teacher_temperature=%g one document has more than %g of the teacher's "
+                    "distribution in %.0f %% of the groups, which then says no more than a label; raise it",
+                    type(part).__name__,
+                    temperature,
+                    ONE_HOT,
+                    100 * share,
+                )
+
+
+def _copied(loss: nn.Module) -> nn.Module | None:
+    try:
+        return copy.deepcopy(loss)
+    except Exception as error:  # of whatever a loss of one's own may hold: a lock, a tensor with a gradient
+        log.debug("%s cannot be copied, and is not tried before training: %s", type(loss).__name__, error)
+        return None
+
+
+def _moves(
+    step: Step, loss: nn.Module, scores: Tensor, queries: Tensor, documents: Tensor, batch: Mapping[str, Any]
+) -> Tensor:
+    """bool (B,): whether ``loss`` has a gradient on a query's scores (True if it doesn't read them)."""
+    with torch.enable_grad():
+        scores = scores.detach().requires_grad_()
+        value, *_ = step.compare(scores, queries, documents, batch, loss)
+        if not value.requires_grad:
+            return torch.zeros(len(scores), dtype=torch.bool)
+        gradient = torch.autograd.grad(value, scores, allow_unused=True)[0]
+    return torch.ones(len(scores), dtype=torch.bool) if gradient is None else gradient.any(dim=1).cpu()
 
 
 def spread(scores: Tensor, mask: Tensor) -> Tensor:
