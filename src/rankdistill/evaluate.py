@@ -25,7 +25,7 @@ from rankdistill.evaluation.systems import (
 )
 from rankdistill.fields import check_fields
 from rankdistill.students import load_student
-from rankdistill.summary import measured_queries, table, write_measures
+from rankdistill.summary import measured_queries, table, write_judgments, write_measures
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,10 @@ def run(config: DictConfig) -> float:
     if not processes.is_main():
         return first.mean[evaluator.main]
     for i, result in enumerate(results.values(), 1):
-        result.run.write(folder / ("run.trec.gz" if len(results) == 1 else f"run_{i}.trec.gz"))
+        file = "run.trec.gz" if len(results) == 1 else f"run_{i}.trec.gz"
+        result.run.write(folder / file)
+        same = write_judgments(folder, collection, config.split, result, file)
+        log.info("the same figures of %s: %s", names[i - 1], same)
     compared = comparisons(results)
     if compared:
         with open(folder / "comparison.csv", "w", newline="", encoding="utf-8") as out:

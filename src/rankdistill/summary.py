@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +45,21 @@ def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
     draft = folder / ".metrics.json"
     draft.write_text(json.dumps(metrics, indent=2) + "\n")
     draft.replace(folder / "metrics.json")
+
+
+def write_judgments(
+    folder: Path, collection: Collection, split: str, result: Evaluation, run: str = "run.trec.gz"
+) -> str:
+    """qrels.trec, the judgments of the queries that ``result`` measured, for other programs.
+
+    Returns the command that gives the same figures for the file ``run``, which lies beside it.
+    """
+    judged = collection.judged(split)
+    queries = next(iter(result.per_query.values()))
+    with open(folder / "qrels.trec", "w", encoding="utf-8") as out:
+        for query in queries:
+            out.writelines(f"{query} 0 {document} {grade}\n" for document, grade in judged[query].items())
+    return shlex.join(["ir_measures", str(folder / "qrels.trec"), str(folder / run), *result.per_query])
 
 
 def measured_queries(collection: Collection, split: str, n: int) -> str:

@@ -33,7 +33,13 @@ from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter
-from rankdistill.summary import measured_queries, summary, write_conditions, write_measures
+from rankdistill.summary import (
+    measured_queries,
+    summary,
+    write_conditions,
+    write_judgments,
+    write_measures,
+)
 from rankdistill.teachers import FileTeacher, score_candidates, score_split
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.checkpoints import begin, clear, finish, finished, last_checkpoint, resume
@@ -261,13 +267,14 @@ def report(
     card = model_card(plain(config), table, student, after.mean, text)
     (folder / "model" / "README.md").write_text(card, encoding="utf-8")
     after.run.write(folder / "run.trec.gz")
+    check = write_judgments(folder, table.collection, split, after)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     (folder / "history.json").write_text(json.dumps(history, indent=1))
     save(analysis.plot_learning_curve(history), folder / "plots" / "learning_curve.png")
     gains = analysis.plot_gains(before.per_query[main], after.per_query[main], main)
     save(gains, folder / "plots" / "gains.png")
     write_measures(results, folder)  # last: metrics.json says that the run is finished
-    log.info("the results\n\n%s\n\nResults in %s", text, folder)
+    log.info("the results\n\n%s\n\nResults in %s; the same figures of its run: %s", text, folder, check)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from ir_measures.__main__ import main_cli
 from scipy import stats
 from sentence_transformers import SentenceTransformer
 
@@ -77,9 +79,25 @@ def test_two_models_are_compared_by_the_command(two, out, beir, collection, caps
         "comparison.csv",
         "metrics.json",
         "per_query.csv",
+        "qrels.trec",
         "run_1.trec.gz",
         "run_2.trec.gz",
     ]
+
+
+def test_ir_measures_gives_the_same_figures_of_the_files(two, out, beir, capsys, caplog, monkeypatch):
+    """By the command that is logged; of the eight judged queries five are measured."""
+    with caplog.at_level("INFO"):
+        run(["data=beir", f"data.path={beir}", "evaluator.limit=5", f"model={two[1]}"])
+    (line,) = [r.getMessage() for r in caplog.records if "the same figures" in r.getMessage()]
+    words = shlex.split(line.partition("model: ")[2])
+    assert words[0] == "ir_measures" and len((out / "qrels.trec").read_text().splitlines()) == 5
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", [*words, "-p", "-1"])
+    main_cli()
+    found = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
+    (expected,) = json.loads((out / "metrics.json").read_text()).values()
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, abs=1e-9)
 
 
 def test_runs_and_models_mix_and_equal_ones_are_said(two, out, beir, capsys, monkeypatch):
