@@ -1,5 +1,6 @@
 """A tiny collection and tiny random models, made here: tests need no hub and no downloads."""
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -174,6 +175,17 @@ def cross_encoder_folder(tmp_path_factory):
     BertForSequenceClassification(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture
+def copied(collection):
+    """The tiny collection with the first 20 documents once more, as c0 to c19, and q1's text as q0's."""
+    return dataclasses.replace(
+        collection,
+        document_ids=[*collection.document_ids, *(f"c{i}" for i in range(20))],
+        documents=[*collection.documents, *(f" {text}\n" for text in collection.documents[:20])],
+        queries=[collection.queries[0], *collection.queries[:1], *collection.queries[2:]],
+    )
 
 
 class WordTeacher:

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from conftest import WordTeacher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rankdistill.candidates import BM25, Random, mine
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
+from rankdistill.teachers import score_candidates
+from rankdistill.training import TrainingGroups
 
 KINDS = {
     "random": (RandomSampler, {}),
@@ -123,3 +127,20 @@ def test_other_shapes_raise(kind, scores, positive):
 def test_a_group_that_teaches_nothing_raises(kind, positives, negatives):
     with pytest.raises(ValueError, match="positives"):
         make(kind, positives, negatives)
+
+
+@every
+@pytest.mark.parametrize("positives", [0, 1])
+def test_no_group_shows_a_copy_of_a_positive(kind, positives, copied):
+    """It scores as the positive does, so that hard negatives are copies before all else."""
+    table = score_candidates(WordTeacher(), mine(copied, [BM25(12), Random(12)], "train"))
+    groups = TrainingGroups(table, make(kind, positives, 5))
+    for i in range(2 * len(groups)):
+        group = groups[i]
+        query = copied.query_ids[group.query_row]
+        same = ["q0", "q1"] if query in ("q0", "q1") else [query]
+        texts = {copied.documents[int(one[1:])].strip() for one in same}  # q3's is d3, and c3
+        shown = [copied.documents[row].strip() for row in group.document_rows[~group.positive]]
+        assert not texts & set(shown), query
+        assert group.positive[:positives].all()
+        assert len(group.document_rows) == positives + 5 or kind == "hard-filtered"

@@ -1,8 +1,14 @@
+import logging
+
 import numpy as np
 import pytest
+from conftest import WordTeacher
 
+from rankdistill.candidates import BM25, Random, mine
+from rankdistill.data import Candidates, ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
+from rankdistill.teachers import score_candidates
 from rankdistill.training import EpochSampler, TrainingGroups
 from rankdistill.training.groups import normalise
 
@@ -47,6 +53,50 @@ def test_ranks_go_to_samplers_that_name_them(table):
     ranks[table.candidates.positive[span]] = 99999
     rows = table.candidates.document_rows[span]
     assert groups[0].document_rows[1:].tolist() == rows[np.argsort(ranks, kind="stable")[:2]].tolist()
+
+
+def test_copies_of_a_positive_are_found_by_text(copied):
+    """Against a comparison of every candidate with every positive; q0 and q1 share theirs."""
+    found = mine(copied, [BM25(12), Random(12)], "train")
+    for i, query in enumerate(found.query_rows.tolist()):
+        relevant = {0, 1} if query < 2 else {query}
+        span = found.pool(i)
+        oracle = [
+            place
+            for place, (row, known) in enumerate(
+                zip(found.document_rows[span], found.positive[span], strict=True)
+            )
+            if not known
+            and any(copied.documents[row].strip() == copied.documents[one].strip() for one in relevant)
+        ]
+        assert found.copies.get(i, np.array([])).tolist() == oracle
+    assert sum(map(len, found.copies.values())) >= 14
+
+
+def test_groups_of_a_collection_without_copies_do_not_ask_for_them(table):
+    assert table.candidates.copies == {} and table.collection.same_documents is None
+
+
+def test_a_query_with_but_a_positive_and_its_copy_is_left_out(copied):
+    candidates = Candidates(
+        copied,
+        np.array([2, 3]),
+        np.array([0, 2, 4]),
+        np.array([2, 62, 3, 40], np.int32),
+        np.array([8, 1, 8, 1], np.uint8),
+        np.zeros(4, np.uint16),
+    )
+    groups = TrainingGroups(ScoreTable(candidates, np.zeros(4, np.float32)), RandomSampler(1, 1))
+    assert groups.queries.tolist() == [1] and groups[0].document_rows.tolist() == [3, 40]
+
+
+def test_a_collection_says_once_how_many_copies_it_has(copied, caplog):
+    table = score_candidates(WordTeacher(), mine(copied, [BM25(12)], "train"))
+    with caplog.at_level(logging.INFO, logger="rankdistill"):
+        for _ in range(2):
+            TrainingGroups(table, RandomSampler(1, 1))
+    assert caplog.text.count("20 of 80 documents have the text of an earlier one") == 1
+    assert caplog.text.count("1 of 24 queries have the text of an earlier one") == 1
 
 
 @pytest.mark.parametrize(

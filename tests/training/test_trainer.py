@@ -6,14 +6,17 @@ import logging
 import numpy as np
 import pytest
 import torch
+from conftest import WordTeacher
 from torch import nn
 
+from rankdistill.candidates import Random, mine
 from rankdistill.data import Candidates, ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
 from rankdistill.students import load_student
 from rankdistill.students.load import load_weights_from, set_dropout
+from rankdistill.teachers import score_candidates
 from rankdistill.training import (
     DistillationTrainer,
     GroupCollator,
@@ -243,6 +246,24 @@ def test_a_query_that_is_a_document_is_no_negative_of_itself(student_folder, tab
     allowed, _ = in_batch_negatives(batch["document_rows"], batch)
     found = [set(batch["document_rows"][mask].tolist()) for mask in allowed]
     assert found == [{41}, {2, 40}]
+
+
+def test_copies_of_positives_and_positives_of_an_equal_query_are_no_in_batch_negatives(
+    student_folder, copied
+):
+    table = score_candidates(WordTeacher(), mine(copied, [Random(30)], "train"))
+    table = table.take([0, 1, 2, 3])
+    groups = TrainingGroups(table, RandomSampler(1, 15))
+    groups = [groups[i] for i in range(4)]
+    batch = GroupCollator(copied, load_student(student_folder))(groups)
+    for rows in (batch["document_rows"], torch.randperm(80)):  # those of other processes too
+        mask, _ = in_batch_negatives(rows, batch)
+        for b, group in enumerate(groups):
+            relevant = {0: {0, 1}, 1: {0, 1}}.get(group.query_row, {group.query_row})
+            texts = {copied.documents[row].strip() for row in relevant}
+            for place, row in enumerate(rows.tolist()):
+                same = copied.documents[row].strip() in texts
+                assert mask[b, place].item() == (not same and row not in group.document_rows)
 
 
 def test_training_moves_the_student_towards_the_teacher(student_folder, table, tmp_path):

@@ -43,4 +43,4 @@ def shown_table(table: ScoreTable, sampler, seed: int = 0, epoch: int = 0) -> Sc
     groups = TrainingGroups(table, sampler, seed)
     shown = [groups[epoch * len(groups) + i] for i in range(len(groups))]
     places = [np.sort(np.searchsorted(group.pool_rows, group.document_rows)) for group in shown]
-    return table.take(groups.queries, places)
+    return groups.table.take(groups.queries, places)  # without what is the query itself

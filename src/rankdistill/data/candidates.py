@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from rankdistill.data.cache import fingerprint, seal, sync
 from rankdistill.data.collection import Collection
+from rankdistill.data.labels import copies
 from rankdistill.errors import InputError
 
 SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8, "file": 16}  # bits of ``sources``
@@ -44,6 +45,15 @@ class Candidates:
     def positive(self) -> np.ndarray:
         """bool (N,): the known relevant ones."""
         return (self.sources & SOURCES["positive"]) > 0
+
+    @cached_property
+    def copies(self) -> dict[int, np.ndarray]:
+        """Query's position -> places in its pool, ascending, of candidates that say what a positive says.
+
+        They have the text of a known positive of the query, or of a query of the same text, or that of the
+        query itself where it is a document, and are not labelled themselves: no negatives. Empty where no two texts of the collection are the same.
+        """
+        return copies(self)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -8,8 +8,10 @@ from functools import cached_property
 import numpy as np
 
 from rankdistill.data.cache import fingerprint
+from rankdistill.data.same_text import SameText, same_text
 from rankdistill.errors import InputError, shorten
 
+log = logging.getLogger(__name__)
 Qrels = Mapping[str, Mapping[str, int]]
 SHARED = 1000  # ids of both a query and a document, whose texts are compared at most
 
@@ -74,6 +76,23 @@ class Collection:
     @cached_property
     def query_row(self) -> dict[str, int]:
         return {query: row for row, query in enumerate(self.query_ids)}
+
+    @cached_property
+    def same_documents(self) -> SameText | None:
+        """Which documents have the same text; None if all differ. The log says how many do not."""
+        return self._same("documents", self.documents)
+
+    @cached_property
+    def same_queries(self) -> SameText | None:
+        """Which queries have the same text; None if all differ. The log says how many do not."""
+        return self._same("queries", self.queries)
+
+    def _same(self, kind: str, texts: Sequence[str]) -> SameText | None:
+        found = same_text(texts)
+        if found is not None:
+            count = int((found.first != np.arange(len(texts))).sum())
+            log.info("%s: %d of %d %s have the text of an earlier one", self.name, count, len(texts), kind)
+        return found
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,13 +1,14 @@
 """What the qrels call relevant, as rows."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankdistill.data.candidates import SOURCES
-from rankdistill.data.collection import Collection
-from rankdistill.data.scores import ScoreTable
+from rankdistill.data.collection import Collection, Qrels
+
+if TYPE_CHECKING:
+    from rankdistill.data.candidates import Candidates
 
 
 def among(some: np.ndarray, ascending: np.ndarray) -> np.ndarray:
@@ -28,40 +29,51 @@ def relevant_pairs(collection: Collection, splits: Iterable[str]) -> np.ndarray:
     return np.array(sorted(pairs), dtype=np.int64)
 
 
-def without_own(table: ScoreTable) -> ScoreTable:
-    """``table`` without the documents that are the queries themselves; itself if it holds none."""
-    candidates = table.candidates
-    own = table.collection.own_document[candidates.query_rows]
-    if (own < 0).all():
-        return table
-    sizes = np.diff(candidates.offsets)
-    keep = candidates.document_rows != np.repeat(own, sizes)
-    if keep.all():
-        return table
-    ends = np.concatenate([[0], np.cumsum(keep)])
-    left = replace(
-        candidates,
-        offsets=ends[candidates.offsets],
-        document_rows=candidates.document_rows[keep],
-        sources=candidates.sources[keep],
-        ranks=candidates.ranks[keep],
-    )
-    return ScoreTable(left, table.scores[keep], table.teacher, trusted=True)
+def known_relevant(collection: Collection, query: int, rows: np.ndarray, positive: np.ndarray) -> set[int]:
+    """Rows of the documents that may not serve the query as negatives.
 
-
-def of_split(table: ScoreTable, split: str) -> ScoreTable:
-    """The pools of the queries of ``split``; relevant is what its qrels say, and no other split's.
-
-    Left out are queries without a relevant candidate, and documents that are the query itself. Raises
-    ``InputError`` for an unknown split.
+    They are the ``positive`` bool (n,) of its pool ``rows`` int (n,); what the qrels call relevant to it, and
+    to queries of the same text, in the split(s) whose positives in the pool are these; the document that is
+    the query itself; and all documents that have the text of one of them.
     """
-    table = without_own(table)
-    candidates, size = table.candidates, len(table.collection.document_ids)
-    sizes = np.diff(candidates.offsets)
-    keys = np.repeat(candidates.query_rows, sizes) * size + candidates.document_rows
-    positive = among(keys, relevant_pairs(table.collection, [split]))
-    others = candidates.sources & ~np.uint8(SOURCES["positive"])
-    sources = np.where(positive, others | SOURCES["positive"], others).astype(np.uint8)
-    taught = np.unique(np.repeat(candidates.query_rows, sizes)[positive])
-    labelled = ScoreTable(replace(candidates, sources=sources), table.scores, table.teacher, trusted=True)
-    return labelled.take(np.flatnonzero(np.isin(candidates.query_rows, taught)))
+    pool, known = set(rows.tolist()), set(rows[positive].tolist())
+    found = known | ({int(collection.own_document[query])} - {-1})
+    queries = {query} if collection.same_queries is None else collection.same_queries.rows([query])
+    for qrels in collection.qrels.values():
+        own = relevant(collection, qrels, query)
+        if own and own & pool == known:
+            found.update(own, *(relevant(collection, qrels, one) for one in queries - {query}))
+    return found if collection.same_documents is None else collection.same_documents.rows(found)
+
+
+def relevant(collection: Collection, qrels: Qrels, query: int) -> set[int]:
+    """Rows of the documents that ``qrels`` call relevant to the query."""
+    judged = qrels.get(collection.query_ids[query], {})
+    return {collection.document_row[document] for document, grade in judged.items() if grade > 0}
+
+
+def copies(candidates: "Candidates") -> dict[int, np.ndarray]:
+    """See ``Candidates.copies``."""
+    collection, owners = candidates.collection, candidates.query_rows
+    documents, queries = collection.same_documents, collection.same_queries
+    concerned = np.zeros(len(owners), dtype=bool)
+    if queries is not None:
+        concerned |= queries.repeated[owners]
+    if documents is not None:
+        size = len(collection.document_ids)
+        pairs = relevant_pairs(collection, collection.qrels)
+        own = collection.own_document[owners]
+        concerned |= (own >= 0) & documents.repeated[own]
+        concerned |= np.isin(owners, pairs[documents.repeated[pairs % size]] // size)
+        at = np.flatnonzero(candidates.positive)  # labels that the qrels do not give count as well
+        at = at[documents.repeated[candidates.document_rows[at]]]
+        concerned[np.searchsorted(candidates.offsets, at, side="right") - 1] = True
+    found = {}
+    for i in np.flatnonzero(concerned).tolist():
+        span = candidates.pool(i)
+        rows, positive = candidates.document_rows[span], candidates.positive[span]
+        known = known_relevant(collection, int(owners[i]), rows, positive)
+        places = np.flatnonzero(~positive & np.isin(rows, list(known)))
+        if len(places):
+            found[i] = places
+    return found

@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from rankdistill.data.candidates import (
     write_arrow,
 )
 from rankdistill.data.collection import Collection
+from rankdistill.data.labels import among, relevant_pairs
 from rankdistill.data.score_hub import push
 from rankdistill.errors import InputError
 
@@ -101,6 +102,40 @@ class ScoreTable:
             *(array[at] for array in (whole.document_rows, whole.sources, whole.ranks)),
         )
         return ScoreTable(candidates, self.scores[at], self.teacher, trusted=True)
+
+    def without_own(self) -> "ScoreTable":
+        """Without the documents that are the queries themselves; itself if it holds none."""
+        candidates = self.candidates
+        own = self.collection.own_document[candidates.query_rows]
+        if (own < 0).all():
+            return self
+        keep = candidates.document_rows != np.repeat(own, np.diff(candidates.offsets))
+        if keep.all():
+            return self
+        ends = np.concatenate([[0], np.cumsum(keep)])
+        left = replace(
+            candidates,
+            offsets=ends[candidates.offsets],
+            document_rows=candidates.document_rows[keep],
+            sources=candidates.sources[keep],
+            ranks=candidates.ranks[keep],
+        )
+        return ScoreTable(left, self.scores[keep], self.teacher, trusted=True)
+
+    def of_split(self, split: str) -> "ScoreTable":
+        """The pools of the queries of ``split``; relevant is what its qrels say, and no other split's.
+
+        Left out are queries without a relevant candidate, and documents that are the query itself. Raises
+        ``InputError`` for an unknown split.
+        """
+        table = self.without_own()
+        candidates, size = table.candidates, len(table.collection.document_ids)
+        owners = np.repeat(candidates.query_rows, np.diff(candidates.offsets))
+        positive = among(owners * size + candidates.document_rows, relevant_pairs(table.collection, [split]))
+        others = candidates.sources & ~np.uint8(SOURCES["positive"])
+        sources = np.where(positive, others | SOURCES["positive"], others).astype(np.uint8)
+        labelled = ScoreTable(replace(candidates, sources=sources), table.scores, table.teacher, trusted=True)
+        return labelled.take(np.flatnonzero(np.isin(candidates.query_rows, owners[positive])))
 
     def save(self, path: str | Path) -> None:
         """Writes an Arrow file with the columns query_id, document_ids, scores, sources, ranks."""

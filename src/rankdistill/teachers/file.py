@@ -10,7 +10,6 @@ from rankdistill.candidates import mine
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats import check_format, check_options, read_scores
 from rankdistill.data.formats.triples import Invalid
-from rankdistill.data.labels import of_split
 from rankdistill.data.score_hub import is_hub_name
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least
@@ -45,7 +44,7 @@ class FileTeacher:
         Raises ``InputError`` if there is none.
         """
         at_least(1, limit=limit)
-        table = of_split(self._whole(collection), split)
+        table = self._whole(collection).of_split(split)
         rows = table.candidates.query_rows
         if not len(rows):
             raise InputError(f"{self.path}: no scores of queries of split {split!r} of {collection.name}")
@@ -56,7 +55,7 @@ class FileTeacher:
 
     def covers(self, collection: Collection, split: str) -> int:
         """How many queries of ``split`` it has scores of, a relevant document's among them."""
-        return len(of_split(self._whole(collection), split))
+        return len(self._whole(collection).of_split(split))
 
     def _whole(self, collection: Collection) -> ScoreTable:
         """All that the file holds, read once."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
+from rankdistill.data.labels import known_relevant
 from rankdistill.data.tokens import stored_tokens
 from rankdistill.packing import first_position, pack
 from rankdistill.students.prompts import prompt_of
@@ -30,7 +31,7 @@ class GroupCollator:
     * ``pool_rows`` int64, ascending, and ``pool_teacher`` float32 (B, P): the queries' candidates
       and their scores, known positives and the query itself without one (NaN), filled up with rows
       that no document has; ``pool_taken`` bool (B, P): those that may not serve as in-batch
-      negatives, being of the group, known positives or the query itself;
+      negatives, being of the group, known positives or copies of these, or the query itself;
     * ``query_rows`` int64 (B,).
     """
 
@@ -91,21 +92,16 @@ class GroupCollator:
         }
 
     def _pool(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows ascending, scores and whether known: the pool, what is relevant, and the query itself.
+        """Rows ascending, scores, and which are no negatives: the group's pool, and what is missing there.
 
-        A file of scores may lack positives. They are of the split(s) whose positives in the pool are
-        the group's.
+        A file of scores may lack positives; copies of them need not be in the pool. See ``known_relevant``.
         """
         rows, scores, positive = group.pool_rows, group.pool_teacher, group.pool_positive
-        pool, known, missing = set(rows.tolist()), set(rows[positive].tolist()), set()
-        query = self.collection.query_ids[group.query_row]
-        for qrels in self.collection.qrels.values():
-            judged = qrels.get(query, {})
-            relevant = {self.collection.document_row[d] for d, grade in judged.items() if grade > 0}
-            if relevant & pool == known:
-                missing |= relevant - pool
-        own = int(self.collection.own_document[group.query_row])
-        missing |= {own} - {-1} - pool
+        known = known_relevant(self.collection, group.query_row, rows, positive)
+        if len(known) == positive.sum():
+            return rows, scores, positive
+        positive = np.isin(rows, list(known))
+        missing = known.difference(rows.tolist())
         if not missing:
             return rows, scores, positive
         found = np.array(sorted(missing), dtype=rows.dtype)
@@ -128,7 +124,8 @@ class GroupCollator:
 def in_batch_negatives(rows: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Which of the documents at ``rows`` int64 (V,) may serve each query as negatives, bool (B, V).
 
-    Neither those of its group, nor known positives, nor a document a second time, nor a row below 0.
+    Neither those of its group, nor known positives or copies of them (``known_relevant``), nor a document a
+    second time, nor a row below 0.
     Also the teacher's scores, float32 (B, V), of those in the query's pool, else NaN.
     """
     pool = batch["pool_rows"]

@@ -10,7 +10,6 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from rankdistill.data.candidates import Candidates
-from rankdistill.data.labels import without_own
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
@@ -39,8 +38,9 @@ class TrainingGroups(Dataset):
     """Item ``epoch * len(self) + i`` is query i's group in that epoch.
 
     The group depends on (seed, epoch, query) alone, so it is the same whatever the number of
-    workers or processes and wherever training resumed. Queries whose pool has fewer than two
-    documents teach nothing and are left out, as is a document that is the query itself.
+    workers or processes and wherever training resumed. A document that is the query itself, and copies
+    of a positive (``Candidates.copies``), are shown in no group: the sampler chooses from the other
+    candidates. Queries that have fewer than two of these teach nothing and are left out.
 
     ``teacher_scores``: ``raw``; ``minmax`` ((t - min) / (max - min) over the query's pool) or
     ``zscore`` ((t - mean) / deviation). A pool of equal scores becomes zeros. Samplers see raw
@@ -56,10 +56,19 @@ class TrainingGroups(Dataset):
     ):
         if teacher_scores not in ("raw", "minmax", "zscore"):
             raise InputError(f"teacher_scores={teacher_scores!r}: it is raw, minmax or zscore")
-        table = without_own(table)
+        table = table.without_own()
         self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
         check_fit(sampler, table.candidates)
         sizes = np.diff(table.candidates.offsets)
+        self.copies = table.candidates.copies
+        for i, places in self.copies.items():
+            sizes[i] -= len(places)
+        if self.copies:
+            log.info(
+                "%d candidates of %d queries have the text of a known positive: they are in no group",
+                sum(map(len, self.copies.values())),
+                len(self.copies),
+            )
         self.queries = np.flatnonzero(sizes >= 2)
         small = int((sizes[self.queries] < group_size(sampler)).sum())
         if small:
@@ -87,7 +96,12 @@ class TrainingGroups(Dataset):
         more = (
             {"ranks": self.table.candidates.ranks[self.table.candidates.pool(i)]} if self.wants_ranks else {}
         )
-        chosen = self.sampler.select(scores, positive, rng, **more)
+        if i in self.copies:
+            offered = np.delete(np.arange(len(rows)), self.copies[i])
+            more = {name: values[offered] for name, values in more.items()}
+            chosen = offered[self.sampler.select(scores[offered], positive[offered], rng, **more)]
+        else:
+            chosen = self.sampler.select(scores, positive, rng, **more)
         teacher = normalise(scores, self.teacher_scores)
         return Group(query_row, rows[chosen], teacher[chosen], positive[chosen], rows, teacher, positive)
 
