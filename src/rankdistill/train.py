@@ -139,7 +139,8 @@ def distil(config: DictConfig, folder: Path) -> float:
     processes.wait()
     history: list[dict] = []
     for stage in stages:
-        history += train_stage(student, table, stage, plain(config.scores), history)
+        scores = plain(config.scores) | {"split": config.candidates.split}
+        history += train_stage(student, table, stage, scores, history)
     merge_adapter(student)
 
     documents = passing_embeddings(student, collection.documents)

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 
 import numpy as np
@@ -10,7 +11,7 @@ from rankdistill.errors import InputError
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
 from rankdistill.teachers import score_candidates
 from rankdistill.training import EpochSampler, TrainingGroups
-from rankdistill.training.groups import normalise
+from rankdistill.training.groups import check_split, normalise
 
 
 def same(a, b):
@@ -125,3 +126,84 @@ def test_an_epoch_holds_every_query_once_in_an_order_of_its_own():
     assert sorted(first) == list(range(10))
     assert sorted(second) == list(range(10, 20))
     assert first != [i - 10 for i in second]
+
+
+def tables_of_both(collection):
+    """Scores of the queries of train and of test in one table, as one file of scores gives it."""
+    candidates = Candidates(
+        collection,
+        np.arange(24),
+        np.arange(25) * 2,
+        np.array([[query, 40 + query // 2] for query in range(24)], np.int32).ravel(),
+        np.tile(np.array([24, 16], np.uint8), 24),
+        np.zeros(48, np.uint16),
+    )
+    return ScoreTable(candidates, np.arange(48, dtype=np.float32))
+
+
+def judged(collection, **qrels):
+    return dataclasses.replace(collection, qrels=qrels)
+
+
+def test_queries_that_another_split_judges_are_refused(collection):
+    both = tables_of_both(collection)
+    message = (
+        r"8 of its 24 queries are judged in test, not in train: 'q16', .*train on table.of_split\('train'\)"
+    )
+    with pytest.raises(InputError, match=message):
+        check_split(both)
+    with pytest.raises(InputError, match=r"judged in train, not in test.*or say split='train'"):
+        check_split(both, "test")
+    check_split(both.of_split("train"))
+    check_split(both.of_split("test"), "test")
+    with pytest.raises(InputError, match="no split 'dev'; there is 'test', 'train'"):
+        check_split(both, "dev")
+
+
+def test_without_a_train_split_the_split_is_asked_for(collection):
+    other = judged(collection, test={"q1": {"d1": 1}}, dev={"q2": {"d2": 1}})
+    table = tables_of_both(other)
+    with pytest.raises(InputError, match="judged in test: 'q1'; .* if they are .*say split='test'"):
+        check_split(table)
+    check_split(table.take([1, 5]), "test")
+
+
+def test_queries_that_nobody_judged_may_be_trained_on(collection, caplog):
+    table = tables_of_both(judged(collection, test={"q1": {"d1": 1}}))
+    with caplog.at_level(logging.INFO, logger="rankdistill"):
+        check_split(table.take([0, 2, 3]))
+    assert "3 of the 3 training queries are judged in no split" in caplog.text
+
+
+def test_labels_of_another_split_are_refused(collection):
+    """A file's table has the positives of all splits; q3, judged in both, wants d3 in train."""
+    judgments = {"q3": {"d3": 1}, "q4": {"d4": 1}}
+    twice = judged(collection, train=judgments, test={"q3": {"d41": 1}})
+    sources = np.tile(np.array([24, 16], np.uint8), 24)
+    sources[3 * 2 + 1] = 24
+    whole = tables_of_both(twice).take([3, 4])
+    relabelled = dataclasses.replace(whole.candidates, sources=sources[6:10])
+    with pytest.raises(InputError, match="'q3' of train has positives that only the qrels of test name"):
+        check_split(ScoreTable(relabelled, whole.scores))
+    check_split(ScoreTable(relabelled, whole.scores).of_split("train"))
+
+
+@pytest.mark.parametrize("leak", ["id", "text"])
+def test_training_queries_that_are_measured_are_counted(collection, leak, caplog):
+    """By id, where both splits judge them, and by text under another id; no other query."""
+    if leak == "id":
+        test = collection.qrels["test"] | {"q3": {"d3": 1}, "q5": {"d5": 0}}
+        leaking = judged(collection, train=collection.qrels["train"], test=test)
+    else:
+        queries = list(collection.queries)
+        queries[20], queries[21] = f" {queries[3]}", queries[5]
+        leaking = dataclasses.replace(collection, queries=queries)
+    check_split(tables_of_both(leaking).take(range(16)))
+    assert "2 of the 16 training queries are queries of test too, by id or by text" in caplog.text
+
+
+def test_a_table_of_a_split_alone_is_trained_on_in_silence(table, caplog):
+    with caplog.at_level(logging.INFO, logger="rankdistill"):
+        check_split(table)
+        check_split(table, "train")
+    assert not caplog.records

@@ -10,7 +10,7 @@ from conftest import WordTeacher
 from torch import nn
 
 from rankdistill.candidates import Random, mine
-from rankdistill.data import Candidates, ScoreTable
+from rankdistill.data import Candidates, ScoreTable, read_scores
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
@@ -473,3 +473,22 @@ def test_bad_settings_are_named(student_folder, table, tmp_path, settings, messa
 def test_an_unknown_training_argument_is_named():
     with pytest.raises(InputError, match="learnin_rate"):
         training_arguments("x", learnin_rate=1)
+
+
+def test_a_file_with_test_scores_does_not_bring_them_into_training(student_folder, collection, tmp_path):
+    """docs/own_scores.md recommends such a file: the teacher is measured on the test scores."""
+    pools = [mine(collection, [Random(9)], split) for split in ("train", "test")]
+    with open(tmp_path / "scores.csv", "w") as file:
+        file.write("query_id,document_id,score\n")
+        for found in pools:
+            for i, query in enumerate(found.query_rows):
+                rows = found.document_rows[found.pool(i)]
+                file.writelines(f"q{query},d{row},{row / 7}\n" for row in rows)
+    both = read_scores(tmp_path / "scores.csv", collection)
+    assert len(both) == 24
+    with pytest.raises(InputError, match="8 of its 24 queries are judged in test, not in train"):
+        trainer_of(student_folder, both, tmp_path)
+    trainer = trainer_of(student_folder, both.of_split("train"), tmp_path)
+    assert {group.query_row for group in map(trainer.train_dataset.__getitem__, range(16))} == set(range(16))
+    with pytest.raises(InputError, match="say split='train'"):
+        trainer_of(student_folder, both, tmp_path, split="test")

@@ -51,7 +51,8 @@ class Candidates:
         """Query's position -> places in its pool, ascending, of candidates that say what a positive says.
 
         They have the text of a known positive of the query, or of a query of the same text, or that of the
-        query itself where it is a document, and are not labelled themselves: no negatives. Empty where no two texts of the collection are the same.
+        query itself where it is a document, and are not labelled themselves: no negatives. Empty where no
+        two texts of the collection are the same.
         """
         return copies(self)
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, shorten
 
 log = logging.getLogger(__name__)
 RELEASE = 32  # groups after which the table's pages are given back; the system maps up to 2 MB for each read
@@ -119,6 +119,68 @@ def check_fit(sampler, candidates: Candidates) -> None:
             f"sampler: a group of {group_size(sampler)} documents, but the largest pool has {largest}; "
             "lower sampler.negatives or mine more candidates"
         )
+
+
+def check_split(table: ScoreTable, split: str | None = None) -> None:
+    """Raises ``InputError`` if the qrels of another split than ``split`` judge what ``table`` trains on.
+
+    ``split`` is ``train`` by default, where the collection has one. Queries that no split judges may be
+    trained on; the log says how many they are, and warns of those that another split measures too.
+    """
+    collection, rows = table.collection, table.candidates.query_rows
+    if split is None:
+        split = "train" if "train" in collection.qrels else None
+    else:
+        collection.judged(split)
+    judged = {
+        name: np.array([collection.query_row[query] for query, found in qrels.items() if found], np.int64)
+        for name, qrels in collection.qrels.items()
+    }
+    own = np.isin(rows, judged.pop(split, []))
+    elsewhere = {name: np.isin(rows, there) for name, there in judged.items()}
+    for name, there in elsewhere.items():
+        if (there & ~own).any():
+            foreign = [collection.query_ids[row] for row in rows[there & ~own]]
+            remedy = (
+                f"train on table.of_split({split!r}), or" if own.any() else "if they are to be trained on,"
+            )
+            raise InputError(
+                f"score table: {len(foreign)} of its {len(rows)} queries are judged in {name}"
+                f"{f', not in {split}' if split else ''}: {shorten(foreign)}; training on them would spoil "
+                f"what is measured there; {remedy} say split={name!r}"
+            )
+        _check_labels(table, split, name, np.flatnonzero(there & own))
+        same = collection.same_queries
+        texts = (lambda some: some) if same is None else same.first.__getitem__
+        count = int(np.isin(texts(rows), texts(judged[name])).sum())
+        if count:
+            log.warning(
+                "%d of the %d training queries are queries of %s too, by id or by text: figures of %s are "
+                "measured on what was trained",
+                count,
+                len(rows),
+                name,
+                name,
+            )
+    unjudged = len(rows) - int(np.logical_or.reduce([own, *elsewhere.values()]).sum())
+    if unjudged:
+        log.info("%d of the %d training queries are judged in no split", unjudged, len(rows))
+
+
+def _check_labels(table: ScoreTable, split: str, other: str, queries: np.ndarray) -> None:
+    """Raises ``InputError`` if a positive of one of ``queries`` is one in the qrels of ``other`` alone."""
+    if not len(queries):
+        return
+    collection = table.collection
+    here, there = collection.positive_rows(split), collection.positive_rows(other)
+    for i in queries:
+        row = int(table.candidates.query_rows[i])
+        documents, _, positive = table.pool(i)
+        if (set(documents[positive].tolist()) - set(here[row])) & set(there[row]):
+            raise InputError(
+                f"score table: query {collection.query_ids[row]!r} of {split} has positives that only the "
+                f"qrels of {other} name; train on table.of_split({split!r})"
+            )
 
 
 def normalise(scores: np.ndarray, how: str) -> np.ndarray:

@@ -25,7 +25,7 @@ from rankdistill.packing import packed, tokens_in
 from rankdistill.training.arguments import training_arguments
 from rankdistill.training.bi_encoder import fast_attention
 from rankdistill.training.collator import GroupCollator
-from rankdistill.training.groups import EpochSampler, TrainingGroups
+from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split
 from rankdistill.training.step import Step
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,9 @@ class _TellEpoch(TrainerCallback):
 
 class DistillationTrainer(Trainer):
     """Trains ``student`` on the groups that ``sampler`` shows of ``table``, by ``loss``.
+
+    The table's queries must be of ``split``, by default ``train`` where the collection has one, or
+    judged in no split: those of another are what is measured; ``table.of_split("train")`` leaves them out.
 
     ``student`` is trained in place; until then it is only moved to the device. Its scores are ``scale``
     times the ``similarity`` of the embeddings, which it keeps as its own once it is trained. The teacher's
@@ -102,6 +105,7 @@ class DistillationTrainer(Trainer):
         loss: nn.Module,
         args: TrainingArguments | None = None,
         *,
+        split: str | None = None,
         similarity: Literal["cosine", "dot"] = "cosine",
         scale: float = 20.0,
         teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
@@ -111,6 +115,7 @@ class DistillationTrainer(Trainer):
         **kwargs,
     ):
         check_scores(similarity, scale, teacher_scale, chunk_tokens)
+        check_split(table, split)
         args = copy.copy(args) if args else training_arguments("checkpoints")
         args.remove_unused_columns = False  # groups are no columns
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
