@@ -15,6 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from sentence_transformers.base.modules import Router
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -271,6 +272,8 @@ def first_position(
     half = has_bf16() if half is None else half
     if device != "cpu" and (device != "cuda" or varlen_attn is None or not half):
         return None
+    if model.transformers_model is None or any(isinstance(module, Router) for module in model):
+        return None  # encode_query and encode_document know their ways
     config = model.transformers_model.config
     dropout = (getattr(config, name, 0) for name in ("attention_probs_dropout_prob", "attention_dropout"))
     if training and any(dropout):

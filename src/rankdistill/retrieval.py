@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.util import batch_to_device
+from sentence_transformers.util import batch_to_device, truncate_embeddings
 from tqdm.auto import tqdm
 
 from rankdistill import processes
@@ -50,7 +50,7 @@ def _embed(model: SentenceTransformer, kind: str, texts: Sequence[str], progress
             f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
             "product; set its similarity_fn_name if these serve as well"
         )
-    first = first_position(model) if model.truncate_dim is None else None
+    first = first_position(model)
     progress = progress and len(texts) >= BAR_FROM
     with autocast(model.device):
         if first is None:
@@ -80,11 +80,11 @@ def _embed_packed(
     bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress)
     with bar, packed(model):
         for start in range(0, len(texts), WINDOW):
-            features = dict(
-                model.preprocess(list(texts[start : start + WINDOW]), prompt=prompt_of(model, kind))
-            )
+            some = list(texts[start : start + WINDOW])
+            features = dict(model.preprocess(some, prompt=prompt_of(model, kind), task=kind))
             for rows, chunk in chunks(features, by_length(features), budget, first):
-                found = model(batch_to_device(chunk, model.device))["sentence_embedding"]
+                found = model(batch_to_device(chunk, model.device), task=kind)["sentence_embedding"]
+                found = truncate_embeddings(found, model.truncate_dim)
                 embeddings[start + rows.numpy()] = found.float().cpu().numpy()
                 bar.update(len(rows))
     return embeddings

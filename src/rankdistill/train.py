@@ -42,9 +42,10 @@ from rankdistill.summary import (
 )
 from rankdistill.teachers import FileTeacher, score_candidates, score_split
 from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.training.bi_encoder import check_trainable
 from rankdistill.training.checkpoints import begin, clear, finish, finished, last_checkpoint, resume
 from rankdistill.training.groups import check_fit
-from rankdistill.training.trainer import check_scores
+from rankdistill.training.trainer import check_scores, similarity_of
 
 log = logging.getLogger(__name__)
 FIELDS = {
@@ -55,7 +56,7 @@ FIELDS = {
     "warmup.trainer": dict | None,
     "distillation.trainer": dict | None,
     "distillation": dict,
-    "scores.similarity": str,
+    "scores.similarity": str | None,
     "scores.scale": float,
     "scores.teacher_scores": str,
     "scores.teacher_scale": float | str,
@@ -104,6 +105,8 @@ def distil(config: DictConfig, folder: Path) -> float:
     collection = make(config.data, Collection)
     log.info("%s", collection)
     student = make(config.student, SentenceTransformer)
+    check_trainable(student)
+    student.similarity_fn_name = similarity_of(student, config.scores.similarity)  # before it is measured
 
     test = config.evaluation.split
     collection.query_rows(test)  # what is wrong with the split shows now

@@ -50,14 +50,14 @@ def test_what_a_store_would_not_give_back_is_not_stored(student_folder, collecti
     student = load_student(student_folder, max_length=12)
     plain = student.preprocess
 
-    def segmented(texts, prompt=None):
+    def segmented(texts, prompt=None, **kwargs):
         features = plain(texts, prompt=prompt)
         segments = (torch.arange(features["input_ids"].shape[1]) > 2).long().expand_as(features["input_ids"])
         return dict(features) | {"token_type_ids": segments}
 
     monkeypatch.setattr(student, "preprocess", segmented)
     assert stored_tokens(student, collection, "document") is None
-    monkeypatch.setattr(student, "preprocess", lambda texts, prompt=None: {"pixels": torch.zeros(len(texts))})
+    monkeypatch.setattr(student, "preprocess", lambda texts, **_: {"pixels": torch.zeros(len(texts))})
     assert stored_tokens(student, collection, "document") is None
 
 

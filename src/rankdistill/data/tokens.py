@@ -81,7 +81,7 @@ def stored_tokens(
     texts = collection.queries if kind == "query" else collection.documents
 
     def preprocess(some: Sequence[str]) -> dict[str, Any]:
-        return dict(model.preprocess(list(some), prompt=prompt))
+        return dict(model.preprocess(list(some), prompt=prompt, task=kind))  # as encode_query and its like
 
     first = preprocess(texts[:64])
     constants = {name: value for name, value in first.items() if name not in COLUMNS}

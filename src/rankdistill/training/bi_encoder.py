@@ -6,18 +6,23 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
+from sentence_transformers.util import truncate_embeddings
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import embedding, normalize
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from rankdistill.errors import InputError
 from rankdistill.packing import packed
 
 
 class BiEncoder(nn.Module):
     """Queries and documents through one encoder, in one forward pass that DDP can wrap.
 
+    The embeddings are those of ``encode_query`` and ``encode_document``, cut to the encoder's
+    ``truncate_dim``, and of length 1 if ``cosine``.
     With ``half`` the pass runs in bf16 throughout, on weights cast once a step from the float32
     ones, which get the gradient. Autocast would go to and fro between the two at every layer norm
     and activation: on one core with bf16 units a step of it took 1.15 times as long.
@@ -57,18 +62,19 @@ class BiEncoder(nn.Module):
                 weights = {name: weight for name, weight in weights.items() if weight is not own.weight}
             weights = {name: self._cast(weight) for name, weight in weights.items()}
 
-            def embed(features: dict[str, Any]) -> Tensor:
+            def embed(features: dict[str, Any], kind: str) -> Tensor:
                 with (
                     nullcontext() if own is None else looking_up(own, tokens, rows),
                     packed(self.encoder) if "cu_seq_lens_q" in features else nullcontext(),
                 ):
-                    embedded = functional_call(self.encoder, weights, (dict(features),))
-                return embedded["sentence_embedding"].float()
+                    made = functional_call(self.encoder, weights, (dict(features),), {"task": kind})
+                return truncate_embeddings(made["sentence_embedding"].float(), self.encoder.truncate_dim)
 
+            parts = [(queries, "query"), *((part, "document") for part in documents)]
             if self.grad_cache and torch.is_grad_enabled():
-                embedded = [checkpoint(embed, part, use_reentrant=False) for part in (queries, *documents)]
+                embedded = [checkpoint(embed, *part, use_reentrant=False) for part in parts]
             else:
-                embedded = [embed(part) for part in (queries, *documents)]
+                embedded = [embed(*part) for part in parts]
         if self.cosine:
             embedded = [normalize(part, dim=1) for part in embedded]
         return embedded[0], torch.cat(embedded[1:])
@@ -79,6 +85,20 @@ class BiEncoder(nn.Module):
     def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
         """float32 (B, U): ``scale`` times cosine or dot product."""
         return self.scale * queries @ documents.T
+
+
+def check_trainable(student: SentenceTransformer) -> None:
+    """Raises ``InputError`` if ``student`` is of a kind that can be measured, but not trained here."""
+    if any(isinstance(module, Router) for module in student.modules()):
+        raise InputError(
+            "student: it has another encoder for queries than for documents (Router), and only one for both "
+            "is trained; take one of its two as the student"
+        )
+    if student.transformers_model is None:
+        raise InputError(
+            f"student: it has no transformer ({type(student[0]).__name__}); such a model is evaluated and "
+            "used for mining, but not trained"
+        )
 
 
 def token_embedding(encoder: SentenceTransformer) -> nn.Embedding | None:

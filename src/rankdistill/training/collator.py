@@ -118,7 +118,7 @@ class GroupCollator:
         if self.tokens[kind] is not None:
             return self.tokens[kind].features(rows)
         texts = self.collection.queries if kind == "query" else self.collection.documents
-        return dict(self.preprocess([texts[row] for row in rows], prompt=self.prompts[kind]))
+        return dict(self.preprocess([texts[row] for row in rows], prompt=self.prompts[kind], task=kind))
 
 
 def in_batch_negatives(rows: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:

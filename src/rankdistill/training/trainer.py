@@ -23,7 +23,7 @@ from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.hardware import kept_memory
 from rankdistill.packing import packed, tokens_in
 from rankdistill.training.arguments import training_arguments
-from rankdistill.training.bi_encoder import fast_attention
+from rankdistill.training.bi_encoder import check_trainable, fast_attention
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split
 from rankdistill.training.step import Step
@@ -35,17 +35,32 @@ STRETCHED = 50.0  # a match factor beyond this is warned of
 ONE_HOT = 0.99  # a probability beyond this leaves the group's other documents nothing
 
 
-def check_scores(similarity: str, scale: float, teacher_scale: float | str, chunk_tokens: int | None) -> None:
+def check_scores(
+    similarity: str | None, scale: float, teacher_scale: float | str, chunk_tokens: int | None
+) -> None:
     """Raises ``InputError`` unless student and teacher scores can be made so."""
     at_least(1, chunk_tokens=chunk_tokens)
     if not 0 < scale < np.inf:
         raise InputError(f"scale={scale}: it is a number above 0")
-    if similarity not in ("cosine", "dot"):
-        raise InputError(f"similarity={similarity!r}: it is cosine or dot")
+    if similarity not in (None, "cosine", "dot"):
+        raise InputError(f"similarity={similarity!r}: it is cosine or dot, or null for the model's own")
     if teacher_scale != "match" and not (
         isinstance(teacher_scale, (int, float)) and 0 < teacher_scale <= 1e38
     ):
         raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
+
+
+def similarity_of(student: SentenceTransformer, wanted: str | None) -> str:
+    """What ``student`` is to be compared by, cosine or dot: ``wanted``, or its own if that is None.
+
+    Warns if the two differ; raises ``InputError`` if its own is neither.
+    """
+    own = student.similarity_fn_name
+    if wanted is None and own not in ("cosine", "dot"):
+        raise InputError(f"similarity: the student compares by {own}; set it to cosine or dot")
+    if wanted not in (None, own):
+        log.warning("the student compares by %s; it is trained and saved to compare by %s", own, wanted)
+    return wanted or own
 
 
 class _TellEpoch(TrainerCallback):
@@ -65,12 +80,11 @@ class DistillationTrainer(Trainer):
     judged in no split: those of another are what is measured; ``table.of_split("train")`` leaves them out.
 
     ``student`` is trained in place; until then it is only moved to the device. Its scores are ``scale``
-    times the ``similarity`` of the embeddings, which it keeps as its own once it is trained. The teacher's
-    are taken ``raw``, ``minmax`` or ``zscore``
-    (``teacher_scores``, over the query's pool) and multiplied by ``teacher_scale``: a number, or
-    ``match``, which makes the mean deviation within a group equal to the student's at the first
-    step. A listwise or margin loss compares the two, so both must be on like scales; the log shows
-    both spreads and warns when they are far apart.
+    times the similarity of the embeddings: its own, or ``similarity``, which it keeps once it is trained.
+    The teacher's are taken ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over the query's pool) and
+    multiplied by ``teacher_scale``: a number, or ``match``, which makes the mean deviation within a group
+    equal to the student's at the first step. A listwise or margin loss compares the two, so both must be
+    on like scales; the log shows both spreads and warns when they are far apart.
 
     ``loss`` is called with ``student``, ``teacher``, ``positive``, ``mask`` (B, G) and with those
     of the following that its ``forward`` names: ``in_batch`` float (B, V), the student's scores of
@@ -106,7 +120,7 @@ class DistillationTrainer(Trainer):
         args: TrainingArguments | None = None,
         *,
         split: str | None = None,
-        similarity: Literal["cosine", "dot"] = "cosine",
+        similarity: Literal["cosine", "dot"] | None = None,
         scale: float = 20.0,
         teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
         teacher_scale: float | Literal["match"] = "match",
@@ -116,6 +130,8 @@ class DistillationTrainer(Trainer):
     ):
         check_scores(similarity, scale, teacher_scale, chunk_tokens)
         check_split(table, split)
+        check_trainable(student)
+        self.similarity = similarity_of(student, similarity)
         args = copy.copy(args) if args else training_arguments("checkpoints")
         args.remove_unused_columns = False  # groups are no columns
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
@@ -124,14 +140,13 @@ class DistillationTrainer(Trainer):
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         student.to(args.device)  # whether texts are packed depends on it
         super().__init__(
-            model=Step(student, loss, similarity == "cosine", scale, args.bf16, grad_cache),
+            model=Step(student, loss, self.similarity == "cosine", scale, args.bf16, grad_cache),
             args=args,
             train_dataset=groups,
             data_collator=GroupCollator(table.collection, student, chunk_tokens, args.bf16),
             **kwargs,
         )
         self.student, self.teacher_scale = student, teacher_scale
-        self.similarity = similarity
         self._order = EpochSampler(len(groups), args.seed)
         self.add_callback(_TellEpoch(self._order))
         self.can_return_loss = True
