@@ -6,18 +6,19 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from filelock import FileLock, Timeout
+from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
@@ -30,6 +31,7 @@ from transformers.utils.logging import disable_progress_bar
 from rankdistill import processes
 from rankdistill.errors import InputError
 from rankdistill.fields import check_targets
+from rankdistill.folders import RunFolder, RunLog
 
 log = logging.getLogger(__name__)
 ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
@@ -62,8 +64,11 @@ def check_names(config: DictConfig, config_name: str) -> None:
     Files of one's own say so: without ``# @package _global_`` theirs stands under its folder's name.
     """
     base = OmegaConf.load(config_folder() / f"{config_name}.yaml")
-    groups = [next(iter(entry)) for entry in base.defaults if OmegaConf.is_dict(entry)]
+    entries = [next(iter(entry)) for entry in base.defaults if OmegaConf.is_dict(entry)]
+    groups = [name for name in entries if not name.startswith("override ")]
     known = sorted({*groups, *base} - {"defaults", "hydra"})
+    if missing := [name for name in known if name not in config]:
+        raise InputError(f"{missing[0]}: missing; compose(...) makes a whole configuration")
     hint = "a file of your own begins with the line # @package _global_"
     choice = HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None
     if choice and config_name != "config":
@@ -89,26 +94,50 @@ def make_retrievers(config: DictConfig) -> list:
     return retrievers
 
 
-def plain(config: DictConfig) -> dict:
-    """``config`` as a plain dict, interpolations resolved."""
-    return OmegaConf.to_container(config, resolve=True)
+def compose(*overrides: str, name: str = "config") -> DictConfig:
+    """The configuration of ``python -m rankdistill.train *overrides`` (``name``: of another command).
+
+    Raises ``InputError`` for an override that the command would refuse.
+    """
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            return hydra.compose(name, overrides=[open_field(override) for override in overrides])
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise InputError(message) from None
 
 
-def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
+class Stopped(KeyboardInterrupt):
+    """What SIGTERM raises, so that a run ends as with Ctrl-C: its files whole, its lock released."""
+
+
+def end_on_sigterm() -> None:
+    """SIGTERM raises ``Stopped`` in this process; one forked from it ends at once."""
+    own = os.getpid()
+
+    def stop(number, frame):
+        if os.getpid() != own:
+            os._exit(128 + number)
+        raise Stopped
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it was another while modules were imported
+
+
+def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> None:
     """Runs ``run`` with the composed configuration; bad input ends in one line and status 2."""
+    end_on_sigterm()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
     for name in ("faiss.loader", "bm25s", "httpx", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it tried; how it ended is said
     disable_progress_bar()  # of loading weights, which takes no time
-    processes.join()
-    sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]
-    if not processes.is_main():
-        sys.argv[1:] = quiet(sys.argv[1:])
-        logging.disable(logging.WARNING)  # the main process says the same
-
     again = ["the same command"]
+    accepted: list[bool] = []  # of each job that was started in this process
 
     @functools.wraps(run)
     def logged(config: DictConfig):
@@ -116,31 +145,71 @@ def command(run: Callable[[DictConfig], Any], config_name: str) -> None:
         try:
             if processes.count() > 1 and sweep:
                 raise InputError("a sweep's jobs run in one process each; start them without torchrun")
-            folder = run_folder()
-            again[1:] = [f"hydra.sweep.dir={folder.parent}" if sweep else f"hydra.run.dir={folder}"]
+            path = run_folder()
+            again[1:] = [f"hydra.sweep.dir={path.parent}" if sweep else f"hydra.run.dir={path}"]
             check_names(config, config_name)
-            with alone_in(folder):
-                return run(config)
+            accepted.append(False)
+            with folder_of(config, path) as folder:
+                try:
+                    return run(config, folder)
+                except Exception as error:
+                    keep(explain(error) or traceback.format_exc())
+                    raise
+                finally:
+                    accepted[-1] = folder.accepted
         except Exception as error:
             message = explain(error)
-            keep(message or traceback.format_exc())
-            if message and not sweep:
+            if sweep:
+                show(message or traceback.format_exc())
+            elif message:
                 fail(message)  # here, before Hydra repeats the command line
             raise
 
+    kept = sweep_notes(sys.argv[1:])
     try:
+        processes.join()
+        sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]
+        if not processes.is_main():
+            sys.argv[1:] = quiet(sys.argv[1:])
+            logging.disable(logging.WARNING)  # the main process says the same
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(logged)()
         processes.wait()  # a process that leaves while others work may end in an abort
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; it goes on with {' and '.join(again)}", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stopped:
+        terminated = isinstance(stopped, Stopped)
+        if processes.is_main():
+            word = "terminated" if terminated else "interrupted"
+            print(f"\n{word}; it goes on with {' and '.join(again)}", file=sys.stderr)
+        sys.exit(143 if terminated else 130)
     except Exception as error:
         message = explain(error)
         if message is None:
             raise
         fail(message)
     finally:
+        if accepted and not any(accepted):
+            for path, contents in kept.items():
+                path.write_bytes(contents)
         processes.leave()
+
+
+def folder_of(config: DictConfig, path: Path) -> RunFolder:
+    """Hydra's folder ``path`` of this run, with what was set on the command line."""
+    hydra_config = HydraConfig.get()
+    choices = {
+        name: str(value) for name, value in hydra_config.runtime.choices.items() if "hydra/" not in name
+    }
+    for handler in list(logging.getLogger().handlers):  # those of a hydra/job_logging that was asked for
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == path:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    return RunFolder(path, config, list(hydra_config.overrides.task), choices, hydra_config.job.name)
+
+
+def sweep_notes(arguments: Sequence[str]) -> dict[Path, bytes]:
+    """Hydra's note of an earlier sweep in the same folder, which it overwrites before any job is refused."""
+    given = [word.partition("=")[2].strip("'\"") for word in arguments if word.startswith("hydra.sweep.dir=")]
+    files = [Path(folder) / "multirun.yaml" for folder in given]
+    return {file: file.read_bytes() for file in files if file.is_file()}
 
 
 def fail(message: str) -> NoReturn:
@@ -160,29 +229,20 @@ def run_folder() -> Path:
     return Path(processes.broadcast(HydraConfig.get().runtime.output_dir))
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Raises ``InputError`` while another process works in ``folder``, a run's."""
-    for name in ("checkpoints", "model", "plots"):
-        if (folder / name).exists() and not (folder / name).is_dir():
-            raise InputError(f"{folder / name}: a file stands where a folder must; move it away")
-    if not processes.is_main():
-        yield
-        return
-    try:
-        with FileLock(folder / ".lock", blocking=False):
-            yield
-    except Timeout:
-        raise InputError(f"{folder}: another run is at work there; give another hydra.run.dir") from None
-
-
 def keep(message: str) -> None:
-    """Into the run's log; in a sweep, which goes on and shows but the first failure, on the screen too."""
+    """Into the run's log."""
+    _handle(message, lambda handler: isinstance(handler, RunLog))
+
+
+def show(message: str) -> None:
+    """On the screen: a sweep goes on, and Hydra shows but the first failure."""
+    _handle(message, lambda handler: not isinstance(handler, RunLog))
+
+
+def _handle(message: str, wanted: Callable[[logging.Handler], bool]) -> None:
     record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
-    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    for handler in logging.getLogger().handlers:
-        if sweep or isinstance(handler, logging.FileHandler):
-            handler.handle(record)
+    for handler in filter(wanted, logging.getLogger().handlers):
+        handler.handle(record)
 
 
 def open_field(argument: str) -> str:
@@ -218,13 +278,15 @@ def explain(error: BaseException) -> str | None:
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a configuration group cannot be null or a number; leave it out, or name one of its options"
+    again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it goes on"
     if disk_is_full(error):
-        return (
-            "no space is left on the disk: make room, then start the same command with the same "
-            "hydra.run.dir (hydra.sweep.dir in a sweep); it goes on where it was"
-        )
+        return f"no space is left on the disk: make room, then {again}"
+    if file_is_too_large(error):
+        return f"a file would be larger than this process may write (ulimit -f): raise that, then {again}"
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}; mend that, or write elsewhere: hydra.run.dir=..."
+        return f"{error.filename}: {error.strerror}; fix that, or write elsewhere: hydra.run.dir=..."
+    if getattr(error, "errno", None) in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"a file cannot be read or written ({error.strerror}): fix that, then {again}"
     return None
 
 
@@ -232,6 +294,11 @@ def disk_is_full(error: BaseException) -> bool:
     """Whether a write failed for lack of space; safetensors and torch say so in words alone."""
     said = r"No space left on device|requested and \d+ written|inline_container\.cc.*unexpected pos"
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or bool(re.search(said, str(error)))
+
+
+def file_is_too_large(error: BaseException) -> bool:
+    """Whether a write failed for a limit on the size of files; safetensors says so in words alone."""
+    return getattr(error, "errno", None) == errno.EFBIG or "File too large" in str(error)
 
 
 def misspelt(error: BaseException) -> str | None:

@@ -5,15 +5,18 @@ python -m rankdistill.evaluate run=path/to/run.trec.gz data=beir data.path=path/
 python -m rankdistill.evaluate model=[path/to/a,path/to/b] data=beir data.path=path/to/collection
 """
 
-import csv
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from sentence_transformers import SentenceTransformer
 
 from rankdistill import processes
-from rankdistill.command import command, make, run_folder
+from rankdistill.command import command, make
 from rankdistill.data import Collection
+from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, Run
 from rankdistill.evaluation.systems import (
@@ -24,19 +27,27 @@ from rankdistill.evaluation.systems import (
     short_names,
 )
 from rankdistill.fields import check_fields
-from rankdistill.students import load_student
-from rankdistill.summary import measured_queries, table, write_judgments, write_measures
+from rankdistill.folders import RunFolder, checksum, write_csv
+from rankdistill.students import fingerprint_of, load_student
+from rankdistill.summary import (
+    evaluation_queries,
+    measured_queries,
+    read_measures,
+    table,
+    write_conditions,
+    write_judgments,
+    write_measures,
+)
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> float:
+def run(config: DictConfig, folder: RunFolder) -> float:
     """Measures what ``config.model`` and ``config.run`` name; returns the first one's main measure.
 
     Two or more are compared, on the same queries.
     """
     check_fields(config, {"split": str, "max_length": int | None})
-    folder = run_folder()
     models, runs = listed_names("model", config.model), listed_names("run", config.run)
     if not models and not runs:
         raise InputError("give model=<folder or hub name>, run=<TREC run file>, or several as model=[a,b]")
@@ -47,31 +58,55 @@ def run(config: DictConfig) -> float:
     log.info("%s", collection)
     for path, ranked in given.items():
         check_run(ranked, collection, config.split, path)
-    results = {}
-    for name, path in zip(names, [*models, *runs], strict=True):
+    paths = [*models, *runs]
+
+    def loaded(path: str) -> tuple[Run | SentenceTransformer, str]:
+        """What is to be measured, and its fingerprint."""
         if path in given:
-            results[name] = measure_run(given[path], path, evaluator, collection, config.split)
+            return given[path], checksum(Path(path))
+        model = load_student(path, max_length=config.max_length)
+        return model, fingerprint_of(model)
+
+    def inputs(found: Sequence[str]) -> dict[str, str]:
+        return {"collection": collection.fingerprint, "model": fingerprint(*found)}
+
+    if folder.ended and folder.finished(**inputs([loaded(path)[1] for path in paths])):
+        metrics = read_measures(folder.path)
+        if processes.is_main():
+            print(f"\n{table(metrics)}\n\nResults in {folder.path}")
+        return next(iter(metrics.values()))[evaluator.main]
+    results, found = {}, []
+    for name, path in zip(names, paths, strict=True):
+        system, who = loaded(path)
+        found.append(who)
+        if isinstance(system, Run):
+            results[name] = measure_run(system, path, evaluator, collection, config.split)
         else:
-            model = load_student(path, max_length=config.max_length)
-            results[name] = evaluator.evaluate(model, collection, config.split)
+            results[name] = evaluator.evaluate(system, collection, config.split)
     first = results[names[0]]
     if not processes.is_main():
         return first.mean[evaluator.main]
     for i, result in enumerate(results.values(), 1):
         file = "run.trec.gz" if len(results) == 1 else f"run_{i}.trec.gz"
-        result.run.write(folder / file)
-        same = write_judgments(folder, collection, config.split, result, file)
+        result.run.write(folder.path / file)
+        same = write_judgments(folder.path, collection, config.split, result, file)
         log.info("the same figures of %s: %s", names[i - 1], same)
     compared = comparisons(results)
     if compared:
-        with open(folder / "comparison.csv", "w", newline="", encoding="utf-8") as out:
-            csv.writer(out).writerows(comparison_numbers(compared))
-    write_measures(results, folder)
+        write_csv(folder.path / "comparison.csv", comparison_numbers(compared))
+    write_measures(results, folder.path)
+    n = len(first.per_query[evaluator.main])
+    write_conditions(
+        folder.path,
+        settings=folder.settings,
+        **inputs(found),
+        queries={"evaluation": evaluation_queries(collection, config.split, n, evaluator.limit)},
+    )
     text = table({name: result.mean for name, result in results.items()})
     if compared:
         text += f"\n\n{comparison_text(compared)}"
-    queries = measured_queries(collection, config.split, len(first.per_query[evaluator.main]))
-    print(f"\n{text}\n\nMeasured: {queries}. Results in {folder}")
+    queries = measured_queries(collection, config.split, n)
+    print(f"\n{text}\n\nMeasured: {queries}. Results in {folder.path}")
     return first.mean[evaluator.main]
 
 

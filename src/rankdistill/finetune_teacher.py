@@ -5,12 +5,11 @@
 The result is a folder for ``teacher.model=<folder>/model``.
 """
 
-import json
 import logging
 
 import numpy as np
 from datasets import Dataset
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import ListNetLoss
@@ -19,20 +18,26 @@ from transformers import set_seed
 from rankdistill import processes
 from rankdistill.candidates import mine
 from rankdistill.cards import teacher_card
-from rankdistill.command import command, make, make_retrievers, plain, run_folder
+from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection
-from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
 from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
+from rankdistill.folders import RunFolder, plain, write_json, write_text
 from rankdistill.retrieval import stored_embeddings
-from rankdistill.students.load import load_weights, set_dropout
-from rankdistill.summary import measured_queries, table, write_conditions
+from rankdistill.students.load import hash_weights, load_weights, set_dropout
+from rankdistill.summary import (
+    accounted,
+    evaluation_queries,
+    measured_queries,
+    table,
+    write_conditions,
+)
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
 from rankdistill.teachers.cross_encoder import shorten_to
 from rankdistill.training import training_arguments
 from rankdistill.training.bi_encoder import fast_attention
-from rankdistill.training.checkpoints import begin, clear, finished, resume
+from rankdistill.training.checkpoints import last_checkpoint, resume, step_of
 
 log = logging.getLogger(__name__)
 FIELDS = {
@@ -80,15 +85,12 @@ def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Data
     return Dataset.from_list(rows)
 
 
-def run(config: DictConfig) -> str:
+def run(config: DictConfig, folder: RunFolder) -> str:
     """Fine-tunes, measures by reranking, saves; returns the model's folder."""
-    folder, main = run_folder(), processes.is_main()
-    settings = fingerprint(plain(config))
+    main = processes.is_main()
     check_fields(config, FIELDS)
     at_least(0, seed=config.seed)
     at_least(1, negatives=config.negatives, max_length=config.max_length)
-    if finished(folder, "model/README.md", settings):
-        return str(folder / "model")
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
     collection = make(config.data, Collection)
@@ -104,64 +106,78 @@ def run(config: DictConfig) -> str:
     elif split is not None:
         collection.query_rows(split)  # what is wrong with the split shows now
     retrievers = make_retrievers(config.candidates.retrievers)
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # that the scoring head is new is meant
+    path, inputs = folder.path, {"collection": collection.fingerprint}
+    if folder.ended and folder.finished(**inputs, model=hash_weights(starting_model(config), [])):
+        return str(path / "model")
     candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     rows = training_rows(candidates, config.negatives, config.seed)
-
-    logging.getLogger("transformers").setLevel(logging.ERROR)  # that the scoring head is new is meant
-    model = load_weights(CrossEncoder, config.model, num_labels=1)
+    model = starting_model(config)
+    inputs |= {"candidates": candidates.fingerprint, "model": hash_weights(model, [])}
     shorten_to(model, config.max_length)
     set_dropout(model.transformers_model, config.dropout)
-    checkpoints = folder / "checkpoints"
     # the loss runs the model several times a step, which DDP bears only so
     fields = {"ddp_find_unused_parameters": False} | plain(config.trainer)
     arguments = training_arguments(
-        str(checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **fields
+        str(folder.checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **fields
     )
     loss = ListNetLoss(model)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
     log.info("training on %d groups of %d", len(rows), config.negatives + 1)
     if main:
-        begin(checkpoints, fingerprint(plain(config), candidates.fingerprint))
+        folder.begin(**inputs)
+        if (checkpoint := last_checkpoint(folder.checkpoints)) is not None:
+            folder.note_resumed(f"step {step_of(checkpoint)}")
     processes.wait()
     with fast_attention(model.transformers_model, model.device):
-        resume(trainer, checkpoints)
+        resume(trainer, folder.checkpoints)
     if main:
-        model.save_pretrained(str(folder / "model"), create_model_card=False)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
-        write_conditions(
-            folder,
-            settings=settings,
-            collection=collection.fingerprint,
-            candidates=candidates.fingerprint,
-        )
+        with folder.drafted("model") as draft:
+            model.save_pretrained(str(draft), create_model_card=False)
     processes.wait()
+    taught, relevant = config.candidates.split, len(collection.query_rows(config.candidates.split))
+    judged = len(collection.judged(taught))
+    reasons = {
+        "no relevant document": judged - relevant,
+        f"candidates.limit={config.candidates.limit}": relevant - len(candidates),
+        f"fewer than {config.negatives} negatives": len(candidates) - len(rows),
+    }
+    queries = {"training": accounted(taught, judged, len(rows), reasons)}
     results, metrics = "", {}
     if split is not None:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
-        scores = score_candidates(CrossEncoderTeacher(str(folder / "model"), config.max_length), pools)
+        scores = score_candidates(CrossEncoderTeacher(str(path / "model"), config.max_length), pools)
         student = make(config.student, SentenceTransformer)
         documents = stored_embeddings(student, collection)
-        measured = evaluator.rerank(scores, split)
+        reranked = evaluator.rerank(scores, split)
         metrics = {
             "retrieved": dict(evaluator.evaluate(student, collection, split, documents).mean),
-            "reranked": dict(measured.mean),
+            "reranked": dict(reranked.mean),
         }
-        queries = measured_queries(collection, split, len(measured.per_query[evaluator.main]))
-        results = f"{table(metrics)}\n\nMeasured: {queries}."
+        measured = len(reranked.per_query[evaluator.main])
+        queries["evaluation"] = evaluation_queries(collection, split, measured, evaluator.limit)
+        results = f"{table(metrics)}\n\nMeasured: {measured_queries(collection, split, measured)}."
         if metrics["reranked"][evaluator.main] <= metrics["retrieved"][evaluator.main]:
             log.warning(
                 "the teacher reranks no better than its candidates were retrieved: it needs more training"
             )
         if main:
-            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+            write_json(path / "metrics.json", metrics)
             print(f"\n{results}")
     if main:
-        clear(checkpoints)
         measures = metrics.get("reranked", {})
         card = teacher_card(plain(config), candidates, model, len(rows), measures, results)
-        (folder / "model" / "README.md").write_text(card, encoding="utf-8")  # last: it is finished
-        print(f"\nUse it: teacher.model={folder / 'model'}")
-    return str(folder / "model")
+        write_text(path / "model" / "README.md", card)
+        write_conditions(  # last: it says that the run is finished
+            path, settings=folder.settings, **inputs, queries=queries, resumed=folder.resumed
+        )
+        folder.clear()
+        print(f"\nUse it: teacher.model={path / 'model'}")
+    return str(path / "model")
+
+
+def starting_model(config: DictConfig) -> CrossEncoder:
+    return load_weights(CrossEncoder, config.model, num_labels=1)
 
 
 if __name__ == "__main__":

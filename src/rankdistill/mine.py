@@ -17,6 +17,7 @@ from rankdistill.data.formats.files import draft
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Run
 from rankdistill.fields import check_fields
+from rankdistill.folders import RunFolder
 
 log = logging.getLogger(__name__)
 FIELDS = {
@@ -27,7 +28,7 @@ FIELDS = {
 }
 
 
-def run(config: DictConfig) -> str:
+def run(config: DictConfig, folder: RunFolder) -> str:
     """Mines, or takes from the cache; returns the file's name."""
     check_fields(config, FIELDS)
     output = new_file(config.output)

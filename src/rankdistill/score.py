@@ -16,13 +16,14 @@ from rankdistill.data.candidates import from_arrow, open_arrow
 from rankdistill.data.formats import check_format, read_run
 from rankdistill.errors import InputError
 from rankdistill.fields import check_fields
+from rankdistill.folders import RunFolder
 from rankdistill.mine import FIELDS, new_file
 from rankdistill.teachers import FileTeacher, score_candidates, score_split
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> str:
+def run(config: DictConfig, folder: RunFolder) -> str:
     """Scores, or takes from the cache; returns the file's name."""
     check_fields(config, FIELDS | {"input": str | None, "format": str | None})
     output = new_file(config.output)

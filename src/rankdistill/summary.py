@@ -1,20 +1,22 @@
 """A run in words and numbers: the closing table, and the files that hold its measures."""
 
-import csv
 import json
 import platform
 import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import faiss
 import torch
 
 from rankdistill import __version__
 from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError
 from rankdistill.evaluation import Comparison, Evaluation
 from rankdistill.evaluation.conclusions import count
+from rankdistill.folders import RESULTS, checksum, read_json, write_csv, write_json, write_text
 from rankdistill.hardware import has_bf16
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "bm25s", "ir-measures")
@@ -33,18 +35,14 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
-    """per_query.csv, a row per query, and metrics.json, system -> measure -> mean: last, and at once."""
+    """per_query.csv, a row per query, and metrics.json, system -> measure -> mean."""
     first = next(iter(results.values())).per_query
-    with open(folder / "per_query.csv", "w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(["query_id", *(f"{measure} {name}" for measure in first for name in results)])
-        for query in next(iter(first.values())):
-            values = (results[name].per_query[measure][query] for measure in first for name in results)
-            writer.writerow([query, *values])
+    head = ["query_id", *(f"{measure} {name}" for measure in first for name in results)]
+    values = [results[name].per_query[measure] for measure in first for name in results]
+    rows = [[query, *(one[query] for one in values)] for query in next(iter(first.values()))]
+    write_csv(folder / "per_query.csv", [head, *rows])
     metrics = {name: dict(result.mean) for name, result in results.items()}
-    draft = folder / ".metrics.json"
-    draft.write_text(json.dumps(metrics, indent=2) + "\n")
-    draft.replace(folder / "metrics.json")
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
 def write_judgments(
@@ -56,9 +54,10 @@ def write_judgments(
     """
     judged = collection.judged(split)
     queries = next(iter(result.per_query.values()))
-    with open(folder / "qrels.trec", "w", encoding="utf-8") as out:
-        for query in queries:
-            out.writelines(f"{query} 0 {document} {grade}\n" for document, grade in judged[query].items())
+    lines = (
+        f"{query} 0 {document} {grade}\n" for query in queries for document, grade in judged[query].items()
+    )
+    write_text(folder / "qrels.trec", "".join(lines))
     return shlex.join(["ir_measures", str(folder / "qrels.trec"), str(folder / run), *result.per_query])
 
 
@@ -70,18 +69,46 @@ def measured_queries(collection: Collection, split: str, n: int) -> str:
     return f"{n:,} of {count(whole, 'query')} of {split}, drawn at random (evaluator.limit={n})"
 
 
-def write_conditions(folder: Path, **fingerprints: str) -> None:
-    """conditions.json: what must be equal for two runs to be comparable, beside what they set."""
+def evaluation_queries(
+    collection: Collection, split: str, measured: int, limit: int | None
+) -> dict[str, Any]:
+    """Of how many queries of ``split`` figures of ``measured`` are, and why they are not of the others."""
+    judged, relevant = len(collection.judged(split)), len(collection.query_rows(split))
+    reasons = {"no relevant document": judged - relevant, f"evaluator.limit={limit}": relevant - measured}
+    return accounted(split, judged, measured, reasons)
+
+
+def accounted(split: str, judged: int, used: int, reasons: Mapping[str, int]) -> dict[str, Any]:
+    """Of the ``judged`` queries of ``split`` how many were used, and why the others were not."""
+    left_out = {reason: count for reason, count in reasons.items() if count}
+    return {"split": split, "judged": judged, "used": used, "left out": left_out}
+
+
+def read_measures(folder: Path) -> dict[str, dict[str, float]]:
+    """metrics.json; raises ``InputError`` if it isn't what ``write_measures`` writes."""
+    path, remedy = folder / "metrics.json", f"delete {folder} to run it again"
+    metrics = read_json(path, dict, remedy)
+    if not metrics or not all(isinstance(values, dict) and values for values in metrics.values()):
+        raise InputError(f"{path}: damaged (no measures); {remedy}")
+    return metrics
+
+
+def write_conditions(folder: Path, **facts: Any) -> None:
+    """conditions.json: what the results depend on, versions and hardware, and the results' checksums.
+
+    ``facts`` that are texts must be equal for two runs to be comparable, beside what they set.
+    """
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     conditions = {
-        **fingerprints,
+        **facts,
         "hardware": f"{hardware}, {torch.get_num_threads()} threads, {'bf16' if has_bf16() else 'float32'}",
         "python": platform.python_version(),
         "rankdistill": __version__,
         "faiss": faiss.__version__,
     }
     conditions |= {name: version(name) for name in PACKAGES}
-    (folder / "conditions.json").write_text(json.dumps(conditions, indent=1) + "\n")
+    files = {name: checksum(folder / name) for name in RESULTS if (folder / name).exists()}
+    write_json(folder / "conditions.json", conditions | {"files": files})
 
 
 def significance(measure: str, gain: Comparison, what: str = "after - before") -> str:

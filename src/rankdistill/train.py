@@ -3,8 +3,8 @@
 python -m rankdistill.train +experiment=stratified
 """
 
+import hashlib
 import inspect
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
@@ -25,28 +24,33 @@ from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save, save_group_plots
 from rankdistill.candidates import mine
 from rankdistill.cards import model_card
-from rankdistill.command import command, make, make_retrievers, plain, run_folder
+from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Collection, ScoreTable
-from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
+from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
-from rankdistill.students import load_weights_from, merge_adapter
+from rankdistill.students import fingerprint_of, load_weights_from, merge_adapter
 from rankdistill.summary import (
+    accounted,
+    evaluation_queries,
     measured_queries,
+    read_measures,
     summary,
     write_conditions,
     write_judgments,
     write_measures,
 )
 from rankdistill.teachers import FileTeacher, score_candidates, score_split
+from rankdistill.teachers.scoring import identity
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.bi_encoder import check_trainable
-from rankdistill.training.checkpoints import begin, clear, finish, finished, last_checkpoint, resume
+from rankdistill.training.checkpoints import check_sealed, finish, last_checkpoint, resume, step_of
 from rankdistill.training.groups import check_fit
 from rankdistill.training.trainer import check_scores, similarity_of
 
+__all__ = ["compose", "distil", "run"]
 log = logging.getLogger(__name__)
 FIELDS = {
     "seed": int,
@@ -78,30 +82,33 @@ class Stage:
     arguments: TrainingArguments
 
 
-def run(config: DictConfig) -> float:
-    """One run, in Hydra's run folder; returns the main measure after training."""
-    return distil(config, run_folder())
+def distil(config: DictConfig | Mapping[str, Any], folder: str | Path) -> float:
+    """The main job from Python: leaves in ``folder`` what the command does, but for the log.
+
+    ``config`` is a whole one, as ``compose`` makes it, or a dict of the same. Returns the main measure after
+    training; resumes, or reads the results, if the same job was interrupted or has finished there. Raises
+    ``InputError`` for what the command ends with status 2 for.
+    """
+    config = OmegaConf.create(config)
+    check_names(config, "config")
+    with RunFolder(folder, config) as place:
+        return run(config, place)
 
 
-def distil(config: DictConfig, folder: Path) -> float:
+def run(config: DictConfig, folder: RunFolder) -> float:
     """Composes the library as ``config`` says and leaves the results in ``folder``.
 
-    All processes of a job go through it; what is in ``folder`` the main one writes.
+    All processes of a job go through it; what is in ``folder`` the main one writes. Returns the main measure
+    after training.
     """
     main = processes.is_main()
     check_fields(config, FIELDS)
     at_least(0, seed=config.seed)
-    settings = fingerprint(plain(config))
-    if finished(folder, "metrics.json", settings):
-        metrics = json.loads((folder / "metrics.json").read_text())
-        if main:
-            print(f"\n{summary(metrics, '', None)}\n\nResults in {folder}")
-        return next(iter(metrics["after"].values()))
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
     sampler, cut = make(config.sampler), make(config.cut, Cut)
     check_scores(**{name: config.scores[name] for name in inspect.signature(check_scores).parameters})
-    stages = plan(config, folder / "checkpoints")
+    stages = plan(config, folder.checkpoints)
     collection = make(config.data, Collection)
     log.info("%s", collection)
     student = make(config.student, SentenceTransformer)
@@ -111,19 +118,24 @@ def distil(config: DictConfig, folder: Path) -> float:
     test = config.evaluation.split
     collection.query_rows(test)  # what is wrong with the split shows now
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
+    inputs = inputs_of(collection, student, teacher)
+    if folder.finished(**inputs):
+        metrics = read_measures(folder.path)
+        if main:
+            print(f"\n{summary(metrics, '', None)}\n\nResults in {folder.path}")
+        return next(iter(metrics["after"].values()))
     retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
     whole = training_scores(config, teacher, retrievers, collection, stages)
     table = cut(whole)
     if len(table) < len(whole):
         log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
+    inputs |= {"candidates": table.candidates.fingerprint, "teacher": table.teacher}
     if main:
-        write_conditions(
-            folder,
-            settings=settings,
-            collection=collection.fingerprint,
-            candidates=table.candidates.fingerprint,
-            teacher=table.teacher,
-        )
+        folder.begin(**inputs)
+        if (where := resumed_at(stages)) is not None:
+            log.info("resumed: %s", where)
+            folder.note_resumed(where)
+    processes.wait()
     documents = stored_embeddings(student, collection)
     results = {"before": evaluator.evaluate(student, collection, test, documents)}
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
@@ -132,13 +144,18 @@ def distil(config: DictConfig, folder: Path) -> float:
         teacher_table = measured_scores(teacher, retrievers, collection, test, evaluator)
     if main and teacher_table is not None:
         agreements["before"] = agreement_of(student, teacher_table, documents, "before")
+    measured = len(results["before"].per_query[evaluator.main])
+    log.info("measured: %s", measured_queries(collection, test, measured))
+    queries = {
+        "training": training_queries(config, teacher, whole, table),
+        "evaluation": evaluation_queries(collection, test, measured, evaluator.limit),
+    }
     del teacher  # its memory is needed
 
     if main:
-        (folder / "plots").mkdir(exist_ok=True)
-        name = HydraConfig.get().runtime.choices.get("sampler") or type(sampler).__name__
-        save_group_plots(folder / "plots", table, {name: sampler}, student, documents, config.seed)
-        begin(folder / "checkpoints", fingerprint(settings, table.teacher, table.candidates.fingerprint))
+        (folder.path / "plots").mkdir(exist_ok=True)
+        name = folder.choices.get("sampler") or type(sampler).__name__
+        save_group_plots(folder.path / "plots", table, {name: sampler}, student, documents, config.seed)
     processes.wait()
     history: list[dict] = []
     for stage in stages:
@@ -150,14 +167,75 @@ def distil(config: DictConfig, folder: Path) -> float:
     results["after"] = evaluator.evaluate(student, collection, test, documents)
     if main and teacher_table is not None:
         agreements["after"] = agreement_of(student, teacher_table, documents, "after")
-        save(analysis.plot_agreement(agreements), folder / "plots" / "agreement.png")
+        save(analysis.plot_agreement(agreements), folder.path / "plots" / "agreement.png")
     if teacher_table is not None:
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
         report(results, student, table, history, evaluator.main, config, folder)
-        clear(folder / "checkpoints")
+        write_conditions(  # last: it says that the run is finished
+            folder.path,
+            settings=folder.settings,
+            **inputs,
+            evaluated=evaluated(collection, test),
+            queries=queries,
+            resumed=folder.resumed,
+        )
+        folder.clear()
     return results["after"].mean[evaluator.main]
+
+
+def inputs_of(collection: Collection, student: SentenceTransformer, teacher) -> dict[str, str]:
+    """The fingerprints of what may change in place under the same settings, before anything is computed."""
+    inputs = {"collection": collection.fingerprint, "student": fingerprint_of(student)}
+    if isinstance(teacher, FileTeacher):
+        inputs["scores"] = teacher.fingerprint_for(collection)
+    else:
+        inputs["teacher"] = identity(teacher)
+    return inputs
+
+
+def resumed_at(stages: Sequence[Stage]) -> str | None:
+    """Where an earlier start left off; None if it left nothing."""
+    begun = False
+    for stage in stages:
+        if (stage.folder / "finished").exists():
+            begun = True
+        elif (checkpoint := last_checkpoint(stage.folder)) is not None:
+            return f"{stage.name}, step {step_of(checkpoint)}"
+        else:
+            return f"{stage.name}, step 0" if begun else None
+    return f"after {stages[-1].name}"
+
+
+def evaluated(collection: Collection, split: str) -> str:
+    """Changes with whatever measures of ``split`` depend on: documents, its queries, their judgments."""
+    judged = collection.judged(split)
+    texts = [(query, collection.queries[collection.query_row[query]]) for query in sorted(judged)]
+    digest = hashlib.sha256()
+    for name, text in [*texts, *sorted(zip(collection.document_ids, collection.documents, strict=True))]:
+        digest.update(f"{name}\0{text}\0".encode())
+    digest.update(str([(query, sorted(judged[query].items())) for query, _ in texts]).encode())
+    return digest.hexdigest()[:16]
+
+
+def training_queries(config: DictConfig, teacher, whole: ScoreTable, table: ScoreTable) -> dict[str, Any]:
+    """How many queries of the training split are trained on, and how many are left out for what reason."""
+    collection, split = whole.collection, config.candidates.split
+    judged, relevant = len(collection.judged(split)), len(collection.query_rows(split))
+    scored = teacher.covers(collection, split) if isinstance(teacher, FileTeacher) else relevant
+    taught = int((np.diff(table.candidates.offsets) >= 2).sum())
+    reasons = {
+        "no relevant document": judged - relevant,
+        "no scores": relevant - scored,
+        f"candidates.limit={config.candidates.limit}": scored - len(whole),
+        "cut": len(whole) - len(table),
+        "fewer than two candidates": len(table) - taught,
+    }
+    found = accounted(split, judged, taught, reasons)
+    said = ", ".join(f"{count} ({reason})" for reason, count in found["left out"].items())
+    log.info("training on %d of %d queries of %s%s", taught, judged, split, said and f"; left out: {said}")
+    return found
 
 
 def training_scores(
@@ -238,15 +316,15 @@ def train_stage(student, table, stage: Stage, scores: dict, history: list[dict])
     kept = stage.folder / "finished"
     if kept.exists():
         log.info("%s is finished: reusing %s", stage.name, kept)
+        remedy = f"delete {stage.folder} to train the stage again"
+        check_sealed(kept, remedy)
         try:
             load_weights_from(student, kept / "model.safetensors")
-            return json.loads((kept / "history.json").read_text())
-        except (SafetensorError, ValueError):
-            raise InputError(f"{kept}: damaged; delete {stage.folder} to train the stage anew") from None
+        except SafetensorError as error:
+            raise InputError(f"{kept}: damaged ({error}); {remedy}") from None
+        return read_json(kept / "history.json", list, remedy)
     trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **scores)
     log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
-    if (checkpoint := last_checkpoint(stage.folder)) is not None:
-        log.info("going on from %s", checkpoint)
     resume(trainer, stage.folder)
     before = history[-1]["step"] if history else 0
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
@@ -256,7 +334,13 @@ def train_stage(student, table, stage: Stage, scores: dict, history: list[dict])
 
 
 def report(
-    results: dict[str, Evaluation], student, table, history: list, main: str, config: DictConfig, folder: Path
+    results: dict[str, Evaluation],
+    student,
+    table,
+    history: list,
+    main: str,
+    config: DictConfig,
+    folder: RunFolder,
 ) -> None:
     """Writes the run's files and prints the table before / after / teacher."""
     before, after = results["before"], results["after"]
@@ -265,20 +349,19 @@ def report(
         main,
         compare(before.per_query[main], after.per_query[main]) if len(before.per_query[main]) > 1 else None,
     )
-    split = config.evaluation.split
+    split, path = config.evaluation.split, folder.path
     text += f"\n\nMeasured: {measured_queries(table.collection, split, len(after.per_query[main]))}."
-    student.save_pretrained(str(folder / "model"), create_model_card=False)
-    card = model_card(plain(config), table, student, after.mean, text)
-    (folder / "model" / "README.md").write_text(card, encoding="utf-8")
-    after.run.write(folder / "run.trec.gz")
-    check = write_judgments(folder, table.collection, split, after)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
-    (folder / "history.json").write_text(json.dumps(history, indent=1))
-    save(analysis.plot_learning_curve(history), folder / "plots" / "learning_curve.png")
+    with folder.drafted("model") as draft:
+        student.save_pretrained(str(draft), create_model_card=False)
+        write_text(draft / "README.md", model_card(plain(config), table, student, after.mean, text))
+    after.run.write(path / "run.trec.gz")
+    check = write_judgments(path, table.collection, split, after)
+    write_json(path / "history.json", history)
+    save(analysis.plot_learning_curve(history), path / "plots" / "learning_curve.png")
     gains = analysis.plot_gains(before.per_query[main], after.per_query[main], main)
-    save(gains, folder / "plots" / "gains.png")
-    write_measures(results, folder)  # last: metrics.json says that the run is finished
-    log.info("the results\n\n%s\n\nResults in %s; the same figures of its run: %s", text, folder, check)
+    save(gains, path / "plots" / "gains.png")
+    write_measures(results, path)
+    log.info("the results\n\n%s\n\nResults in %s; the same figures of its run: %s", text, path, check)
 
 
 if __name__ == "__main__":

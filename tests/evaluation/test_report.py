@@ -1,7 +1,5 @@
 """Run folders made by hand, so that every figure in the report is known."""
 
-import csv
-import json
 import logging
 import subprocess
 import sys
@@ -12,35 +10,53 @@ from omegaconf import OmegaConf
 
 from rankdistill import report
 from rankdistill.analysis import plot_report
+from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
+from rankdistill.evaluation.training_runs import read_runs
+from rankdistill.folders import RunFolder, checksum, read_json, write_csv, write_json
 from rankdistill.report import bullets, narrow, printed
 
 
 def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None):
     """``values``: system -> measure -> one value a query; None: the run never finished."""
-    (folder / ".hydra").mkdir(parents=True)
-    lines = [f"- {key}={value}\n" for key, value in overrides.items()] + [f"- seed={seed}\n"]
-    (folder / ".hydra" / "overrides.yaml").write_text("".join(lines))
     config = {"seed": seed, "sampler": {"negatives": 7}, "loss": {}, "teacher": {}}
     fields = [f"{key}={value}" for key, value in overrides.items() if "." in key]
-    OmegaConf.save(OmegaConf.merge(config, OmegaConf.from_dotlist(fields)), folder / ".hydra" / "config.yaml")
+    config = OmegaConf.merge(config, OmegaConf.from_dotlist(fields))
     groups = {key: value for key, value in overrides.items() if "." not in key}
     choices = {"sampler": "stratified", "loss": "kl", "data": "python_functions"} | groups
-    hydra = {"hydra": {"runtime": {"choices": choices}}}
-    OmegaConf.save(OmegaConf.create(hydra), folder / ".hydra" / "hydra.yaml")
-    (folder / "conditions.json").write_text(json.dumps(conditions or {"torch": "1"}))
-    if log:
-        (folder / "train.log").write_text(log)
-    if values:
-        systems, measures = list(values), list(next(iter(values.values())))
-        with open(folder / "per_query.csv", "w", newline="") as out:
-            writer = csv.writer(out)
-            writer.writerow(["query_id", *(f"{m} {s}" for m in measures for s in systems)])
+    words = [*(f"{key}={value}" for key, value in overrides.items()), f"seed={seed}"]
+    with RunFolder(folder, config, words, choices) as run:
+        if log:
+            (folder / "train.log").write_text(log)
+        if values:
+            systems, measures = list(values), list(next(iter(values.values())))
+            rows = [["query_id", *(f"{m} {s}" for m in measures for s in systems)]]
             for q in range(len(values[systems[0]][measures[0]])):
-                writer.writerow([f"q{q}", *(values[s][m][q] for m in measures for s in systems)])
-        (folder / "metrics.json").write_text("{}")
+                rows.append([f"q{q}", *(values[s][m][q] for m in measures for s in systems)])
+            write_csv(folder / "per_query.csv", rows)
+            write_json(folder / "metrics.json", {"after": {"AP": 1.0}})
+            names = ("run.json", "per_query.csv", "metrics.json")
+            known = {"settings": run.settings, "files": {name: checksum(folder / name) for name in names}}
+            write_json(folder / "conditions.json", (conditions or {"torch": "1"}) | known)
     return folder
+
+
+def write_run_of_an_earlier_version(folder, overrides, values, settings=None):
+    """With Hydra's own files, which any command in the folder wrote again."""
+    (folder / ".hydra").mkdir(parents=True)
+    config = {"seed": 0, "sampler": {}, "loss": {}, "teacher": {}}
+    OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
+    OmegaConf.save(
+        OmegaConf.create([f"{k}={v}" for k, v in overrides.items()]), folder / ".hydra" / "overrides.yaml"
+    )
+    OmegaConf.save(
+        OmegaConf.create({"hydra": {"runtime": {"choices": overrides}}}), folder / ".hydra" / "hydra.yaml"
+    )
+    write_json(folder / "conditions.json", {"settings": settings or fingerprint(config), "torch": "1"})
+    rows = [["query_id", "nDCG@10 after"], *([f"q{q}", value] for q, value in enumerate(values))]
+    write_csv(folder / "per_query.csv", rows)
+    write_json(folder / "metrics.json", {"after": {"nDCG@10": float(np.mean(values))}})
 
 
 @pytest.fixture
@@ -127,6 +143,84 @@ def test_what_was_not_equal_is_said(sweep):
     assert found.unequal == {"torch": ["1", "2"], "collection": ["?", "abc"]}
     assert "not equal in all runs: torch: '1', '2'" in found.markdown()
     assert "not all settings have as many seeds" in found.markdown()
+
+
+def test_runs_of_two_collections_are_not_paired_though_their_query_ids_are_equal(sweep):
+    """q0, q1, ... of one are not those of the other."""
+    folder, base, _ = sweep
+    values = {"after": {"nDCG@10": base}}
+    for name, data, evaluated in (("a", "beir", "one"), ("b", "hub", "two"), ("c", "trec", "one")):
+        made = {"torch": "1", "evaluated": evaluated}
+        write_run(folder / name, {"sampler": "hard", "loss": "kl", "data": data}, 0, values, conditions=made)
+    found = report(folder)
+    paired = {frozenset((pair.first.values, pair.second.values)) for pair in found.pairs}
+    assert frozenset((("hard", "beir"), ("hard", "trec"))) in paired
+    assert not any(("hard", "hub") in pair for pair in paired) and len(paired) == 2
+    assert "have other queries: not compared" in found.markdown()
+
+
+def test_seeds_of_two_collections_are_no_setting(sweep):
+    folder, base, _ = sweep
+    values = {"after": {"nDCG@10": base}}
+    made = {"torch": "1", "evaluated": "another"}
+    write_run(folder / "seed2", {"sampler": "random", "loss": "kl"}, 2, values, conditions=made)
+    with pytest.raises(InputError, match="random: its seeds were measured on different queries"):
+        report(folder)
+
+
+DAMAGES = {"empty": b"", "list": b"[]", "cut": None, "bytes": b"\xff\xfe", "gone": None}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["run.json", "per_query.csv", "metrics.json", "conditions.json"])
+def test_a_damaged_run_is_named_and_the_others_are_reported(sweep, name, damage):
+    folder, *_ = sweep
+    file = folder / "random1" / name
+    if damage == "gone":
+        file.unlink()
+    else:  # per_query.csv is cut between two lines
+        whole = file.read_bytes()
+        file.write_bytes(DAMAGES[damage] if damage != "cut" else b"".join(whole.splitlines(True)[:-3]))
+    runs = {run.folder.name: run.missing for run in read_runs(folder)}
+    assert runs.pop("random1").startswith(name) and set(runs.values()) == {""}
+    if name == "run.json" and damage == "list":  # the reports of all alike
+        found = report(folder)
+        assert list(found.unfinished) == [str(folder / "random1")] and "not in the table" in found.markdown()
+        seeds = {setting.values: setting.seeds for setting in found.settings}
+        assert seeds == {("stratified",): (0, 1), ("random",): (0,)}
+
+
+def test_a_log_that_is_no_text_is_read_as_far_as_it_is(tmp_path):
+    write_run(tmp_path / "0", {"loss": "kl"}, 0, {"after": {"AP": [0.1, 0.3]}})
+    write_run(tmp_path / "1", {"loss": "kl"}, 1)
+    (tmp_path / "1" / "train.log").write_bytes(b"\xff\n[x][ERROR] - the loss is nan\n")
+    assert report(tmp_path).unfinished == {str(tmp_path / "1"): "the loss is nan"}
+
+
+def test_runs_of_an_earlier_version_are_read_where_their_settings_are_their_own(tmp_path):
+    """Their labels are Hydra's: those of another command, if one was started there later."""
+    write_run_of_an_earlier_version(tmp_path / "0", {"sampler": "hard"}, [0.1, 0.3])
+    write_run_of_an_earlier_version(tmp_path / "1", {"sampler": "random"}, [0.2, 0.5])
+    write_run_of_an_earlier_version(tmp_path / "2", {"sampler": "stratified"}, [0.9, 0.9], settings="other")
+    found = report(tmp_path)
+    assert [setting.values for setting in found.settings] == [("random",), ("hard",)]
+    assert list(found.unfinished) == [str(tmp_path / "2")]
+    assert "another command was started in the same folder" in found.unfinished[str(tmp_path / "2")]
+
+
+def test_runs_from_python_are_told_apart_by_their_fields(tmp_path):
+    """They have no command line."""
+    for i, negatives in enumerate((3, 7)):
+        folder = write_run(
+            tmp_path / str(i), {"sampler.negatives": negatives}, 0, {"after": {"AP": [0.1, 0.3]}}
+        )
+        told = read_json(folder / "run.json", dict, "") | {"overrides": None, "choices": {}}
+        write_json(folder / "run.json", told)
+        conditions = read_json(folder / "conditions.json", dict, "")
+        conditions["files"]["run.json"] = checksum(folder / "run.json")
+        write_json(folder / "conditions.json", conditions)
+    found = report(tmp_path)
+    assert found.swept == ("sampler.negatives",) and {s.values for s in found.settings} == {("3",), ("7",)}
 
 
 def test_settings_on_other_queries_are_listed_but_not_compared(sweep):

@@ -3,26 +3,28 @@
 import csv
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from ir_measures.__main__ import main_cli
 from scipy import stats
 from sentence_transformers import SentenceTransformer
 
 from rankdistill import evaluate
-from rankdistill.command import config_folder
+from rankdistill.command import compose
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.evaluation.significance import holm
 from rankdistill.evaluation.systems import short_names
+from rankdistill.folders import RunFolder
 
 
-def run(overrides):
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return evaluate.run(compose("evaluate", overrides))
+def run(overrides, folder):
+    config = compose(*overrides, name="evaluate")
+    with RunFolder(folder, config) as place:
+        return evaluate.run(config, place)
 
 
 @pytest.fixture
@@ -38,16 +40,14 @@ def two(student_folder, tmp_path):
 
 
 @pytest.fixture
-def out(tmp_path, monkeypatch):
-    (tmp_path / "out").mkdir()
-    monkeypatch.setattr(evaluate, "run_folder", lambda: tmp_path / "out")
+def out(tmp_path):
     return tmp_path / "out"
 
 
 def test_two_models_are_compared_by_the_command(two, out, beir, collection, capsys):
     measures = ["nDCG@10", "RR@10", "AP", "P@3"]
     given = [f"model=[{two[0]},{two[1]}]", f"evaluator.measures=[{','.join(measures)}]"]
-    run(["data=beir", f"data.path={beir}", *given])
+    run(["data=beir", f"data.path={beir}", *given], out)
     expected = [
         Evaluator(measures).evaluate(SentenceTransformer(str(model), device="cpu"), collection)
         for model in two
@@ -75,11 +75,14 @@ def test_two_models_are_compared_by_the_command(two, out, beir, collection, caps
     assert "second/model - first/model:" in shown and "corrected (Holm) over 4 tests" in shown
     assert "Measured: all 8 queries of test." in shown
     assert max(map(len, shown.split("Measured")[0].splitlines())) <= 80
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == [
         "comparison.csv",
+        "conditions.json",
+        "config.yaml",
         "metrics.json",
         "per_query.csv",
         "qrels.trec",
+        "run.json",
         "run_1.trec.gz",
         "run_2.trec.gz",
     ]
@@ -88,7 +91,7 @@ def test_two_models_are_compared_by_the_command(two, out, beir, collection, caps
 def test_ir_measures_gives_the_same_figures_of_the_files(two, out, beir, capsys, caplog, monkeypatch):
     """By the command that is logged; of the eight judged queries five are measured."""
     with caplog.at_level("INFO"):
-        run(["data=beir", f"data.path={beir}", "evaluator.limit=5", f"model={two[1]}"])
+        run(["data=beir", f"data.path={beir}", "evaluator.limit=5", f"model={two[1]}"], out)
     (line,) = [r.getMessage() for r in caplog.records if "the same figures" in r.getMessage()]
     words = shlex.split(line.partition("model: ")[2])
     assert words[0] == "ir_measures" and len((out / "qrels.trec").read_text().splitlines()) == 5
@@ -103,19 +106,31 @@ def test_ir_measures_gives_the_same_figures_of_the_files(two, out, beir, capsys,
 def test_runs_and_models_mix_and_equal_ones_are_said(two, out, beir, capsys, monkeypatch):
     """A model's own run against it: equal on every query. Three systems make three pairs."""
     where = ["data=beir", f"data.path={beir}", "evaluator.limit=5"]
-    run([*where, f"model={two[0]}"])
+    run([*where, f"model={two[0]}"], out)
     assert "Measured: 5 of 8 queries of test, drawn at random (evaluator.limit=5)." in capsys.readouterr().out
-    own = out / "run.trec.gz"
-    own = own.rename(out / "own.trec.gz")
-    run([*where, f"model=[{two[0]},{two[1]}]", f"run={own}"])
+    own = (out / "run.trec.gz").rename(out / "own.trec.gz")
+    run([*where, f"model=[{two[0]},{two[1]}]", f"run={own}"], out / "three")
     shown = capsys.readouterr().out
     assert "own.trec.gz - first/model:" in shown and "corrected (Holm) over 12 tests" in shown
     assert shown.count("equal on every query: are they the same model?") == 1
-    assert list(json.loads((out / "metrics.json").read_text())) == [
+    assert list(json.loads((out / "three" / "metrics.json").read_text())) == [
         "first/model",
         "second/model",
         "own.trec.gz",
     ]
+
+
+def test_a_finished_evaluation_is_read_unless_the_model_has_changed(two, out, beir, capsys):
+    where = ["data=beir", f"data.path={beir}", f"model={two[0]}"]
+    value = run(where, out)
+    shown, measured = capsys.readouterr().out, (out / "per_query.csv").stat().st_mtime_ns
+    assert run(where, out) == value and capsys.readouterr().out.split("\n\n")[0] in shown
+    with pytest.raises(InputError, match="holds a finished run of other settings"):
+        run([*where, "evaluator.k=5"], out)
+    shutil.copy(two[1] / "model.safetensors", two[0])
+    with pytest.raises(InputError, match="finished with another model .changed since, in place"):
+        run(where, out)
+    assert (out / "per_query.csv").stat().st_mtime_ns == measured
 
 
 def test_what_names_no_model_ends_in_one_line(out, two):
@@ -126,7 +141,7 @@ def test_what_names_no_model_ends_in_one_line(out, two):
         ([f"model=[{two[0]},{two[0]}/]"], "is there twice; name each once"),
     ):
         with pytest.raises(InputError, match=message):
-            run(given)
+            run(given, out)
 
 
 def test_names_are_the_shortest_endings_that_tell_apart(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def tested(
     found = []
     for better, worse in combinations(ranked, 2):
         a, b = worse.per_query[measure], better.per_query[measure]
-        if set(a) == set(b) and len(a) > 1:
+        if worse.queries(measure) == better.queries(measure) and len(a) > 1:
             found.append((worse, better, compare(a, b), np.array([b[q] - a[q] for q in a])))
     return found
 

@@ -158,7 +158,7 @@ class Report:
         )
         if len(self.settings) > 1 or several:
             notes.append(seeds + letters)
-        if len({frozenset(s.per_query[self.measure]) for s in self.settings}) > 1:
+        if len({s.queries(self.measure) for s in self.settings}) > 1:
             notes.append("settings with another number before the letters have other queries: not compared")
         if (least := len(self.pairs) / (1 + DRAWS)) > ALPHA:
             notes.append(
@@ -286,7 +286,7 @@ def _letters(settings: Sequence[Setting], pairs: Sequence[Pair], measure: str) -
     for pair in pairs:
         at = place[id(pair.first)], place[id(pair.second)]
         different[at] = different[at[::-1]] = pair.p_t < ALPHA
-    measured = [frozenset(setting.per_query[measure]) for setting in settings]
+    measured = [setting.queries(measure) for setting in settings]
     found = [""] * len(settings)
     several = len(set(measured)) > 1
     for number, queries in enumerate(dict.fromkeys(measured), 1):

@@ -19,13 +19,19 @@ class Setting:
     """What the runs that differ in nothing but the seed have in common.
 
     ``values``: of the swept fields; ``by_seed``: measure -> the mean of each seed's run(s); ``per_query``:
-    measure -> query id -> mean over the seeds.
+    measure -> query id -> mean over the seeds. ``evaluated`` is equal where queries of equal ids are the same
+    queries of the same collection.
     """
 
     values: tuple[str, ...]
     seeds: tuple[int, ...]
     by_seed: Mapping[str, Sequence[float]]
     per_query: Mapping[str, Mapping[str, float]]
+    evaluated: str = ""
+
+    def queries(self, measure: str) -> tuple[str, frozenset[str]]:
+        """Equal for two settings that can be compared in pairs of queries."""
+        return self.evaluated, frozenset(self.per_query[measure])
 
 
 def settings_of(
@@ -48,13 +54,14 @@ def settings_of(
     settings = []
     for values, by_seed in groups.items():
         measured = [run.per_query["after"] for run in by_seed.values()]
-        if len({frozenset(one[measures[0]]) for one in measured}) > 1:
+        evaluated = {run.evaluated for run in by_seed.values()}
+        if len({frozenset(one[measures[0]]) for one in measured}) > 1 or len(evaluated) > 1:
             raise InputError(f"{' '.join(values)}: its seeds were measured on different queries")
         per_query = {
             m: {q: float(np.mean([one[m][q] for one in measured])) for q in measured[0][m]} for m in measures
         }
         means = {m: [float(np.mean(list(one[m].values()))) for one in measured] for m in measures}
-        settings.append(Setting(values, tuple(by_seed), means, per_query))
+        settings.append(Setting(values, tuple(by_seed), means, per_query, evaluated.pop()))
     return settings
 
 
@@ -89,7 +96,7 @@ def averaged_settings(
             )
         members = list(group.values())
         seeds = members[0].seeds
-        if len({frozenset(m.per_query[measure]) for m in members for measure in m.per_query}) > 1:
+        if len({m.queries(measure) for m in members for measure in m.per_query}) > 1:
             raise InputError(f"by {' '.join(by)}: {' '.join(values)} was measured on different queries")
         by_seed = {
             measure: [
@@ -101,5 +108,5 @@ def averaged_settings(
             measure: {q: float(np.mean([m.per_query[measure][q] for m in members])) for q in queries}
             for measure, queries in members[0].per_query.items()
         }
-        averaged.append(Setting(values, seeds, by_seed, per_query))
+        averaged.append(Setting(values, seeds, by_seed, per_query, members[0].evaluated))
     return averaged

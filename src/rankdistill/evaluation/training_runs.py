@@ -2,21 +2,31 @@
 
 import csv
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rankdistill.data.cache import fingerprint
+from rankdistill.errors import InputError
+from rankdistill.folders import check, files_of, finished_conditions, plain, read_json
+
+PARTS = ("sampler", "loss", "teacher")  # what a configuration of rankdistill.train has, and no other
 
 
 @dataclass(frozen=True)
 class TrainingRun:
     """One run's folder; ``missing`` says why there are no measures, where there are none.
 
-    ``overrides``: what was set on the command line, less the seed; ``config`` the whole configuration and
-    ``choices`` the option of each of its groups. ``per_query``: system -> measure -> query id -> value.
-    ``conditions``: versions, hardware and fingerprints, as the run noted them.
+    ``overrides``: what was set on the command line, less the seed, or every field of a run from Python;
+    ``config`` the whole configuration and ``choices`` the option of each of its groups. ``per_query``:
+    system -> measure -> query id -> value. ``conditions``: versions, hardware and fingerprints, as the run
+    noted them; ``evaluated`` is equal for two runs that measured the same queries of the same collection.
     """
 
     folder: Path
@@ -26,6 +36,7 @@ class TrainingRun:
     per_query: Mapping[str, Mapping[str, Mapping[str, float]]]
     conditions: Mapping[str, str]
     missing: str = ""
+    evaluated: str = ""
 
     @property
     def seed(self) -> int:
@@ -42,41 +53,116 @@ class TrainingRun:
 
 
 def read_runs(folder: Path) -> list[TrainingRun]:
-    """The runs of rankdistill.train under ``folder``, in the order of their folders' names."""
-    files = folder.rglob(".hydra/overrides.yaml")
-    places = sorted((f.parents[1] for f in files), key=lambda p: [(len(x), x) for x in p.parts])
-    return [_read(place) for place in places if _is_training(place)]
+    """The runs of rankdistill.train under ``folder``, in the order of their folders' names.
+
+    One of which a file is damaged is there too, and ``missing`` says which.
+    """
+    files = [*folder.rglob("run.json"), *folder.rglob("conditions.json")]
+    files += [hydra.parent for hydra in folder.rglob(".hydra/overrides.yaml")]  # of an earlier version
+    places = sorted({file.parent for file in files}, key=lambda p: [(len(x), x) for x in p.parts])
+    found = []
+    for place in places:
+        try:
+            found.append(_read(place))
+        except InputError as error:
+            message = str(error).removeprefix(f"{place}/")
+            found.append(TrainingRun(place, {}, OmegaConf.create(), {}, {}, {}, message))
+    return [run for run in found if run is not None]
 
 
-def _is_training(place: Path) -> bool:
-    config = OmegaConf.load(place / ".hydra" / "config.yaml")
-    return {"sampler", "loss", "teacher"} <= set(config)
+def _read(place: Path) -> TrainingRun | None:
+    """The run in ``place``, None if it is another command's; raises ``InputError`` for a damaged file."""
+    remedy = "run it again"
+    conditions = finished_conditions(place) or {}
+    if (place / "run.json").exists() or "files" in conditions:
+        check(place, {"run.json": files_of(conditions, place).get("run.json")} if conditions else {}, remedy)
+        told = read_json(place / "run.json", dict, remedy)
+        config, overrides, choices = _told(place / "run.json", told, remedy)
+    elif (place / ".hydra").is_dir():
+        config, overrides, choices = _told_by_hydra(place / ".hydra")
+    else:
+        return None
+    if not set(PARTS) <= set(config):
+        return None
+    if conditions and fingerprint(plain(config)) != conditions.get("settings"):
+        raise InputError(
+            f"{place}: what it says of its settings is not what it ran with: another command was started "
+            "in the same folder later; run it again in a folder of its own"
+        )
+    measured = {name: value for name, value in conditions.items() if isinstance(value, str)}
+    run = TrainingRun(place, overrides, config, choices, {}, measured, "" if conditions else _why(place))
+    if not conditions:
+        return run
+    check(place, files_of(conditions, place), remedy)
+    split = OmegaConf.select(config, "evaluation.split")
+    evaluated = conditions.get("evaluated") or f"{conditions.get('collection')} {split}"
+    measured.pop("evaluated", None)
+    per_query = _per_query(place / "per_query.csv", remedy)
+    return TrainingRun(place, overrides, config, choices, per_query, measured, evaluated=evaluated)
 
 
-def _read(place: Path) -> TrainingRun:
-    overrides = {}
-    for override in OmegaConf.load(place / ".hydra" / "overrides.yaml"):
-        name, _, value = str(override).lstrip("+~").partition("=")
-        overrides[name] = value
+def _told(path: Path, told: Mapping, remedy: str) -> tuple[DictConfig, dict[str, str], dict[str, str]]:
+    """Configuration, overrides and choices, from what ``RunFolder`` wrote."""
+    config, words, choices = (told.get(name) for name in ("config", "overrides", "choices"))
+    if not isinstance(config, dict) or not isinstance(words, list | None) or not isinstance(choices, dict):
+        raise InputError(f"{path}: damaged (no configuration); {remedy}")
+    overrides = _fields(config) if words is None else _overrides(words)
     overrides.pop("seed", None)
-    config = OmegaConf.load(place / ".hydra" / "config.yaml")
-    choices = OmegaConf.select(OmegaConf.load(place / ".hydra" / "hydra.yaml"), "hydra.runtime.choices")
-    noted = place / "conditions.json"
-    conditions = json.loads(noted.read_text()) if noted.exists() else {}
+    return OmegaConf.create(config), overrides, choices
+
+
+def _told_by_hydra(folder: Path) -> tuple[DictConfig, dict[str, str], dict[str, str]]:
+    """The same from Hydra's files, which every command in a folder used to overwrite."""
+    try:
+        config = OmegaConf.create(plain(OmegaConf.load(folder / "config.yaml")))
+        words = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
+        choices = OmegaConf.select(OmegaConf.load(folder / "hydra.yaml"), "hydra.runtime.choices")
+        overrides = _overrides(words)
+        overrides.pop("seed", None)
+        return config, overrides, dict(choices)
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise InputError(f"{folder}: damaged ({reason}); run it again") from None
+
+
+def _overrides(words: list) -> dict[str, str]:
+    parts = (str(word).lstrip("+~").partition("=") for word in words)
+    return {name: value for name, _, value in parts}
+
+
+def _fields(config: Mapping, prefix: str = "") -> dict[str, str]:
+    """Every field of a configuration by its full name: what may differ between runs that Python started."""
+    found = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= _fields(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = str(value)
+    return found
+
+
+def _per_query(path: Path, remedy: str) -> dict[str, dict[str, dict[str, float]]]:
+    """System -> measure -> query id -> value; raises ``InputError`` for a file that isn't whole."""
     per_query: dict = defaultdict(dict)
-    if not (place / "metrics.json").exists():
-        return TrainingRun(place, overrides, config, dict(choices), per_query, conditions, _why(place))
-    with open(place / "per_query.csv", newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            query = row.pop("query_id")
-            for column, value in row.items():
-                measure, system = column.rsplit(" ", 1)
-                per_query[system].setdefault(measure, {})[query] = float(value)
-    return TrainingRun(place, overrides, config, dict(choices), per_query, conditions)
+    try:
+        with open(path, newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines, strict=True):
+                query = row.pop("query_id")
+                for column, value in row.items():
+                    measure, system = column.rsplit(" ", 1)
+                    number = per_query[system].setdefault(measure, {})[query] = float(value)
+                    if not math.isfinite(number):
+                        raise ValueError(f"{value} of {query}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InputError(f"{path}: damaged ({' '.join(str(error).split())}); {remedy}") from None
+    if not per_query.get("after"):
+        raise InputError(f"{path}: damaged (no measures of after); {remedy}")
+    return per_query
 
 
 def _why(place: Path) -> str:
     """The error that a run ended with, from its log."""
-    logs = place.glob("*.log")
-    errors = [line for log in logs for line in log.read_text().splitlines() if "[ERROR]" in line]
+    logs = sorted(place.glob("*.log"))
+    lines = [line for log in logs for line in log.read_text("utf-8", errors="replace").splitlines()]
+    errors = [line for line in lines if "[ERROR]" in line]
     return errors[-1].partition("[ERROR] - ")[2] if errors else "unfinished: killed, or still running"

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from rankdistill.candidates import mine
+from rankdistill.data.cache import fingerprint
+from rankdistill.data.candidates import hash_array
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats import check_format, check_options, read_scores
 from rankdistill.data.formats.triples import Invalid
@@ -56,6 +58,11 @@ class FileTeacher:
     def covers(self, collection: Collection, split: str) -> int:
         """How many queries of ``split`` it has scores of, a relevant document's among them."""
         return len(self._whole(collection).of_split(split))
+
+    def fingerprint_for(self, collection: Collection) -> str:
+        """Changes with any candidate or score that the file holds."""
+        table = self._whole(collection)
+        return fingerprint(table.candidates.fingerprint, hash_array(table.scores))
 
     def _whole(self, collection: Collection) -> ScoreTable:
         """All that the file holds, read once."""

@@ -1,6 +1,5 @@
-"""Stages that survive an interruption: which checkpoint to go on from, and whether it fits."""
+"""Stages that survive an interruption: which checkpoint to resume from, and whether it is whole."""
 
-import json
 import logging
 import pickle
 import shutil
@@ -8,66 +7,60 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from transformers import TrainerCallback
+from transformers.trainer_utils import rotate_checkpoints
 
 from rankdistill import processes
 from rankdistill.errors import InputError, shorten
+from rankdistill.folders import check, checksum, read_json, write_json
 
 log = logging.getLogger(__name__)
+CHECKSUMS = "checksums.json"  # the last file of a checkpoint, and of a finished stage
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The latest complete checkpoint in ``folder``, or None: one that was cut off has no readable state."""
-
-    def complete(checkpoint: Path) -> bool:
-        try:
-            return "global_step" in json.loads((checkpoint / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            return False
-
-    found = [path for path in folder.glob("checkpoint-*[0-9]") if complete(path)]
-    return str(max(found, key=_step)) if found else None
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint in ``folder`` that was written to its end, or None."""
+    whole = [path for path in folder.glob("checkpoint-*[0-9]") if (path / CHECKSUMS).exists()]
+    return max(whole, key=step_of, default=None)
 
 
-def _step(checkpoint: str | Path) -> int:
-    return int(str(checkpoint).rpartition("-")[2])
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
-def finished(folder: Path, mark: str, settings: str) -> bool:
-    """Whether ``folder`` holds a finished run, its file ``mark`` being the last that a run writes.
+def _drop_cut_off(folder: Path) -> None:
+    """Removes what was killed while it was written: by its step it would pass for the latest."""
+    for path in folder.glob("checkpoint-*[0-9]"):
+        if not (path / CHECKSUMS).exists():
+            log.info("%s: cut off while it was written, and not used", path)
+            shutil.rmtree(path)
 
-    Raises ``InputError`` if that was a run of other ``settings`` (a fingerprint, kept in
-    conditions.json): it is not overwritten.
+
+def seal(folder: Path) -> None:
+    """Writes the checksums of the files in ``folder``, which are all there."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    write_json(folder / CHECKSUMS, {name: checksum(folder / name) for name in files if name != CHECKSUMS})
+
+
+def check_sealed(folder: Path, remedy: str) -> None:
+    """Raises ``InputError`` with ``remedy`` for a file of ``folder`` that is not as it was sealed."""
+    check(folder, read_json(folder / CHECKSUMS, dict, remedy), remedy)
+
+
+class _Seal(TrainerCallback):
+    """Seals each checkpoint, and only then drops those that ``limit`` leaves no room for.
+
+    The latest are those of the highest steps: the Trainer itself goes by the clock, which may jump.
     """
-    if not (folder / mark).exists():
-        return False
-    conditions = folder / "conditions.json"
-    if not conditions.exists() or json.loads(conditions.read_text()).get("settings") != settings:
-        raise InputError(
-            f"{folder}: holds a finished run of other settings; give another hydra.run.dir "
-            "(hydra.sweep.dir in a sweep), or delete it"
-        )
-    log.info("finished earlier, nothing to do; to run anew delete %s", folder)
-    return True
 
+    def __init__(self, limit: int | None):
+        self.limit = limit
 
-def begin(folder: Path, settings: str) -> None:
-    """Marks ``folder`` as begun with ``settings`` (a fingerprint).
-
-    Raises ``InputError`` if what is kept there was begun with others: going on would mix the two.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / "settings.json"
-    try:
-        begun = json.loads(mark.read_text())
-    except (OSError, ValueError):
-        begun = None
-    if begun != settings and _kept(folder):
-        raise InputError(
-            f"{folder}: begun with other settings; give another hydra.run.dir, or delete it to start anew"
-        )
-    draft = folder / ".settings.json"
-    draft.write_text(json.dumps(settings))
-    draft.replace(mark)
+    def on_save(self, args, state, control, **kwargs):
+        processes.wait()  # each process writes a file of its own
+        if processes.is_main():
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            rotate_checkpoints(args.output_dir, self.limit, state.best_model_checkpoint)
 
 
 def resume(trainer, folder: Path) -> None:
@@ -76,16 +69,27 @@ def resume(trainer, folder: Path) -> None:
     Raises ``InputError`` if that is damaged or training diverges.
     """
     checkpoint = last_checkpoint(folder)
+    processes.wait()
+    if processes.is_main():
+        _drop_cut_off(folder)
+    if checkpoint is not None:
+        log.info("going on from %s", checkpoint)
+        check_sealed(checkpoint, f"delete {checkpoint} to resume from what was before it")
+    trainer.add_callback(_Seal(trainer.args.save_total_limit))
+    trainer.args.save_total_limit = None
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         if (
             checkpoint is None
             or isinstance(error, InputError)
-            or trainer.state.global_step > _step(checkpoint)
+            or trainer.state.global_step > step_of(checkpoint)
         ):
             raise
-        raise InputError(f"{checkpoint}: damaged ({error}); delete it to go on from an earlier one") from None
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise InputError(
+            f"{checkpoint}: cannot be resumed ({reason}); delete it to resume from what was before it"
+        ) from None
     check_weights(trainer.model)
 
 
@@ -112,22 +116,8 @@ def finish(trainer, logged: list, finished: Path) -> None:
 
 
 def _complete(draft: Path, logged: list, finished: Path) -> None:
-    (draft / "history.json").write_text(json.dumps(logged))
+    write_json(draft / "history.json", logged)
+    seal(draft)
     draft.rename(finished)
     for checkpoint in finished.parent.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-
-
-def clear(folder: Path) -> None:
-    """Removes what was kept to go on from, now that all is done; what trackers wrote there stays."""
-    for kept in _kept(folder):
-        shutil.rmtree(kept)
-    (folder / "settings.json").unlink(missing_ok=True)  # last: until then it says whose the rest is
-    for emptied in [*(path for path in folder.iterdir() if path.is_dir()), folder]:
-        if not any(emptied.iterdir()):
-            emptied.rmdir()
-
-
-def _kept(folder: Path) -> list[Path]:
-    """What an interrupted run left to go on from."""
-    return [*folder.rglob("checkpoint-*[0-9]"), *folder.rglob("finished")]

@@ -1,0 +1,181 @@
+"""What a run folder says of itself, and what other commands may do to it."""
+
+import hashlib
+import json
+import logging
+
+import pytest
+from filelock import FileLock
+from omegaconf import OmegaConf
+
+from rankdistill.data.cache import fingerprint
+from rankdistill.errors import InputError
+from rankdistill.folders import RunFolder, read_json, write_json, write_text
+from rankdistill.summary import write_conditions
+
+ONE, OTHER = OmegaConf.create({"seed": 0, "x": [1, "a"]}), OmegaConf.create({"seed": 1, "x": [1, "a"]})
+INPUTS = {"collection": "c", "candidates": "k", "teacher": "t", "student": "s"}
+
+
+def contents(folder):
+    """Every file's checksum, its time too: nothing was even written again."""
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.fixture(autouse=True)
+def info(caplog):
+    caplog.set_level(logging.INFO)
+
+
+def train(folder, config=ONE, until="end", word="trained", **inputs):
+    """A run that logs a line and leaves a checkpoint; ``until``: start, checkpoint, end."""
+    with RunFolder(folder, config, ["a=b"], {"sampler": "hard"}, "train") as place:
+        logging.getLogger("rankdistill").info("%s", word)
+        if place.finished(**INPUTS | inputs):
+            return place
+        if until == "start":
+            return place
+        place.begin(**INPUTS | inputs)
+        (place.checkpoints / "warmup" / "checkpoint-3").mkdir(parents=True, exist_ok=True)
+        if until == "checkpoint":
+            return place
+        write_text(place.path / "metrics.json", '{"after": {"AP": 1.0}}')
+        write_conditions(place.path, settings=place.settings, **INPUTS | inputs, resumed=place.resumed)
+        place.clear()
+    return place
+
+
+@pytest.mark.parametrize("until", ["checkpoint", "end"])
+@pytest.mark.parametrize(
+    ("config", "inputs", "message"),
+    [
+        (OTHER, {}, "other settings"),
+        (ONE, {"student": "S"}, "another student"),
+        (ONE, {"collection": "C"}, "another collection"),
+        (ONE, {"candidates": "K", "teacher": "T"}, "another candidates and another teacher"),
+    ],
+)
+def test_a_refused_run_changes_nothing(tmp_path, until, config, inputs, message):
+    """Neither of a finished run nor of one that was interrupted; not a line of its log."""
+    train(tmp_path, until=until)
+    before = contents(tmp_path)
+    assert set(before) >= {"run.json", "config.yaml", "train.log"}
+    with pytest.raises(
+        InputError, match=message.replace(" and ", ".* and ") + ".*give another hydra.run.dir"
+    ):
+        train(tmp_path, config, word="refused", **inputs)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_beside_a_running_one_changes_nothing(tmp_path):
+    train(tmp_path, until="start")
+    before = contents(tmp_path)
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run is at work there"):
+        train(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_run_is_read_and_nothing_is_written(tmp_path):
+    train(tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / ".lock").unlink(missing_ok=True)
+    tmp_path.chmod(0o500)
+    try:
+        assert train(tmp_path, word="again").conditions["student"] == "s"
+    finally:
+        tmp_path.chmod(0o700)
+    assert contents(tmp_path) == before and not (tmp_path / ".lock").exists()
+
+
+def test_a_run_that_left_nothing_makes_way_for_another(tmp_path):
+    """It failed before anything was kept: it is corrected and started again in the same folder."""
+    train(tmp_path, until="start", word="the first")
+    train(tmp_path, OTHER, until="start", word="the second")
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["config"] == OmegaConf.to_container(OTHER) and told["settings"] == fingerprint(told["config"])
+    assert told["overrides"] == ["a=b"] and told["choices"] == {"sampler": "hard"}
+    assert OmegaConf.load(tmp_path / "config.yaml") == OTHER
+
+
+def test_the_log_holds_what_was_said_before_the_run_was_accepted(tmp_path):
+    train(tmp_path, until="checkpoint", word="the first")
+    train(tmp_path, word="the second")
+    lines = (tmp_path / "train.log").read_text().splitlines()
+    assert [line.rpartition(" - ")[2] for line in lines] == ["the first", "the second"]
+    assert all("[rankdistill][INFO] - " in line for line in lines)
+
+
+def test_what_a_run_was_resumed_from_outlives_another_interruption(tmp_path):
+    train(tmp_path, until="checkpoint")
+    for step in (3, 7):
+        with RunFolder(tmp_path, ONE) as place:
+            place.begin(**INPUTS)
+            place.note_resumed(f"warmup, step {step}")
+    train(tmp_path)
+    assert json.loads((tmp_path / "conditions.json").read_text())["resumed"] == [
+        "warmup, step 3",
+        "warmup, step 7",
+    ]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_clear_leaves_what_trackers_wrote(tmp_path):
+    place = train(tmp_path, until="checkpoint")
+    (place.checkpoints / "warmup" / "finished").mkdir()
+    (place.checkpoints / "distillation" / "runs").mkdir(parents=True)
+    (place.checkpoints / "distillation" / "runs" / "events").write_text("")
+    place.clear()
+    left = sorted(path.name for path in place.checkpoints.rglob("*"))
+    assert left == ["distillation", "events", "runs"]
+
+
+DAMAGES = {"empty": b"", "list": b"[]", "cut": b'{"settings": "', "bytes": b"\xff\xfe", "number": b"3"}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "conditions.json"])
+def test_a_damaged_file_of_a_finished_run_is_named(tmp_path, name, damage):
+    train(tmp_path)
+    (tmp_path / name).write_bytes(DAMAGES[damage])
+    with pytest.raises(InputError, match=rf"{name}: damaged \(.*delete {tmp_path}"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "gone"])
+def test_a_damaged_identity_of_an_interrupted_run_is_named(tmp_path, damage):
+    place = train(tmp_path, until="checkpoint")
+    file = place.checkpoints / "identity.json"
+    file.unlink() if damage == "gone" else file.write_bytes(DAMAGES[damage])
+    with pytest.raises(InputError, match=f"checkpoints.*delete {place.checkpoints}"):
+        train(tmp_path)
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", {"a": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(tmp_path / "a.json", {"a": 2})
+    assert read_json(tmp_path / "a.json", dict, "") == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_takes_the_place_of_another_when_it_is_full(tmp_path):
+    with RunFolder(tmp_path, ONE) as place:
+        for text in ("one", "two"):
+            with place.drafted("model") as draft:
+                draft.mkdir()
+                (draft / text).write_text(text)
+        with pytest.raises(OSError, match="full"), place.drafted("model"):
+            raise OSError("full")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["two"]

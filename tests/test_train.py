@@ -1,0 +1,214 @@
+"""The main job from Python, and what it may be resumed from."""
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import write_collection
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+
+from rankdistill import train as module
+from rankdistill.data import ScoreTable, read_beir
+from rankdistill.errors import InputError
+from rankdistill.train import compose, distil, evaluated, training_queries
+
+SMALL = [
+    "candidates.retrievers.bm25.n=8",
+    "candidates.retrievers.dense.n=5",
+    "candidates.retrievers.random.n=6",
+    "candidates.limit=12",
+    "sampler.negatives=3",
+    "warmup=none",
+    "trainer.per_device_train_batch_size=4",
+    "trainer.gradient_accumulation_steps=1",
+    "trainer.save_steps=1",
+    "evaluation.teacher=false",
+    "evaluator.limit=5",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch):
+    """They take most of the time, and have tests of their own."""
+    monkeypatch.setattr(module, "save_group_plots", lambda *_: None)
+    monkeypatch.setattr(module, "save", lambda *_: None)
+
+
+@pytest.fixture
+def job(tmp_path, student_folder, cross_encoder_folder):
+    """A configuration whose collection and models may be changed in place."""
+    shutil.copytree(student_folder, tmp_path / "student")
+    shutil.copytree(cross_encoder_folder, tmp_path / "teacher")
+    return compose(
+        "data=beir",
+        f"data.path={write_collection(tmp_path / 'beir')}",
+        f"student.model={tmp_path / 'student'}",
+        "student.max_length=64",
+        "teacher=cross_encoder",
+        f"teacher.model={tmp_path / 'teacher'}",
+        "teacher.max_length=64",
+        *SMALL,
+    )
+
+
+CHANGES = {
+    "student": "student/model.safetensors",
+    "teacher": "teacher/model.safetensors",
+    "collection": "beir/corpus.jsonl",
+}
+
+
+@contextmanager
+def changed(file):
+    """Other weights or texts in place, for a while."""
+    whole = file.read_bytes()
+    if file.suffix == ".jsonl":
+        file.write_bytes(whole.replace(b"w1 ", b"w2 "))
+    else:
+        weights = load_file(file)
+        name = next(name for name in weights if "word_embeddings" in name)
+        save_file(weights | {name: weights[name] * 1.1}, file, {"format": "pt"})
+    yield
+    file.write_bytes(whole)
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed(monkeypatch, config, folder, place="evaluated"):
+    """A run that ends at ``place``, a function of the module that it calls."""
+    with monkeypatch.context() as patched:
+        patched.setattr(module, place, lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            distil(config, folder)
+
+
+def test_a_dict_and_a_folder_are_enough(job, tmp_path):
+    value = distil(OmegaConf.to_container(job, resolve=True), tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert value == metrics["after"]["nDCG@10"]
+    assert SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu").encode(["w1"]).shape == (1, 16)
+    conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
+    assert conditions["queries"] == {
+        "training": {"split": "train", "judged": 16, "used": 12, "left out": {"candidates.limit=12": 4}},
+        "evaluation": {"split": "test", "judged": 8, "used": 5, "left out": {"evaluator.limit=5": 3}},
+    }
+    assert conditions["resumed"] == []
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"] == OmegaConf.to_container(
+        job, resolve=True
+    )
+    given = OmegaConf.to_container(job, resolve=True)
+    with pytest.raises(InputError, match="smapler: no such field; did you mean sampler"):
+        distil(given | {"smapler": {}}, tmp_path / "other")
+    del given["cut"]
+    with pytest.raises(InputError, match="cut: missing"):
+        distil(given, tmp_path / "other")
+
+
+def test_what_cannot_be_composed_is_bad_input():
+    with pytest.raises(InputError, match="sampler=stratfied: no such option; did you mean stratified"):
+        compose("sampler=stratfied")
+    assert compose("trainer.max_steps=3").trainer.max_steps == 3, "as on the command line"
+
+
+def test_a_finished_run_says_what_has_changed_in_place(job, tmp_path):
+    value = distil(job, tmp_path / "run")
+    for what, file in CHANGES.items():
+        with (
+            changed(tmp_path / file),
+            pytest.raises(InputError, match=f"finished with another {what} .changed"),
+        ):
+            distil(job, tmp_path / "run")
+    assert distil(job, tmp_path / "run") == value
+
+
+def test_nothing_is_resumed_with_another_part(job, tmp_path, monkeypatch):
+    """Else before would be measured with the new weights, and after with the old."""
+    killed(monkeypatch, job, tmp_path / "run")
+    for what, file in CHANGES.items():
+        with (
+            changed(tmp_path / file),
+            pytest.raises(InputError, match=f"begun with .*another {what} .changed"),
+        ):
+            distil(job, tmp_path / "run")
+    distil(job, tmp_path / "run")
+    resumed = json.loads((tmp_path / "run" / "conditions.json").read_text())["resumed"]
+    assert resumed == ["after distillation"]
+
+
+def test_a_resumed_run_says_where_and_ends_alike(job, tmp_path, monkeypatch):
+    distil(job, tmp_path / "whole")
+    killed(monkeypatch, job, tmp_path / "run", "finish")  # its last checkpoint is of its last step
+    distil(job, tmp_path / "run")
+    for name in ("metrics.json", "per_query.csv", "model/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert json.loads((tmp_path / "run" / "conditions.json").read_text())["resumed"] == [
+        "distillation, step 3"
+    ]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_checkpoint_without_one_of_its_files_is_not_resumed_from(job, tmp_path, monkeypatch):
+    killed(monkeypatch, job, tmp_path / "run", "finish")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints" / "distillation").glob("checkpoint-*")
+    for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json", "model.safetensors"):
+        (checkpoint / name).rename(tmp_path / name)
+        with pytest.raises(InputError, match=f"{name}: missing; delete {checkpoint} to resume"):
+            distil(job, tmp_path / "run")
+        (tmp_path / name).rename(checkpoint / name)
+    shutil.rmtree(checkpoint)
+    distil(job, tmp_path / "run")
+
+
+def test_a_scores_file_that_changed_in_place_is_known(job, tmp_path, table, monkeypatch):
+    """Its own fingerprint of the teacher, which it carries, stays the same."""
+    table.save(tmp_path / "scores.arrow")
+    job.teacher = compose("teacher=file", f"teacher.path={tmp_path / 'scores.arrow'}").teacher
+    killed(monkeypatch, job, tmp_path / "run")
+    changed = table.scores.copy()
+    changed[3] += 0.5
+    ScoreTable(table.candidates, changed, table.teacher).save(tmp_path / "scores.arrow")
+    with pytest.raises(InputError, match="begun with another scores"):
+        distil(job, tmp_path / "run")
+
+
+def test_every_training_query_is_accounted_for(table):
+    """Of 18: 2 without a relevant document, 3 beyond the limit, 4 cut away, 1 without a second candidate."""
+    judged = table.collection.qrels["train"] | {"q22": {"d1": 0}, "q23": {"d2": 0}}
+    collection = replace(table.collection, qrels=table.collection.qrels | {"train": judged})
+    whole = ScoreTable(replace(table.candidates, collection=collection), table.scores).take(range(13))
+    few = [np.arange(np.diff(whole.candidates.offsets)[i]) for i in range(9)]
+    few[0] = few[0][:1]
+    config = OmegaConf.create({"candidates": {"split": "train", "limit": 13}})
+    assert training_queries(config, SimpleNamespace(), whole, whole.take(range(9), few)) == {
+        "split": "train",
+        "judged": 18,
+        "used": 8,
+        "left out": {
+            "no relevant document": 2,
+            "candidates.limit=13": 3,
+            "cut": 4,
+            "fewer than two candidates": 1,
+        },
+    }
+
+
+def test_evaluated_is_equal_for_the_same_test_queries_alone(tmp_path):
+    """Other training judgments measure the same; another text or judgment of the test split does not."""
+    folder = write_collection(tmp_path / "beir")
+    first = evaluated(read_beir(folder), "test")
+    assert evaluated(read_beir(folder), "train") != first
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td3\t1\n")
+    assert evaluated(read_beir(folder), "test") == first
+    for name, old, new in (("qrels/test.tsv", "d20\t1", "d20\t2"), ("corpus.jsonl", "w1 ", "w2 ")):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace(old, new))
+        assert evaluated(read_beir(folder), "test") != first
+        (folder / name).write_text(text)
