@@ -56,6 +56,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     given = {path: Run.read(path) for path in runs}
     collection = make(config.data, Collection)
     log.info("%s", collection)
+    evaluator.check(collection, config.split)  # before a model is loaded
     for path, ranked in given.items():
         check_run(ranked, collection, config.split, path)
     paths = [*models, *runs]

@@ -116,7 +116,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     student.similarity_fn_name = similarity_of(student, config.scores.similarity)  # before it is measured
 
     test = config.evaluation.split
-    collection.query_rows(test)  # what is wrong with the split shows now
+    evaluator.check(collection, test)  # what is wrong with the split shows now
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
     inputs = inputs_of(collection, student, teacher)
     if folder.finished(**inputs):

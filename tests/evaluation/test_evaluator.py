@@ -1,5 +1,7 @@
 import dataclasses
+import re
 
+import ir_measures
 import numpy as np
 import pytest
 import torch
@@ -291,3 +293,87 @@ def test_a_query_that_is_a_document_is_no_result_of_itself():
     assert Evaluator(["RR@10"]).rerank(table).mean == {"RR@10": 0.5}
     table = dataclasses.replace(table, candidates=dataclasses.replace(table.candidates, collection=own))
     assert Evaluator(["RR@10"]).rerank(table).mean == {"RR@10": 1.0}
+
+
+# What ir-measures computes with what this library requires.
+COMPUTED = [
+    *("AP", "AP@5", "AP(rel=2)", "Accuracy@6", "Bpref", "Compat(p=0.9)", "ERR@10", "IPrec@0.5", "Judged@3"),
+    *("NumQ", "NumRel", "NumRet", "NumRet(rel=1)", "P@2", "R@2", "RR", "RR@10", "RR(rel=2)@3", "Rprec"),
+    *("SetAP", "SetF(beta=0.5)", "SetP", "SetR", "Success@1", "infAP", "nDCG", "nDCG@3"),
+    *("nDCG(dcg='exp-log2')@10", "nDCG(gains={0:0,1:3})@10", "nDCG(judged_only=True)@3"),
+]
+
+
+@pytest.mark.parametrize(
+    "queries",
+    [["PLAIN-1", "a-7", "b-7"], ["q1", "1_2", "007"], ["7", "-7", "q:\u00e9"], ["z\0a", "z\0b", "0"]],
+)
+def test_a_measure_does_not_depend_on_what_ids_are_called(queries):
+    """Programs cut ids at hyphens and zero bytes, or take digits alone: ERR was half, or a traceback."""
+    documents = ["x\0y", "x\0z", "a-1", "b-1", "q:1", "0", "\u00e9"]
+    grades = np.array([[0, 1, 2, 0, 1, 3], [4, 0, 0, 1, 0, 0], [0, 0, 1, 0, 2, 0]])
+    ranks = np.array([[2, 0, 5, 1, 6, 3, 4], [1, 3, 2, 0, 4, 6, 5], [6, 5, 2, 1, 0, 4, 3]])
+
+    def measured(queries, documents):
+        qrels = {q: dict(zip(documents, row.tolist())) for q, row in zip(queries, grades, strict=True)}  # noqa: B905
+        toy = Collection("toy", documents, list("abcdefg"), queries, list("xyz"), {"test": qrels})
+        run = {q: dict(zip(documents, -row[:6])) for q, row in zip(queries, ranks, strict=True)}  # noqa: B905
+        found = Evaluator(COMPUTED).measure(Run.from_scores(run), toy).per_query
+        return {name: [values[query] for query in queries] for name, values in found.items()}
+
+    expected = measured(list("123"), list("abcdefg"))
+    assert measured(queries, documents) == expected
+    for i, ranked in enumerate(np.take_along_axis(grades, ranks[:, :6].argsort(axis=1), 1).tolist()):
+        seen, err = 1.0, 0.0
+        for rank, grade in enumerate(ranked, 1):  # Chapelle et al. 2009; the highest grade is 4
+            stop = (2**grade - 1) / 16
+            err, seen = err + seen * stop / rank, seen * (1 - stop)
+        ordered = sorted(grades[i].tolist(), reverse=True)
+        dcg = [sum((2**g - 1) / np.log2(r + 2) for r, g in enumerate(gs)) for gs in (ranked, ordered)]
+        assert expected["ERR@10"][i] == pytest.approx(err, abs=1e-5)
+        assert expected["nDCG(dcg='exp-log2')@10"][i] == pytest.approx(dcg[0] / dcg[1], abs=1e-5)
+
+
+def test_compatibility_prefers_what_was_found_among_equal_grades():
+    """Found: a, x; ideal: a, b. Overlaps 1/1 and 1/2, weighed 1 and 0.5, over the ideal's with itself."""
+    toy = Collection("toy", list("abx"), list("123"), ["q"], ["?"], {"test": {"q": {"b": 1, "a": 1}}})
+    found = Evaluator(["Compat(p=0.5)"]).measure(Run.from_scores({"q": {"a": -1.0, "x": -2.0}}), toy)
+    assert found.mean["Compat(p=0.5)"] == pytest.approx((1 + 0.25) / (1 + 0.5))
+
+
+def graded(**grades):
+    return Collection("toy", list("abcd"), list("1234"), ["q"], ["?"], {"test": {"q": grades}})
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_negative_grade_is_not_relevant_or_refused(name):
+    """TREC Web's -2 is junk; trec_eval takes it for not judged (Bpref 1.0 for 0.0)."""
+    run = Run.from_scores({"q": {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}})
+    if name in ("Bpref", "infAP", "nDCG(judged_only=True)@3"):
+        with pytest.raises(
+            InputError, match=f"{re.escape(name)}: query 'q', document 'a' has the grade -2; .*make it 0"
+        ):
+            Evaluator([name]).measure(run, graded(a=-2, b=1, c=2))
+    else:
+        found = [Evaluator([name]).measure(run, graded(a=grade, b=1, c=2)).mean for grade in (-2, 0)]
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("name", "grade"), [("ERR@10", 5), ("nDCG(dcg='exp-log2')@5", 9), ("AP", 10**6)])
+def test_a_grade_that_a_measure_does_not_know_is_named_before_anything_is_encoded(name, grade):
+    with pytest.raises(InputError) as error:
+        Evaluator([name]).evaluate(None, graded(a=0, b=grade))
+    assert f"{name}: query 'q', document 'b' has the grade {grade};" in str(error.value)
+
+
+def test_a_value_of_a_query_that_was_not_asked_for_is_an_error(collection, monkeypatch):
+    metric = ir_measures.Metric("PLAIN", ir_measures.AP, 1.0)
+    monkeypatch.setattr(ir_measures, "iter_calc", lambda *_: iter([metric]))
+    with pytest.raises(InputError, match="AP of a query 'PLAIN' that was not asked for"):
+        Evaluator(["AP"]).measure(Run.from_scores(perfect(collection)), collection)
+
+
+def test_what_ir_measures_cannot_compute_is_one_line():
+    """It divides by the number of documents that are not relevant."""
+    with pytest.raises(InputError, match="Accuracy@1: ir_measures cannot compute"):
+        Evaluator(["Accuracy@1"]).measure(Run.from_scores({"q": {"b": 1.0}}), graded(b=1))

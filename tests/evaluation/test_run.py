@@ -14,12 +14,6 @@ def test_equal_scores_are_ordered_by_document_id():
     assert [document for document, _ in run.ranking["q"]] == ["c", "d10", "d9", "a", "b"]
 
 
-def test_strict_scores_keep_the_order_and_have_no_ties():
-    """Measures of different origin break ties in opposite directions."""
-    run = Run.from_scores({"q": {"b": 1.0, "a": 1.0, "c": 1.0, "x": 2.0}, "r": {}})
-    assert run.strict() == {"q": {"x": 0.0, "a": -1.0, "b": -2.0, "c": -3.0}, "r": {}}
-
-
 def test_rows_of_minus_one_are_no_documents(collection):
     """-1 would index the last document."""
     rows, scores = (
@@ -54,7 +48,7 @@ def test_scores_close_together_keep_their_order_on_disk(tmp_path):
     assert len(set(scores.tolist())) > 2
     run = Run.from_scores({"q": dict(zip("abcd", scores.tolist(), strict=True))})
     run.write(tmp_path / "run.trec")
-    assert Run.read(tmp_path / "run.trec").strict() == run.strict()
+    assert Run.read(tmp_path / "run.trec") == run
 
 
 @pytest.mark.parametrize(

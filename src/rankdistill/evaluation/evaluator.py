@@ -1,15 +1,20 @@
 """Retrieval with a model, and measures of runs."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from subprocess import SubprocessError
 
 import ir_measures
 import numpy as np
+from ir_measures import Measure, Metric
 from sentence_transformers import SentenceTransformer
 
 from rankdistill import processes
 from rankdistill.data.candidates import SOURCES
-from rankdistill.data.collection import Collection
+from rankdistill.data.collection import Collection, Qrels
+from rankdistill.data.rows import HIGHEST_GRADE
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation.run import Run
@@ -71,6 +76,7 @@ class Evaluator:
         ``documents`` float32 (D, d) are the model's embeddings of the collection where they are there
         already; else the processes of a job share the work.
         """
+        self.check(collection, split)
         query_rows = collection.query_rows(split, self.limit, self.seed)
         if documents is None:
             documents = passing_embeddings(model, collection.documents)
@@ -101,24 +107,97 @@ class Evaluator:
             scored[collection.query_ids[row]] = dict(zip(ids, table.scores[span][keep].tolist(), strict=True))
         return self.measure(Run.from_scores(scored, "teacher"), collection, split)
 
+    def check(self, collection: Collection, split: str = "test") -> Qrels:
+        """The judgments that are measured; raises ``InputError`` for a grade that a measure doesn't know."""
+        wanted = {collection.query_ids[row] for row in collection.query_rows(split, self.limit, self.seed)}
+        qrels = {query: judged for query, judged in collection.judged(split).items() if query in wanted}
+        check_grades(self.measures.values(), qrels)
+        return qrels
+
     def measure(self, run: Run, collection: Collection, split: str = "test") -> Evaluation:
         """Measures ``run``; queries of the split that it has no results for count 0.
 
         Left out is a document that is the query itself (``Collection.ignore_identical_ids``).
         """
         run = run.without_own(collection)
-        wanted = {collection.query_ids[row] for row in collection.query_rows(split, self.limit, self.seed)}
-        qrels = {query: dict(judged) for query, judged in collection.judged(split).items() if query in wanted}
-        values = {name: dict.fromkeys(sorted(wanted), 0.0) for name in self.measures}
-        ranked = {query: found for query, found in run.strict().items() if found and query in wanted}
+        qrels = self.check(collection, split)
+        values = {name: dict.fromkeys(sorted(qrels), 0.0) for name in self.measures}
+        asked, judged, ranked = numbered(qrels, run)
         names = {}  # by object: to compare measures is to print them, for every query
-        for metric in ir_measures.iter_calc(list(set(self.measures.values())), qrels, ranked):
+        for metric in calculated(list(set(self.measures.values())), judged, ranked):
             if id(metric.measure) not in names:  # two names may stand for one measure
                 alike = [name for name, measure in self.measures.items() if measure == metric.measure]
                 names[id(metric.measure)] = metric.measure, alike
             for name in names[id(metric.measure)][1]:
-                values[name][metric.query_id] = float(metric.value)
+                values[name][asked[metric.query_id]] = float(metric.value)
         return Evaluation(run, values)
+
+
+def numbered(qrels: Qrels, run: Run) -> tuple[dict[str, str], dict, dict]:
+    """number -> query id, qrels and results of these queries under ids of our own: numbers.
+
+    A document's is its rank. What computes a measure may cut an id at a hyphen (gdeval) or a zero byte
+    (trec_eval), or take digits alone. Results have distinct scores above 0, since programs break ties in
+    opposite directions; queries without results have none.
+    """
+    asked, judged, ranked = {}, {}, {}
+    places: list[str] = []
+    scores: dict[int, dict[str, float]] = {}  # by the number of results, which tells them all
+    for number, (query, grades) in enumerate(qrels.items(), 1):
+        found = run.ranking.get(query, [])
+        n = len(found)
+        places += map(str, range(len(places), n))
+        place = {document: rank for rank, (document, _) in zip(places, found, strict=False)}
+        others = map(str, count(n))
+        asked[str(number)] = query
+        judged[str(number)] = {place.get(d) or next(others): int(grade) for d, grade in grades.items()}
+        if n and n not in scores:
+            scores[n] = {rank: float(n - i) for i, rank in enumerate(places[:n])}
+        if n:
+            ranked[str(number)] = scores[n]
+    return asked, judged, ranked
+
+
+def calculated(measures: Sequence[Measure], qrels: dict, ranked: dict) -> Iterator[Metric]:
+    """What ir-measures makes of it; raises ``InputError`` if it fails or answers what wasn't asked."""
+    try:
+        for metric in ir_measures.iter_calc(measures, qrels, ranked):
+            if metric.query_id not in qrels:
+                raise ValueError(f"{metric.measure} of a query {metric.query_id!r} that was not asked for")
+            yield metric
+    except (ArithmeticError, ValueError, OSError, SubprocessError) as error:
+        raise InputError(
+            f"evaluator.measures: {', '.join(map(str, measures))}: ir_measures cannot compute one of them on "
+            f"this run ({type(error).__name__}: {error}); leave that one out"
+        ) from None
+
+
+def check_grades(measures: Iterable[Measure], qrels: Qrels) -> None:
+    """Raises ``InputError`` for a grade that a measure does not know, or takes for something else."""
+    first: dict[int, tuple[str, str]] = {}  # grade -> where it is
+    for query, judged in qrels.items():
+        for document, grade in judged.items():
+            if grade not in first:
+                first[grade] = query, document
+    for measure in measures:
+        low, high = -HIGHEST_GRADE, HIGHEST_GRADE  # trec_eval counts every grade up to the highest
+        remedy = f"grades are whole numbers up to {HIGHEST_GRADE}"
+        if provider_of(measure) == "gdeval":
+            high, remedy = 4, "gdeval computes it, of grades up to 4: map them to 0-4"
+        elif measure.NAME in ("Bpref", "infAP") or measure.params.get("judged_only"):
+            low, remedy = 0, "a negative one means not judged to it: make it 0 if it means not relevant"
+        for grade, (query, document) in first.items():
+            if not low <= grade <= high or grade != int(grade):
+                raise InputError(
+                    f"evaluator.measures: {measure}: query {query!r}, document {document!r} has the grade "
+                    f"{grade}; {remedy}, or leave this measure out"
+                )
+
+
+def provider_of(measure: Measure) -> str:
+    """The name of what computes ``measure`` within ir-measures."""
+    providers = ir_measures.DefaultPipeline.providers
+    return next(p.NAME for p in providers if p.supports(measure) and p.is_available())
 
 
 def parse_measure(name: str):
@@ -131,7 +210,8 @@ def parse_measure(name: str):
         return measure
     except Exception as error:  # ir-measures asserts, looks up and evaluates what it parses
         known = "AP, nDCG@10, P@5, R@100, RR@10, Success@1, Judged@10"
-        reason = f" ({error})" if str(error) else ""
+        text = re.sub(r"invalid param (\w+)=<object .*?>", r"it needs \1=...", " ".join(str(error).split()))
+        reason = f" ({text})" if text else ""
         raise InputError(
             f"evaluator.measures: {name!r} is no measure here{reason}; such as {known}"
         ) from None

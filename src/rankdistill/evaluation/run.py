@@ -69,13 +69,6 @@ class Run:
         }
         return Run(kept, self.name)
 
-    def strict(self) -> dict[str, dict[str, float]]:
-        """Query id -> document id -> -rank: the same order with no ties, which measures break differently."""
-        return {
-            query: {document: float(-rank) for rank, (document, _) in enumerate(ranked)}
-            for query, ranked in self.ranking.items()
-        }
-
     def write(self, path: str | Path) -> None:
         """Writes TREC format (query Q0 document rank score name), gzipped if the name ends in .gz."""
         path = Path(path)
