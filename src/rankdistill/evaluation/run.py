@@ -1,7 +1,7 @@
 """A run: for each query, documents in the order a system ranks them."""
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,13 +70,18 @@ class Run:
         return Run(kept, self.name)
 
     def write(self, path: str | Path) -> None:
-        """Writes TREC format (query Q0 document rank score name), gzipped if the name ends in .gz."""
-        path = Path(path)
+        """Writes TREC format (query Q0 document rank score name), gzipped if the name ends in .gz.
+
+        trec_eval goes by the scores, in single precision, and puts the higher document id first where they
+        are equal: an equal score is written as the next lower number.
+        """
+        path, name = Path(path), "_".join(self.name.split()) or "rankdistill"
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "wt", encoding="utf-8") as out:
             for query, ranked in self.ranking.items():
-                for rank, (document, score) in enumerate(ranked, 1):
-                    out.write(f"{query} Q0 {document} {rank} {score:.9g} {self.name}\n")
+                scores = descending([score for _, score in ranked])
+                for rank, ((document, _), score) in enumerate(zip(ranked, scores, strict=True), 1):
+                    out.write(f"{query} Q0 {document} {rank} {score:.9g} {name}\n")
 
     @classmethod
     def read(cls, path: str | Path) -> "Run":
@@ -98,3 +103,20 @@ class Run:
                 raise InputError(f"{place}: score {score} is not finite")
             scored[query][document] = value
         return cls.from_scores(scored, name)
+
+
+def descending(scores: Sequence[float]) -> list[float]:
+    """``scores``, best first, as numbers that descend in single precision, and with nine digits.
+
+    They are changed only where they do not, by as little as can be; those too large for it become ranks.
+    """
+    if not all(abs(score) < 1e38 for score in scores):
+        return [float(len(scores) - i) for i in range(len(scores))]
+    written, last = [], np.float32(np.inf)
+    for score in scores:
+        given = np.float32(f"{score:.9g}")
+        if given >= last:
+            score = given = np.nextafter(last, np.float32(-np.inf))
+        written.append(float(score))
+        last = given
+    return written
