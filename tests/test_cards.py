@@ -16,8 +16,8 @@ from rankdistill.command import config_folder, plain
 from rankdistill.evaluation import Evaluator
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.students import load_student
+from rankdistill.students.lengths import limit_length
 from rankdistill.summary import table as as_table
-from rankdistill.teachers.cross_encoder import shorten_to
 
 
 def config(name, *overrides):
@@ -128,7 +128,7 @@ def test_a_base_model_and_a_dataset_of_a_hub_are_named(student_folder, table):
 
 def test_the_card_of_a_teacher_is_one_to_upload_too(cross_encoder_folder, beir, table, tmp_path):
     model = CrossEncoder(cross_encoder_folder, device="cpu")
-    shorten_to(model, 20)
+    limit_length(model, 20, "it", pair=True)
     model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     fields = config("finetune_teacher", f"model={cross_encoder_folder}", "data=beir", f"data.path={beir}")
     card = teacher_card(fields, table.candidates, model, 15, {"nDCG@10": 0.25}, "| reranked |")

@@ -25,6 +25,7 @@ from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, write_json, write_text
 from rankdistill.retrieval import stored_embeddings
+from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import hash_weights, load_weights, set_dropout
 from rankdistill.summary import (
     accounted,
@@ -34,7 +35,6 @@ from rankdistill.summary import (
     write_conditions,
 )
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
-from rankdistill.teachers.cross_encoder import shorten_to
 from rankdistill.training import training_arguments
 from rankdistill.training.bi_encoder import fast_attention
 from rankdistill.training.checkpoints import last_checkpoint, resume, step_of
@@ -114,7 +114,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     rows = training_rows(candidates, config.negatives, config.seed)
     model = starting_model(config)
     inputs |= {"candidates": candidates.fingerprint, "model": hash_weights(model, [])}
-    shorten_to(model, config.max_length)
+    limit_length(model, config.max_length, config.model, pair=True)
     set_dropout(model.transformers_model, config.dropout)
     # the loss runs the model several times a step, which DDP bears only so
     fields = {"ddp_find_unused_parameters": False} | plain(config.trainer)
@@ -177,7 +177,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
 
 
 def starting_model(config: DictConfig) -> CrossEncoder:
-    return load_weights(CrossEncoder, config.model, num_labels=1)
+    return load_weights(CrossEncoder, config.model, ("SentenceTransformer",), num_labels=1)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,15 @@ from sentence_transformers.sentence_transformer.modules import (
     Transformer,
 )
 
+from rankdistill.candidates import Dense as DenseRetriever
+from rankdistill.candidates import mine
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.losses import KLDivergence
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student, merge_adapter
+from rankdistill.teachers import DenseTeacher
 from rankdistill.training import DistillationTrainer, training_arguments
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -215,6 +218,28 @@ def test_kinds_that_cannot_be_trained_are_refused_in_a_line(folder_of, table):
         with pytest.raises(InputError, match=reason) as error:
             DistillationTrainer(student, table, RandomSampler(1, 3), KLDivergence())
         assert "\n" not in str(error.value)
+
+
+def test_static_embeddings_are_measured_and_mine_like_any_other(collection, tmp_path, caplog):
+    static().save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    with caplog.at_level("INFO", logger="rankdistill"):
+        student = load_student(str(tmp_path / "model"), max_length=8)
+    assert "max_length=8 is not applied: " in caplog.text
+    weights, vocabulary = student[0].embedding.weight.detach().numpy(), tiny_tokenizer().get_vocab()
+    means = [[weights[vocabulary[w]] for w in text.split()] for text in collection.documents]
+    expected = np.array([np.mean(words, axis=0) for words in means])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(embed_documents(student, collection.documents), expected, atol=1e-6)
+    found = Evaluator(k=5).evaluate(student, collection).run.ranking
+    queries = embed_queries(student, collection.queries)
+    for row in collection.query_rows("test"):
+        best = collection.document_ids[int(np.argmax(expected @ queries[row]))]
+        assert found[collection.query_ids[row]][0][0] == best
+    pools = mine(collection, [DenseRetriever(student, 5)], "train")
+    assert len(pools.document_rows) >= 5 * 16
+    teacher = DenseTeacher(str(tmp_path / "model"), scale=2.0)
+    scores = teacher.score(collection.queries[:3], collection.documents[:3])
+    np.testing.assert_allclose(scores, 2 * (queries[:3] * expected[:3]).sum(1), atol=1e-5)
 
 
 def test_a_router_is_measured_by_both_of_its_sides(folder_of, collection):

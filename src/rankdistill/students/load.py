@@ -15,8 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.students.kinds import check_kind, check_tokenizer
+from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.minilm import HUB_NAME, minilm_path
-from rankdistill.students.prompts import warn_of_unused
+from rankdistill.students.prompts import prompt_of, warn_of_unused
 
 log = logging.getLogger(__name__)
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
@@ -35,13 +37,17 @@ def load_student(
     """A sentence-transformers model: a folder, a hub name, or ``minilm`` (all-MiniLM-L6-v2).
 
     ``layers`` keeps the first that many; ``max_length`` is in tokens, at most those that
-    the model itself is set to (its ``max_seq_length``); ``dropout`` replaces every
+    the model itself is set to (its ``max_seq_length``) and has positions for; ``dropout`` replaces every
     dropout probability of the model, None keeps them (on a CPU they double the time of a step);
     ``prompts`` has the keys ``query`` and ``document``, None keeps the model's own; ``lora`` holds
     fields of ``peft.LoraConfig`` (every linear layer unless ``target_modules`` says otherwise).
     A plain transformer gets masked mean pooling.
 
-    Raises ``InputError`` if the model can't be had, isn't in safetensors, or has fewer layers.
+    A model without a transformer (static embeddings) is loaded too; ``layers``, ``dropout``, ``lora`` and
+    ``max_length`` don't apply to it.
+
+    Raises ``InputError`` if the model can't be had, is of another kind, isn't in safetensors, or has fewer
+    layers, or if ``max_length`` or a prompt leaves no word of a text.
     """
     at_least(1, max_length=max_length)
     if dropout is not None and not 0 <= dropout < 1:
@@ -53,17 +59,13 @@ def load_student(
     )
     if prompts is None:
         warn_of_unused(student, model)
-    if max_length is not None:
-        own = student.max_seq_length or max_length
-        if max_length > own:
-            log.info(
-                "max_length=%d: %s reads %d tokens, and so many are taken (max_seq_length in its "
-                "sentence_bert_config.json)",
-                max_length,
-                model,
-                own,
-            )
-        student.max_seq_length = min(max_length, own)
+    limit_length(student, max_length, model)
+    for kind in ("query", "document"):
+        check_prompt(student, prompt_of(student, kind), f"student.prompts.{kind}")
+    if student.transformers_model is None:
+        if layers is not None or lora is not None:
+            raise InputError(f"student.layers, student.lora: {model} has no transformer that they apply to")
+        return student
     if layers is not None:
         keep_layers(student.transformers_model, layers)
     if dropout is not None:
@@ -79,19 +81,33 @@ def load_student(
     return student
 
 
-def load_weights(kind: type, model: str, **options):
-    """``kind(model)`` in float32, from safetensors only, with one clear line if that fails."""
+def load_weights(kind: type, model: str, others: tuple[str, ...] = (), **options):
+    """``kind(model)`` in float32, from safetensors only, with one clear line if that fails.
+
+    It must be a model of this kind, or of the ``others``: sentence-transformers would make one of any.
+    """
     name = minilm_path() if model in ("minilm", HUB_NAME) else model
-    if not Path(name).is_dir():
+    local, wanted = Path(name).is_dir(), (kind.__name__, *others)
+    if not local:
         log.info("%s: no such folder, looking on the model hub and among what came from there before", name)
     try:
-        return kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
+        if local:
+            check_kind(name, model, wanted)
+        loaded = kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
+        if not local:
+            check_kind(name, model, wanted)
+        check_tokenizer(loaded.tokenizer, model)
+        return loaded
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
         if model.startswith((".", "/", "~")) and not Path(model).is_dir():
             reason = "no such folder"
         elif "couldn't connect" in reason.lower():
             reason = f"no such folder, and {reason}"
+        if "Unrecognized processing class" in reason:
+            reason = "its tokenizer's files are missing (tokenizer.json, tokenizer_config.json)"
         if "ignore_mismatched_sizes" in str(error):
             reason = "its scoring head has several labels, and a teacher's has one"
         raise InputError(

@@ -1,6 +1,5 @@
 """A cross-encoder as the teacher."""
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -13,10 +12,9 @@ from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.errors import InputError, at_least
 from rankdistill.hardware import has_bf16
 from rankdistill.packing import first_position, packed
+from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import hash_weights, load_weights
 from rankdistill.teachers.pairs import PairTokenizer
-
-log = logging.getLogger(__name__)
 
 
 class CrossEncoderTeacher:
@@ -45,7 +43,7 @@ class CrossEncoderTeacher:
             num_labels=1,
             trust_remote_code=trust_remote_code,
         )
-        shorten_to(self.model, max_length)
+        limit_length(self.model, max_length, self.name, pair=True)
         kinds = self.model.transformers_model.config.architectures or []
         if kinds and not any("Classification" in kind for kind in kinds):
             raise InputError(
@@ -55,6 +53,7 @@ class CrossEncoderTeacher:
         self.chunk_tokens = chunk_tokens or tokens_at_once(self.model.device)
         self.first_position = first_position(self.model, "scores")
         self.tokenise = PairTokenizer(self.model)
+        check_prompt(self.model, self.tokenise.prompt, f"the prompt of {self.name}")
         # of the weights as they came, before they are rounded
         self.fingerprint = hash_weights(
             self.model, ["cross-encoder", self.model.max_seq_length, self.tokenise.prompt]
@@ -75,16 +74,6 @@ class CrossEncoderTeacher:
                 logits = self.model(batch_to_device(chunk, self.model.device))["scores"]
                 scores[rows] = logits.float().reshape(len(rows)).cpu()
         return scores.numpy()
-
-
-def shorten_to(model: CrossEncoder, max_length: int | None) -> None:
-    """At most ``max_length`` tokens a pair, and no more than ``model`` has positions for."""
-    if max_length is None:
-        return
-    own = model.max_seq_length or max_length
-    if max_length > own:
-        log.warning("max_length=%d: the model reads %d tokens, and so many are taken", max_length, own)
-    model.max_seq_length = min(max_length, own)
 
 
 def keep_head_in_float32(model: torch.nn.Module) -> None:

@@ -9,8 +9,9 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
-from rankdistill.errors import at_least
 from rankdistill.hardware import autocast
+from rankdistill.students.kinds import kind_of
+from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import fingerprint_of, load_weights
 from rankdistill.students.minilm import minilm_path
 
@@ -34,10 +35,9 @@ class LateInteractionTeacher:
         device: str | None = None,
         trust_remote_code: bool = False,
     ):
-        at_least(1, max_length=max_length)
         self.model = load_multi_vector(model, device=device, trust_remote_code=trust_remote_code)
+        limit_length(self.model, max_length, model)
         if max_length is not None:
-            self.model.max_seq_length = min(max_length, self.model.max_seq_length or max_length)
             for name in ("query_length", "document_length"):
                 if (own := getattr(self.model[0], name, None)) is not None:
                     setattr(self.model[0], name, min(max_length, own))
@@ -74,9 +74,8 @@ def load_multi_vector(model: str, **options) -> MultiVectorEncoder:
 
     What sentence-transformers would make of the latter has a random projection, to be trained.
     """
-    encoder = load_weights(MultiVectorEncoder, model, **options)
-    name = minilm_path() if model == "minilm" else model
-    if encoder._get_model_type(name, token=None, cache_folder=None) == "MultiVectorEncoder":
+    encoder = load_weights(MultiVectorEncoder, model, ("SentenceTransformer",), **options)
+    if kind_of(minilm_path() if model == "minilm" else model) == "MultiVectorEncoder":
         return encoder
     plain = load_weights(SentenceTransformer, model, **options)
     modules = [plain[0], MultiVectorMask(), Normalize("token_embeddings", "token_embeddings")]

@@ -1,0 +1,71 @@
+"""What kind of model a folder or a hub's repository holds, by its own files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers.util import load_file_path
+from transformers import PreTrainedTokenizerBase
+
+from rankdistill.errors import InputError
+
+NAMES = {
+    "SentenceTransformer": "a bi-encoder",
+    "CrossEncoder": "a cross-encoder",
+    "MultiVectorEncoder": "a late-interaction model (ColBERT)",
+    "SparseEncoder": "a sparse encoder (SPLADE)",
+}
+USES = {
+    "SentenceTransformer": "it may be the student, the teacher of teacher=dense, or be given a scoring head: "
+    "python -m rankdistill.finetune_teacher model=...",
+    "CrossEncoder": "it may be the teacher of teacher=cross_encoder",
+    "MultiVectorEncoder": "it may be the teacher of teacher=late_interaction",
+    "SparseEncoder": "such models are not supported",
+}
+
+
+def kind_of(name: str) -> str:
+    """The class of sentence-transformers that loads the folder, or the repository fetched already, ``name``.
+
+    It says so itself in config_sentence_transformers.json; older ones, and other libraries', by the types
+    of their modules or the architecture of their transformer. A plain transformer becomes a bi-encoder.
+    """
+    said = _read(name, "config_sentence_transformers.json", {}).get("model_type")
+    if said is not None:
+        return "MultiVectorEncoder" if said == "ColBERT" else said  # PyLate's
+    modules = _read(name, "modules.json", None)
+    if modules is not None:
+        types = " ".join(module.get("type", "") for module in modules).lower()
+        marks = {"sparse_encoder": "SparseEncoder", "splade": "SparseEncoder", "pylate": "MultiVectorEncoder"}
+        marks |= {"multi_vector": "MultiVectorEncoder", "cross_encoder": "CrossEncoder"}
+        return next((kind for mark, kind in marks.items() if mark in types), "SentenceTransformer")
+    architectures = " ".join(_read(name, "config.json", {}).get("architectures") or [])
+    if "ColBERT" in architectures:
+        return "MultiVectorEncoder"
+    return "CrossEncoder" if "ForSequenceClassification" in architectures else "SentenceTransformer"
+
+
+def _read(name: str, file: str, missing: Any) -> Any:
+    path = load_file_path(name, file, local_files_only=True)
+    return missing if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def check_kind(name: str, model: str, wanted: tuple[str, ...]) -> None:
+    """Raises ``InputError`` if ``name``, given as ``model``, is of a kind that isn't ``wanted``."""
+    kind = kind_of(name)
+    if kind not in wanted:
+        what = NAMES.get(kind, f"a model of the kind {kind}")
+        use = USES.get(kind, "such models are not supported")
+        raise InputError(f"model {model!r} is {what}, and {NAMES[wanted[0]]} is needed here; {use}")
+
+
+def check_tokenizer(tokenizer: Any, model: str) -> None:
+    """Raises ``InputError`` if ``tokenizer`` knows no word: what transformers makes up without its files."""
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return
+    words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    if len(words) < 2:
+        raise InputError(
+            f"model {model!r} lacks its tokenizer's files, and every word would be unknown: put "
+            "tokenizer.json (or vocab.txt and its like) and tokenizer_config.json beside config.json"
+        )

@@ -1,0 +1,89 @@
+"""What a model reads of a text is what it has positions for, and never nothing."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import WORDS, tiny_tokenizer
+from sentence_transformers import CrossEncoder
+
+from rankdistill.errors import InputError
+from rankdistill.retrieval import embed_documents
+from rankdistill.students import load_student
+from rankdistill.teachers import CrossEncoderTeacher, LateInteractionTeacher
+
+OFFSET = ["Roberta", "XLMRoberta", "Camembert", "MPNet", "Longformer", "Data2VecText", "XLMRobertaXL"]
+LONG = " ".join(WORDS[:150])
+
+
+def write(folder, kind, head="Model", pad=1):
+    """A tiny model of 66 positions, whose tokenizer knows no bound."""
+    fields = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "Longformer":
+        fields["attention_window"] = 4
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=205, max_position_embeddings=66, pad_token_id=pad, num_labels=1, **fields
+    )
+    torch.manual_seed(0)
+    getattr(transformers, kind + head)(config).save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 10**30
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", OFFSET)
+@pytest.mark.parametrize("max_length", [256, None])
+def test_positions_that_begin_behind_padding_are_not_all_read(tmp_path, kind, max_length):
+    """66 positions, 64 tokens: the 65th is an index error, or the end of the process on a GPU."""
+    folder = write(tmp_path, kind)
+    student, short = (load_student(folder, max_length=n) for n in (max_length, 64))
+    assert student.max_seq_length == 64
+    np.testing.assert_allclose(embed_documents(student, [LONG]), embed_documents(short, [LONG]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "tokens"), [("Bert", 66), ("Electra", 66), ("Roberta", 64)])
+def test_a_length_that_was_set_beyond_the_positions_is_cut_to_them(tmp_path, kind, tokens):
+    student = load_student(write(tmp_path / "plain", kind), max_length=None)
+    student.max_seq_length = 500
+    student.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    loaded = load_student(str(tmp_path / "model"), max_length=None)
+    assert loaded.max_seq_length == tokens
+    assert np.isfinite(embed_documents(loaded, [LONG])).all()
+
+
+def test_a_teacher_reads_no_more_either(tmp_path):
+    folder = write(tmp_path, "Roberta", "ForSequenceClassification")
+    pairs = [WORDS[0]] * 2, [LONG, "w3"]
+    by_length = [CrossEncoderTeacher(folder, n) for n in (256, None, 64)]
+    assert [teacher.model.max_seq_length for teacher in by_length] == [64] * 3
+    for teacher in by_length:
+        np.testing.assert_allclose(teacher.score(*pairs), by_length[2].score(*pairs), atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_length_that_leaves_no_word_is_refused(student_folder, length):
+    with pytest.raises(InputError, match=f"max_length={length}: .* 2 special .* no word is left; give 3 or"):
+        load_student(student_folder, max_length=length)
+    with pytest.raises(InputError, match="no word is left"):
+        LateInteractionTeacher(student_folder, max_length=length)
+    student = load_student(student_folder, max_length=3)
+    assert student.preprocess(["w1 w2"])["input_ids"].tolist() == [[2, 6, 3]]
+
+
+def test_a_pair_needs_a_word_of_each(cross_encoder_folder):
+    with pytest.raises(InputError, match="adds 3 special tokens to a pair, and no word is left; give 5 or"):
+        CrossEncoderTeacher(cross_encoder_folder, max_length=4)
+    teacher = CrossEncoderTeacher(cross_encoder_folder, max_length=5)
+    assert len(set(teacher.score(["w1"] * 2, ["w2", "w3"]))) == 2
+
+
+def test_a_prompt_that_fills_the_whole_length_is_refused(student_folder, cross_encoder_folder, tmp_path):
+    with pytest.raises(InputError, match="student.prompts.document: .* it has 5 tokens of the 5 that"):
+        load_student(student_folder, max_length=5, prompts={"document": "w1 w2 w3 "})
+    student = load_student(student_folder, max_length=6, prompts={"document": "w1 w2 w3 "})
+    assert abs(np.subtract(*embed_documents(student, ["w4", "w5"]))).max() > 1e-3
+    model = CrossEncoder(cross_encoder_folder, device="cpu", prompts={"a": LONG}, default_prompt_name="a")
+    model.save_pretrained(str(tmp_path / "asks"), create_model_card=False)
+    with pytest.raises(InputError, match="the prompt of .* no word of a text is left"):
+        CrossEncoderTeacher(str(tmp_path / "asks"), max_length=32)
