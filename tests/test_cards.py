@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from rankdistill.cards import model_card, private, public, teacher_card
-from rankdistill.command import config_folder, plain
+from rankdistill.command import config_folder
 from rankdistill.evaluation import Evaluator
+from rankdistill.folders import plain
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.students import load_student
 from rankdistill.students.lengths import limit_length
