@@ -194,7 +194,31 @@ def test_a_damaged_cache_is_named(model, collection, tmp_path, monkeypatch, cut)
     stored_embeddings(model, collection)
     (file,) = (tmp_path / "embeddings").glob("*.npy")
     file.write_bytes(cut(file.read_bytes()))
-    with pytest.raises(InputError, match="npy: damaged .*delete it"):
+    with pytest.raises(InputError, match="npy: damaged .*delete it to build it again"):
         stored_embeddings(model, collection)
     file.unlink()
     stored_embeddings(model, collection)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found[:-1], r"\(59, 16\) float32, not \(60, 16\)"),
+        (lambda found: found[:, :8], r"\(60, 8\) float32"),
+        (lambda found: found.astype(np.float64), r"\(60, 16\) float64"),
+        (lambda found: np.where(np.arange(16) == 3, np.inf, found), "not finite"),
+    ],
+)
+def test_stored_embeddings_without_a_seal_are_checked(
+    model, collection, tmp_path, monkeypatch, change, message
+):
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+    expected = np.array(stored_embeddings(model, collection))
+    (file,) = (tmp_path / "embeddings").glob("*.npy")
+    seal = file.with_name(f"{file.name}.sha256")
+    seal.unlink()
+    np.save(file, change(expected))
+    with pytest.raises(InputError, match=f"npy: damaged .*{message}.*delete it"):
+        stored_embeddings(model, collection)
+    np.save(file, expected)
+    assert np.array_equal(stored_embeddings(model, collection), expected) and seal.exists()

@@ -29,7 +29,7 @@ from transformers import TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from rankdistill import processes
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, disk_refuses
 from rankdistill.fields import check_targets
 from rankdistill.folders import RunFolder, RunLog
 
@@ -279,26 +279,13 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a configuration group cannot be null or a number; leave it out, or name one of its options"
     again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it goes on"
-    if disk_is_full(error):
-        return f"no space is left on the disk: make room, then {again}"
-    if file_is_too_large(error):
-        return f"a file would be larger than this process may write (ulimit -f): raise that, then {again}"
+    if reason := disk_refuses(error):
+        return f"{reason}; then {again}"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}; fix that, or write elsewhere: hydra.run.dir=..."
     if getattr(error, "errno", None) in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM):
         return f"a file cannot be read or written ({error.strerror}): fix that, then {again}"
     return None
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Whether a write failed for lack of space; safetensors and torch say so in words alone."""
-    said = r"No space left on device|requested and \d+ written|inline_container\.cc.*unexpected pos"
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or bool(re.search(said, str(error)))
-
-
-def file_is_too_large(error: BaseException) -> bool:
-    """Whether a write failed for a limit on the size of files; safetensors says so in words alone."""
-    return getattr(error, "errno", None) == errno.EFBIG or "File too large" in str(error)
 
 
 def misspelt(error: BaseException) -> str | None:

@@ -1,5 +1,16 @@
 """The one error a person can cause."""
 
+import errno
+import re
+
+REFUSED = {  # what it means, and what to do
+    errno.ENOSPC: "no space is left on the disk: make room",
+    errno.EDQUOT: "no space is left of the disk's quota: make room",
+    errno.EFBIG: "a file would be larger than this process may write (ulimit -f): raise that",
+}
+NUMBER = r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]"  # how safetensors and Arrow give it
+CUT_SHORT = r"requested and \d+ written|inline_container\.cc.*unexpected pos"  # what NumPy and torch say
+
 
 class InputError(ValueError):
     """Bad input: the message names the file, line or field at fault, and the remedy.
@@ -20,3 +31,15 @@ def at_least(least: float, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value >= least:
             raise InputError(f"{name}={value}: it is {least} or more")
+
+
+def disk_refuses(error: BaseException) -> str | None:
+    """Why the disk took no more, and the remedy; None if ``error`` is of something else."""
+    if isinstance(error, InputError):
+        return None
+    number = getattr(error, "errno", None)
+    if number is None and (found := re.search(NUMBER, str(error))):
+        number = int(found[1] or found[2])
+    if number is None and re.search(CUT_SHORT, str(error)):
+        return "no space is left on the disk, or ulimit -f is reached: make room, or raise that"
+    return REFUSED.get(number)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from rankdistill import processes
 from rankdistill.chunking import by_length, chunks, tokens_at_once
-from rankdistill.data.cache import cache_folder, fingerprint, once, seal, sealed, sync
+from rankdistill.data.cache import cache_folder, draft_of, fingerprint, once, seal, sealed, sync
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
@@ -103,17 +103,34 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
             log.info("reusing embeddings %s", path)
         else:
             log.info("embedding %d documents of %s", len(collection.documents), collection.name)
-            draft = path.with_name(f".{path.name}")
-            _embed_into(draft, model, collection.documents)
-            if processes.is_main():
-                sync(draft)
-                draft.rename(path)
-                seal(path)
-    sealed(path)
+            draft = processes.broadcast(draft_of(path))
+            try:
+                _embed_into(draft, model, collection.documents)
+                if processes.is_main():
+                    sync(draft)
+                    draft.rename(path)
+                    seal(path)
+            finally:
+                if processes.is_main():
+                    draft.unlink(missing_ok=True)
+    return _open(path, (len(collection.documents), model.get_embedding_dimension()))
+
+
+def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """The embeddings at ``path``, memory-mapped; raises ``InputError`` unless finite float32 of ``shape``."""
+    trusted = sealed(path)
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: damaged ({error}); delete it to build it anew") from None
+        raise InputError(f"{path}: damaged ({error}); delete it to build it again") from None
+    found = embeddings.shape, embeddings.dtype
+    if found != (shape, np.float32):
+        raise InputError(f"{path}: damaged ({found[0]} {found[1]}, not {shape}); delete it to build it again")
+    if not trusted:
+        if not all(np.isfinite(embeddings[i : i + BLOCK]).all() for i in range(0, len(embeddings), BLOCK)):
+            raise InputError(f"{path}: damaged (numbers that are not finite); delete it to build it again")
+        seal(path)
+    return embeddings
 
 
 def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:

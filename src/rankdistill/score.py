@@ -11,8 +11,7 @@ from omegaconf import DictConfig
 from rankdistill import processes
 from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection, write_scores
-from rankdistill.data.cache import sealed
-from rankdistill.data.candidates import from_arrow, open_arrow
+from rankdistill.data.candidates import read_candidates as read_arrow
 from rankdistill.data.formats import check_format, read_run
 from rankdistill.errors import InputError
 from rankdistill.fields import check_fields
@@ -51,8 +50,7 @@ def read_candidates(path: str, collection: Collection) -> Candidates:
     """Those that ``rankdistill.mine`` wrote, or a TREC run's."""
     if Path(path).suffix != ".arrow":
         return read_run(path, collection).candidates
-    trusted = sealed(Path(path))
-    return from_arrow(open_arrow(Path(path), trusted)[0], collection, Path(path), trusted)
+    return read_arrow(Path(path), collection)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
+import errno
 import logging
 import multiprocessing
+import os
+import shutil
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rankdistill.data.cache import build_folder, cache_folder, fingerprint, locked
@@ -82,6 +87,106 @@ def test_processes_that_ask_together_build_once(tmp_path):
         worker.join(30)
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert (tmp_path / "log").read_text() == "built\n"
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """A built folder in the cache, and the log of builds."""
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+    ask(tmp_path / "x", tmp_path / "log")
+    return tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        (lambda folder: (folder / "file").write_text("another!!"), "x/file"),
+        (lambda folder: (folder / "file").write_text("all"), "x/file"),
+        (lambda folder: (folder / "file").unlink(), "x/file"),
+        (lambda folder: (folder / "more").write_text(""), "x/more"),
+    ],
+)
+def test_a_folder_that_changed_since_it_was_built_is_not_reused(folder, tmp_path, damage, name):
+    damage(folder)
+    with pytest.raises(InputError, match=f"{name}: damaged .*delete {folder} to build it again"):
+        build_folder(folder, partial(slowly, tmp_path / "log"))
+    shutil.rmtree(folder)
+    assert ask(folder, tmp_path / "log") == "all of it"
+
+
+def test_a_folder_with_other_times_is_the_same_one(folder, tmp_path):
+    """Copied, say, or built before the clock was set back."""
+    os.utime(folder / "file", (1e9, 1e9))
+    assert ask(folder, tmp_path / "log") == "all of it"
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def killed_while_building(path: Path):
+    def build(folder):
+        (folder / "half").write_text("half of it")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    build_folder(path, build)
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path):
+    worker = multiprocessing.get_context("fork").Process(target=killed_while_building, args=(tmp_path / "x",))
+    worker.start()
+    worker.join(30)
+    assert worker.exitcode == -signal.SIGKILL
+    assert [file.name[:3] for file in tmp_path.iterdir() if file.is_dir()] == [".x."]
+    assert ask(tmp_path / "x", tmp_path / "log") == "all of it"
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["x"]
+
+
+def test_what_is_there_is_read_from_a_folder_that_cannot_be_written(folder, tmp_path, monkeypatch):
+    """As root may write anywhere, the errors of a read-only disk."""
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("mkdir", "touch", "write_text"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr("rankdistill.data.cache.FileLock", refuse)
+    assert ask(folder, tmp_path / "log") == "all of it"
+    with pytest.raises(InputError, match="cannot be written .Read-only file system.*RANKDISTILL_CACHE"):
+        build_folder(tmp_path / "y", partial(slowly, tmp_path / "log"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space is left on the disk"),
+        (OSError(errno.EFBIG, "File too large"), r"a file would be larger than .* \(ulimit -f\)"),
+        (RuntimeError("I/O error: File too large (os error 27)"), "a file would be larger"),
+        (OSError("1000000 requested and 62500 written"), "no space is left on the disk, or ulimit -f"),
+    ],
+)
+def test_a_full_disk_is_named_with_the_remedy_and_nothing_is_left(tmp_path, error, reason):
+    """As the system, safetensors and NumPy say it."""
+
+    def fill(folder):
+        (folder / "half").write_text("half of it")
+        raise error
+
+    with pytest.raises(
+        InputError,
+        match=f"^{tmp_path}: {reason}.*(make room|raise that), or set RANKDISTILL_CACHE",
+    ):
+        build_folder(tmp_path / "x", fill)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.lock"]
+
+
+class Opaque:
+    pass
+
+
+@pytest.mark.parametrize("value", [Opaque(), {"model": Opaque()}, print, Opaque])
+def test_what_has_only_an_address_has_no_fingerprint(value):
+    """It would be another in every process."""
+    with pytest.raises(TypeError, match="has no fingerprint"):
+        fingerprint("a", value)
+    assert fingerprint(Path("a"), np.int64(3)) == fingerprint("a", "3")
 
 
 def test_who_waits_says_so(tmp_path, caplog):

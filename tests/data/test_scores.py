@@ -1,4 +1,7 @@
 import dataclasses
+import hashlib
+import json
+import os
 import pickle
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 
 from rankdistill.candidates import BM25, mine
 from rankdistill.data import Candidates, Collection, ScoreTable
+from rankdistill.data.cache import cache_folder
 from rankdistill.data.candidates import to_arrow, write_arrow
 from rankdistill.errors import InputError
 from rankdistill.samplers import RandomSampler
@@ -225,13 +229,14 @@ def test_a_place_that_cannot_be_written_is_named_and_left_clean(table, tmp_path)
 def test_saving_anew_replaces_the_table(table, collection, saved):
     ScoreTable(table.candidates, table.scores + 1, "other").save(saved)
     assert np.array_equal(ScoreTable.load(saved, collection, teacher="other").scores, table.scores + 1)
-    assert {file.name for file in saved.parent.iterdir()} == {"table.arrow", "table.arrow.sha256"}
+    assert [file.name for file in saved.parent.iterdir()] == ["table.arrow"]
 
 
 def foreign(path, columns, collection):
     """A table that somebody else wrote: no seal."""
-    write_arrow(pa.table(columns).replace_schema_metadata({"collection": collection.fingerprint}), path)
-    path.with_name(f"{path.name}.sha256").unlink()
+    table = pa.table(columns).replace_schema_metadata({"collection": collection.fingerprint})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
     return path
 
 
@@ -253,12 +258,86 @@ def columns_of(collection, rows, ids=None, scores=(1.0, 2.0, 3.0)):
     }
 
 
-def test_a_table_of_another_writer_is_checked_once_and_sealed(collection, tmp_path):
+def test_a_table_of_another_writer_is_checked_once_and_sealed(collection, tmp_path, monkeypatch):
     path = foreign(tmp_path / "theirs.arrow", columns_of(collection, [0, 5, 1]), collection)
     loaded = ScoreTable.load(path, collection)
     assert loaded.candidates.query_rows.tolist() == [0, 1]
     assert loaded.pool(0)[0].tolist() == [0, 5] and loaded.pool(0)[1].tolist() == [1.0, 2.0]
-    assert (tmp_path / "theirs.arrow.sha256").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["theirs.arrow"], "nothing beside somebody's file"
+    monkeypatch.setattr("rankdistill.data.candidates._check_pools", None)  # not called again
+    again = ScoreTable.load(path, collection)
+    assert np.array_equal(again.scores, loaded.scores)
+    assert again.candidates.fingerprint == loaded.candidates.fingerprint
+
+
+@pytest.mark.parametrize("keep_time", [True, False])
+def test_a_seal_beside_somebodys_file_is_not_trusted(collection, table, tmp_path, keep_time):
+    """Nor the seal of a file that was there before, with the same name, size and time."""
+    path = tmp_path / "theirs.arrow"
+    foreign(path, columns_of(collection, [0, 5, 1]), collection)
+    ScoreTable.load(path, collection)
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    foreign(path, columns_of(collection, [5, 5, 1]), collection)
+    if keep_time:
+        os.utime(path, ns=times)
+    found = path.stat()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    old = {"sha256": digest, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+    states = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    for stamp in (old, {"files": {path.name: states}, "sha256": {path.name: digest}}):
+        path.with_name(f"{path.name}.sha256").write_text(json.dumps(stamp))
+        with pytest.raises(InputError, match="repeat"):
+            ScoreTable.load(path, collection)
+
+
+def of_lengths(column, counts):
+    """``column`` in lists of other lengths."""
+    return lists(column.values, counts, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("query_id", lambda column, c: pa.array(["q0", "q0"]), "a query is there twice"),
+        ("query_id", lambda column, c: pa.array(["q0", None]), "query_id has places without a value"),
+        ("query_id", lambda column, c: pa.array(["q0", "x"]), "queries that tiny does not have: 'x'"),
+        ("document_ids", lambda column, c: None, "one column document_ids; there is query_id, sources"),
+        ("sources", lambda column, c: lists([8, 1, 64], [2, 1], pa.uint8()), "sources that are not known"),
+        ("sources", lambda column, c: lists([8, 1, 8], [2, 1], pa.int64()), "sources holds int64, not uint8"),
+        ("sources", lambda column, c: pa.array([8, 1], pa.uint8()), "sources is uint8, not a list"),
+        ("ranks", lambda column, c: of_lengths(column, [1, 2]), "ranks has lists of other lengths"),
+        ("ranks", lambda column, c: lists([0, None, 0], [2, 1], pa.uint16()), "ranks has places without"),
+        (
+            "scores",
+            lambda column, c: lists([1, 2, 3], [2, 1], pa.float64()),
+            "scores holds double, not float",
+        ),
+        ("scores", lambda column, c: of_lengths(column, [1, 2]), "scores has lists of other lengths"),
+    ],
+)
+def test_columns_of_another_writer_are_checked(collection, tmp_path, name, change, message):
+    columns = columns_of(collection, [0, 5, 1])
+    columns[name] = change(columns[name], collection)
+    columns = {key: column for key, column in columns.items() if column is not None}
+    path = foreign(tmp_path / "theirs.arrow", columns, collection)
+    with pytest.raises(InputError, match=message):
+        ScoreTable.load(path, collection)
+
+
+def test_queries_encoded_in_an_order_of_their_own_are_looked_up(collection, tmp_path):
+    """Their indices are rows of their dictionary, not of the collection."""
+    names = pa.array(["q3", "q7"], pa.large_string())
+    columns = columns_of(collection, [0, 5, 1])
+    columns["query_id"] = pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int32()), names)
+    path = foreign(tmp_path / "theirs.arrow", columns, collection)
+    assert ScoreTable.load(path, collection).candidates.query_rows.tolist() == [7, 3]
+
+
+def test_a_table_without_queries_is_refused(collection, tmp_path):
+    columns = {name: column[:0] for name, column in columns_of(collection, [0, 5, 1]).items()}
+    path = foreign(tmp_path / "theirs.arrow", columns, collection)
+    with pytest.raises(InputError, match="no query in it"):
+        ScoreTable.load(path, collection)
 
 
 @pytest.mark.parametrize(
@@ -279,16 +358,24 @@ def test_what_is_wrong_with_a_table_of_another_writer_is_said(
             ScoreTable.load(path, collection)
 
 
-def test_a_changed_byte_is_found_by_the_checksum(table, collection, saved):
+@pytest.mark.parametrize("column", ["scores", "ranks", "query_id"])
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_changed_byte_is_found(table, collection, tmp_path, column, cached):
+    """By the checksum in the cache, by the fingerprints in the file elsewhere."""
+    saved = (cache_folder() if cached else tmp_path) / "table.arrow"
+    table.save(saved)
+    arrays = {
+        "scores": table.scores,
+        "ranks": table.candidates.ranks,
+        "query_id": table.candidates.query_rows.astype(np.int32),
+    }
     raw = bytearray(saved.read_bytes())
-    at = bytes(raw).index(table.scores.tobytes())
-    raw[at] ^= 1  # still a finite score
+    raw[bytes(raw).index(arrays[column].tobytes())] ^= 1  # a finite score, a rank, the row of a query yet
     saved.write_bytes(raw)
-    with pytest.raises(InputError, match="does not match its checksum"):
+    with pytest.raises(InputError, match=r"damaged (or edited )?\(it does not match|a query is there twice"):
         ScoreTable.load(saved, collection)
 
 
-def test_a_copied_table_is_known_by_its_checksum(table, collection, saved, tmp_path):
-    for name in ("table.arrow", "table.arrow.sha256"):
-        (tmp_path / name).write_bytes((saved.parent / name).read_bytes())
-    assert np.array_equal(ScoreTable.load(tmp_path / "table.arrow", collection).scores, table.scores)
+def test_a_copied_table_is_the_same(table, collection, saved, tmp_path):
+    (tmp_path / "copy.arrow").write_bytes(saved.read_bytes())
+    assert np.array_equal(ScoreTable.load(tmp_path / "copy.arrow", collection).scores, table.scores)

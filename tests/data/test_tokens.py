@@ -70,6 +70,32 @@ def test_a_damaged_store_is_named(student_folder, collection):
         stored_tokens(student, collection, "document")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("ids", lambda ids: ids + 1000),
+        ("ids", lambda ids: -ids),
+        ("ids", lambda ids: ids.astype(np.int64)),
+        ("ids", lambda ids: ids[:-1]),
+        ("offsets", lambda offsets: offsets[::-1]),
+        ("offsets", lambda offsets: offsets[:-1]),
+        ("offsets", lambda offsets: offsets * 0),
+    ],
+)
+def test_a_store_without_a_seal_is_checked(student_folder, collection, name, change):
+    """As one of an earlier version, or of somebody else: indices would be read from outside the file."""
+    student = load_student(student_folder)
+    folder = stored_tokens(student, collection, "document").folder
+    (folder / ".sha256").unlink()
+    whole = np.load(folder / f"{name}.npy")
+    np.save(folder / f"{name}.npy", change(whole))
+    with pytest.raises(InputError, match=f"{folder}: damaged; delete it"):
+        stored_tokens(student, collection, "document")
+    np.save(folder / f"{name}.npy", whole)
+    stored_tokens(student, collection, "document")
+    assert (folder / ".sha256").exists(), "checked once"
+
+
 def test_only_the_folders_name_crosses_to_a_worker(student_folder, collection):
     store = stored_tokens(load_student(student_folder), collection, "document")
     store.features([0])

@@ -7,13 +7,12 @@ from typing import Protocol
 import numpy as np
 
 from rankdistill import processes
-from rankdistill.data.cache import cache_folder, fingerprint, once, sealed
+from rankdistill.data.cache import cache_folder, fingerprint, once
 from rankdistill.data.candidates import (
     SOURCES,
     UNRANKED,
     Candidates,
-    from_arrow,
-    open_arrow,
+    read_candidates,
     to_arrow,
     write_arrow,
 )
@@ -62,8 +61,7 @@ def mine(
             if processes.is_main():
                 pools = union(collection, query_rows, found, collection.positive_rows(split))
                 write_arrow(to_arrow(pools), path)
-    trusted = sealed(path)
-    candidates = from_arrow(open_arrow(path, trusted)[0], collection, path, trusted)
+    candidates = read_candidates(path, collection)
     log.info("%s", candidates)
     return candidates
 

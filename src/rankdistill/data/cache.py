@@ -1,5 +1,6 @@
 """Where computed things are kept, and how they are computed only once."""
 
+import glob
 import hashlib
 import json
 import logging
@@ -7,14 +8,16 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from enum import Enum
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from rankdistill import processes
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, disk_refuses
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +28,20 @@ def cache_folder() -> Path:
 
 
 def fingerprint(*parts) -> str:
-    """Sixteen hexadecimal digits that change when any part (JSON values) changes."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Sixteen hexadecimal digits that change when any part (JSON values, paths) changes.
+
+    Raises ``TypeError`` for other objects: their text may be a memory address, new in every process.
+    """
+    digest = hashlib.sha256()
+    for piece in json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain).iterencode(parts):
+        digest.update(piece.encode())  # by pieces: the texts of a collection may be as large as memory
+    return digest.hexdigest()[:16]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (os.PathLike, Enum, np.generic)):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} has no fingerprint")
 
 
 def locked(path: Path) -> FileLock:
@@ -39,9 +53,10 @@ def locked(path: Path) -> FileLock:
             pass
     except TimeoutError:  # filelock.Timeout: somebody is at work there
         log.info("waiting for another process to finish %s", path)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
         raise InputError(
-            f"{path.parent}: cannot be written ({error.strerror}); set RANKDISTILL_CACHE to a folder that can"
+            f"{path.parent}: cannot be written ({getattr(error, 'strerror', error)}); set RANKDISTILL_CACHE "
+            "to a folder that can"
         ) from None
     return lock
 
@@ -50,30 +65,63 @@ def locked(path: Path) -> FileLock:
 def once(path: Path) -> Iterator[bool]:
     """Whether ``path`` is still to be built, by all processes of this job and by no other job.
 
-    The main process holds the lock of ``path`` and writes it; they leave together.
+    The main process holds the lock of ``path`` and writes it; they leave together. What is there is
+    complete, and read without a lock: the cache may be read-only. Raises ``InputError`` if the disk is
+    full.
     """
-    with locked(path) if processes.is_main() else nullcontext():
-        yield processes.broadcast(not path.exists())
-        processes.wait()
+    missing = processes.broadcast(not path.exists())
+    try:
+        with locked(path) if missing and processes.is_main() else nullcontext():
+            missing = processes.broadcast(missing and not path.exists())
+            if missing and processes.is_main():
+                _clear_drafts(path)
+            yield missing
+            processes.wait()
+    except Exception as error:
+        if (reason := disk_refuses(error)) is None:
+            raise
+        raise InputError(
+            f"{path.parent}: {reason}, or set RANKDISTILL_CACHE to another folder; what is done is kept"
+        ) from error
+    _used(path)
+
+
+def draft_of(path: Path) -> Path:
+    """A name beside ``path`` for what becomes it when it is complete."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+
+
+def _clear_drafts(path: Path) -> None:
+    """Removes what killed processes left of ``path``, whose lock is held."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}*"):
+        shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
+
+
+def _used(path: Path) -> None:
+    """Notes that ``path`` was used now, as the time of its lock."""
+    with suppress(OSError):
+        Path(f"{path}.lock").touch()
 
 
 def build_folder(path: Path, build: Callable[[Path], None]) -> Path:
     """``path``, filled by ``build(folder)`` unless it is there already.
 
-    The work happens under a lock in a folder of another name that is renamed at the end, so that
-    no reader ever sees half of it. Of a job's processes the main one does it.
+    The work happens under a lock in a folder of another name that is sealed and then renamed, so that
+    no reader ever sees half of it. Of a job's processes the main one does it. Raises ``InputError`` if
+    what is there isn't what was built.
     """
     with once(path) as missing:
         if not missing:
             log.info("reusing %s", path)
+            sealed(path)
         elif processes.is_main():
-            draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+            draft = draft_of(path)
             draft.mkdir()
             try:
                 build(draft)
-                for file in draft.rglob("*"):
-                    if file.is_file():
-                        sync(file)
+                for file in _files(draft).values():
+                    sync(file)
+                seal(draft)
                 draft.rename(path)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -87,46 +135,84 @@ def sync(file: Path) -> None:
 
 
 def seal(path: Path) -> None:
-    """Writes the checksum of the file at ``path`` beside it; nothing where the folder is read-only."""
-    stamp = {"sha256": _sha256(path), **_state(path)}
+    """Writes down the checksum of the file at ``path``, or of each file of a folder.
+
+    Nothing where that cannot be written. See ``_seal_of`` for the place.
+    """
+    mark = _seal_of(path)
+    draft = draft_of(mark)
     try:
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        draft.write_text(json.dumps(stamp))
-        draft.replace(_seal_of(path))
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps({"files": _states(path), "sha256": _checksums(path)}))
+        draft.replace(mark)
     except OSError:
+        draft.unlink(missing_ok=True)
         log.debug("%s: not sealed", path)
 
 
 def sealed(path: Path) -> bool:
-    """Whether the file at ``path`` is as it was when it was sealed; False if it never was.
+    """Whether the file or folder at ``path`` is as it was when it was sealed; False if it never was.
 
-    Of a file whose size and time are those of the seal nothing is read; else its checksum is
-    computed. Raises ``InputError`` if that is another.
+    Of files whose size and time are those of the seal nothing is read; else their checksums are computed.
+    Where these differ, what lies in the cache is damaged: raises ``InputError``. A file elsewhere is
+    another one now, and not sealed.
     """
+    mark = _seal_of(path)
     try:
-        stamp = json.loads(_seal_of(path).read_text())
-        if {name: stamp[name] for name in ("size", "mtime_ns")} == _state(path):
+        stamp = json.loads(mark.read_text())
+        if stamp["files"] == _states(path):
             return True
-    except (OSError, ValueError, KeyError, TypeError):
+        now = _checksums(path)
+        wrong = sorted(name for name, _ in stamp["sha256"].items() ^ now.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    if not path.is_file() or stamp.get("sha256") != _sha256(path):
+    if not wrong:
+        seal(path)
+    elif _in_cache(path):
+        file = path / wrong[0] if path.is_dir() else path
         raise InputError(
-            f"{path}: damaged (it does not match its checksum in {_seal_of(path).name}); "
-            "delete it to build it anew"
+            f"{file}: damaged (it does not match its checksum in {mark.name}); delete "
+            f"{'it' if file == path else path} to build it again"
         )
-    seal(path)
-    return True
+    return not wrong
+
+
+def _in_cache(path: Path) -> bool:
+    return path.resolve().is_relative_to(cache_folder().resolve())
 
 
 def _seal_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
+    """Within a folder, beside a file; of a file that isn't the cache's in the cache's folder ``seals``.
+
+    What lies beside somebody's file may be anybody's, and a seal keeps a file from being checked.
+    """
+    if not _in_cache(path):
+        return cache_folder() / "seals" / f"{fingerprint(path.resolve())}.sha256"
+    return path / ".sha256" if path.is_dir() else path.with_name(f"{path.name}.sha256")
 
 
-def _state(path: Path) -> dict[str, int]:
-    found = path.stat()
-    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+def _files(path: Path) -> dict[str, Path]:
+    """Name within ``path`` -> file; of a file its own."""
+    if not path.is_dir():
+        return {path.name: path}
+    found = sorted(file for file in path.rglob("*") if file.is_file() and file.name[0] != ".")
+    return {file.relative_to(path).as_posix(): file for file in found}
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _states(path: Path) -> dict[str, list[int]]:
+    """File name -> size and time; of a file that isn't the cache's also what nobody can set."""
+    states = {}
+    for name, file in _files(path).items():
+        found = file.stat()
+        states[name] = [found.st_size, found.st_mtime_ns]
+        if not _in_cache(path):
+            states[name] += [found.st_ctime_ns, found.st_ino]
+    return states
+
+
+def _checksums(path: Path) -> dict[str, str]:
+    checksums = {}
+    for name, file in _files(path).items():
+        with open(file, "rb") as opened:
+            checksums[name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return checksums

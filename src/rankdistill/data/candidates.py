@@ -11,12 +11,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rankdistill.data.cache import fingerprint, seal, sync
+from rankdistill.data.cache import draft_of, fingerprint, seal, sealed, sync
 from rankdistill.data.collection import Collection
 from rankdistill.data.labels import copies
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, shorten
 
 SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8, "file": 16}  # bits of ``sources``
+COLUMNS = {  # of a file: ids, then lists
+    "query_id": None,
+    "document_ids": pa.dictionary(pa.int32(), pa.large_string()),
+    "sources": pa.uint8(),
+    "ranks": pa.uint16(),
+    "scores": pa.float32(),
+}
+CHANGED = "damaged or edited (it does not match the fingerprint that it was written with); build it again"
 UNRANKED = 65535  # the rank of a document that no retriever found
 
 
@@ -117,7 +125,7 @@ def to_arrow(candidates: Candidates, scores: np.ndarray | None = None) -> pa.Tab
 
 def write_arrow(table: pa.Table, path: Path) -> None:
     """Writes ``table`` as one uncompressed Arrow file, all of it or nothing, and seals it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = draft_of(path)
     try:
         with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table.combine_chunks())
@@ -128,26 +136,68 @@ def write_arrow(table: pa.Table, path: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
+def read_candidates(path: Path, collection: Collection) -> Candidates:
+    """Those in the Arrow file at ``path``, known by its seal or read whole; see ``from_arrow``."""
+    trusted = sealed(path)
+    table, _ = open_arrow(path, trusted)
+    candidates = from_arrow(table, collection, path, trusted)
+    if not trusted and "scores" not in table.column_names:  # of which nothing is known here
+        seal(path)
+    return candidates
+
+
 def open_arrow(path: Path, trusted: bool) -> tuple[pa.Table, mmap.mmap]:
     """The table at ``path`` and the memory map that it lies in.
 
     Unless it is ``trusted`` (sealed), all of it is read to see what is wrong with it. Raises ``InputError``
-    if it is missing or damaged.
+    if it is missing, damaged or has not the columns of ``to_arrow``.
     """
     try:
         with open(path, "rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         table.validate(full=not trusted)  # a damaged offset would be read from outside the file
-        if table.column(0).num_chunks > 1:  # of another writer; ours has one chunk, not copied
+        if table.num_columns and table.column(0).num_chunks != 1:  # of another writer; ours is not copied
             table = table.unify_dictionaries().combine_chunks()
-        return table, mapped
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError, ValueError) as error:  # an empty file cannot be mapped
+        reason = str(error).split("\n")[0]
         raise InputError(
-            f"{path}: damaged or not an Arrow file ({error}); delete it to build it anew"
+            f"{path}: damaged or not an Arrow file ({reason}); delete it to build it again"
         ) from None
+    if not table.num_rows:
+        raise InputError(f"{path}: no query in it")
+    if not trusted:
+        _check_columns(table, path)
+    return table, mapped
+
+
+def _check_columns(table: pa.Table, path: Path) -> None:
+    """Raises ``InputError`` unless ``table`` has the columns of ``to_arrow``, a row's lists of one length."""
+    offsets = None
+    for name, kind in COLUMNS.items():
+        if name == "scores" and name not in table.column_names:
+            continue
+        if table.column_names.count(name) != 1:
+            raise InputError(
+                f"{path}: it must have one column {name}; there is {', '.join(table.column_names)}"
+            )
+        column = table.column(name).chunk(0)
+        if kind is None and not column.null_count:
+            continue
+        if kind is None:
+            raise InputError(f"{path}: {name} has places without a value; each must have one")
+        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+            raise InputError(f"{path}: {name} is {column.type}, not a list")
+        if name != "document_ids" and column.values.type != kind:
+            raise InputError(f"{path}: {name} holds {column.values.type}, not {kind}")
+        own = column.offsets.to_numpy()
+        offsets = own if offsets is None else offsets
+        if column.null_count or column.values.null_count:
+            raise InputError(f"{path}: {name} has places without a value; each must have one")
+        if not np.array_equal(own, offsets) or own[0] != 0 or own[-1] != len(column.values):
+            raise InputError(f"{path}: {name} has lists of other lengths than document_ids")
 
 
 def values(table: pa.Table, column: str) -> np.ndarray:
@@ -159,38 +209,60 @@ def values(table: pa.Table, column: str) -> np.ndarray:
 def from_arrow(table: pa.Table, collection: Collection, path: Path, trusted: bool) -> Candidates:
     """The candidates in ``table``; raises ``InputError`` if they are of another collection.
 
-    Unless ``trusted``, the ids are held against the collection's.
+    Unless ``trusted``, ids and numbers are held against the collection's, and all against the fingerprint
+    that the file was written with.
     """
     metadata = table.schema.metadata or {}
     if metadata.get(b"collection") != collection.fingerprint.encode():
         raise InputError(
-            f"{path}: belongs to another collection than {collection.name}; delete it to build it anew"
+            f"{path}: belongs to another collection than {collection.name}; delete it to build it again"
         )
-    queries = table.column("query_id").chunk(0)
-    if isinstance(queries, pa.DictionaryArray):
-        query_rows = queries.indices.to_numpy().astype(np.int64)
-    else:
-        query_rows = np.array([collection.query_row[query] for query in queries.to_pylist()], np.int64)
+    if not trusted:
+        _check_documents(table, collection, path)
     candidates = Candidates(
         collection,
-        query_rows,
-        table.column("document_ids").chunk(0).offsets.to_numpy(),
-        *(values(table, name) for name in ("document_ids", "sources", "ranks")),
+        _query_rows(table.column("query_id").chunk(0), collection, path, trusted),
+        table.column("document_ids").chunk(0).offsets.to_numpy().astype(np.int64, copy=False),
+        values(table, "document_ids").astype(np.int32, copy=False),
+        *(values(table, name) for name in ("sources", "ranks")),
     )
     if trusted:
-        vars(candidates)["fingerprint"] = metadata[b"candidates"].decode()
-    else:
-        _check(candidates, table, path)
+        if b"candidates" in metadata:  # not in a file of another writer
+            vars(candidates)["fingerprint"] = metadata[b"candidates"].decode()
+        return candidates
+    _check_pools(candidates, path)
+    if metadata.get(b"candidates", candidates.fingerprint.encode()) != candidates.fingerprint.encode():
+        raise InputError(f"{path}: {CHANGED}")
     return candidates
 
 
-def _check(candidates: Candidates, table: pa.Table, path: Path) -> None:
-    """Raises ``InputError`` unless ids are the collection's and a pool's rows ascend."""
-    collection, rows = candidates.collection, candidates.document_rows
+def _query_rows(ids: pa.Array, collection: Collection, path: Path, trusted: bool) -> np.ndarray:
+    """Rows int64 (Q,) of ``ids``: their indices where they are encoded over the collection's."""
+    if isinstance(ids, pa.DictionaryArray) and (
+        trusted or ids.dictionary.to_pylist() == list(collection.query_ids)
+    ):
+        return ids.indices.to_numpy().astype(np.int64)
+    names = ids.to_pylist()
+    if strange := [name for name in names if name not in collection.query_row]:
+        raise InputError(f"{path}: queries that {collection.name} does not have: {shorten(strange)}")
+    return np.array([collection.query_row[name] for name in names], np.int64)
+
+
+def _check_documents(table: pa.Table, collection: Collection, path: Path) -> None:
+    """Raises ``InputError`` unless the document ids are rows of the collection."""
     ids = table.column("document_ids").chunk(0).values
     if not isinstance(ids, pa.DictionaryArray) or ids.dictionary.to_pylist() != list(collection.document_ids):
-        raise InputError(f"{path}: its document ids are not those of {collection.name}; build it anew")
+        raise InputError(f"{path}: its document ids are not those of {collection.name}; build it again")
+
+
+def _check_pools(candidates: Candidates, path: Path) -> None:
+    """Raises ``InputError`` unless a query is there once, and a pool's rows ascend."""
+    rows = candidates.document_rows
+    if len(np.unique(candidates.query_rows)) < len(candidates):
+        raise InputError(f"{path}: a query is there twice; build it again")
     inside = np.ones(len(rows), dtype=bool)
     inside[candidates.offsets[:-1][np.diff(candidates.offsets) > 0]] = False
     if (np.diff(rows.astype(np.int64), prepend=-1)[inside] <= 0).any():
-        raise InputError(f"{path}: a query's documents repeat or do not ascend; build it anew")
+        raise InputError(f"{path}: a query's documents repeat or do not ascend; build it again")
+    if (candidates.sources & ~np.uint8(sum(SOURCES.values()))).any():
+        raise InputError(f"{path}: sources that are not known; there is {shorten(SOURCES, 9)}")

@@ -58,7 +58,7 @@ def python_functions(
     try:
         return read_beir(folder, name="python_functions")
     except InputError as error:
-        raise InputError(f"{error} (a cached copy: delete {folder} to build it anew)") from None
+        raise InputError(f"{error} (a cached copy: delete {folder} to build it again)") from None
 
 
 def package_root(package: str) -> Path:

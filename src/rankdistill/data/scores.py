@@ -9,9 +9,11 @@ import numpy as np
 
 from rankdistill.data.cache import seal, sealed
 from rankdistill.data.candidates import (
+    CHANGED,
     SOURCES,
     Candidates,
     from_arrow,
+    hash_array,
     open_arrow,
     to_arrow,
     values,
@@ -20,7 +22,7 @@ from rankdistill.data.candidates import (
 from rankdistill.data.collection import Collection
 from rankdistill.data.labels import among, relevant_pairs
 from rankdistill.data.score_hub import push
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, disk_refuses
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,13 @@ class ScoreTable:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             table = to_arrow(self.candidates, np.asarray(self.scores, dtype=np.float32))
-            metadata = table.schema.metadata | {"teacher": self.teacher}
+            digest = hash_array(table.column("scores").chunk(0).values.to_numpy())
+            metadata = table.schema.metadata | {"teacher": self.teacher, "scores": digest}
             write_arrow(table.replace_schema_metadata(metadata), path)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+            raise InputError(
+                f"{path}: cannot be written ({disk_refuses(error) or error.strerror}); or write elsewhere"
+            ) from None
 
     def push_to_hub(self, repo_id: str, private: bool = False) -> None:
         """Uploads ids and scores as the dataset ``repo_id``; ``read_scores(repo_id, ...)`` reads it.
@@ -165,8 +170,8 @@ class ScoreTable:
     ) -> "ScoreTable":
         """Opens the table at ``path`` without reading it into memory.
 
-        What this library wrote is known by its checksum; the first opening of any other file reads
-        it whole and, if nothing is wrong, leaves the checksum beside it.
+        What this library wrote here is known by its size, its time and a checksum in the cache; any other
+        file is read whole when it is first opened, and, if nothing is wrong, known after that.
 
         Raises ``InputError`` if it is missing, damaged, or belongs to another collection, or to
         another candidate set or teacher (fingerprint) where these are given.
@@ -185,9 +190,12 @@ class ScoreTable:
             if expected is not None and found.get(what) != expected:
                 raise InputError(
                     f"{path}: scores of another {what.removesuffix('s')} "
-                    f"({found.get(what)}, not {expected}); delete it to score anew"
+                    f"({found.get(what)}, not {expected}); delete it to score again"
                 )
-        loaded = cls(stored, values(table, "scores"), found.get("teacher", ""), trusted, mapped)
+        scores = values(table, "scores")
+        loaded = cls(stored, scores, found.get("teacher", ""), trusted, mapped)
         if not trusted:
+            if found.get("scores") not in (None, hash_array(scores)):
+                raise InputError(f"{path}: {CHANGED}")
             seal(path)
         return loaded

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from rankdistill.data.cache import build_folder, cache_folder, fingerprint, seal, sealed
 from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
 BLOCK = 2000  # texts tokenised at a time
@@ -49,12 +50,26 @@ class TokenStore:
         return json.loads((self.folder / "layout.json").read_text())
 
     def _open(self, name: str) -> np.ndarray:
-        file = self.folder / f"{name}.npy"
-        sealed(file)
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
+
+    def check(self, texts: int, vocabulary: int) -> None:
+        """Raises ``InputError`` unless it holds tokens of so many texts, each below ``vocabulary``."""
+        try:
+            ids, offsets = self._ids, self._offsets
+            whole = (
+                {"columns", "constants", "pad", "side"} <= set(self._layout)
+                and (ids.ndim, ids.dtype, offsets.dtype) == (1, np.int32, np.int64)
+                and (offsets.shape, offsets[0], offsets[-1]) == ((texts + 1,), 0, len(ids))
+                and (np.diff(offsets) >= 0).all()
+                and (not len(ids) or 0 <= ids.min() <= ids.max() < vocabulary)
+            )
+        except (OSError, ValueError, EOFError):
+            whole = False
+        if not whole:
+            raise InputError(f"{self.folder}: damaged; delete it to build it again")
 
     def features(self, rows: Sequence[int]) -> dict[str, Any]:
         """As the model's ``preprocess`` of the texts at ``rows``: int64 (n, longest), and constants."""
@@ -108,6 +123,9 @@ def stored_tokens(
     if not path.exists():
         log.info("tokenising %d texts (%s) of %s", len(texts), kind, collection.name)
     store = TokenStore(build_folder(path, lambda folder: _build(folder, texts, preprocess, layout)))
+    if not sealed(path):  # of an earlier version, or where no seal could be written
+        store.check(len(texts), len(tokenizer))
+        seal(path)
     again = store.features(range(len(texts[:64])))
     same = all(
         torch.equal(again[name], value) if torch.is_tensor(value) else again[name] == value
@@ -141,5 +159,3 @@ def _build(folder: Path, texts: Sequence[str], preprocess: Callable, layout: dic
     (folder / "ids").unlink()
     np.save(folder / "offsets.npy", offsets.astype(np.int64))
     (folder / "layout.json").write_text(json.dumps(layout))
-    for name in ("ids", "offsets"):
-        seal(folder / f"{name}.npy")

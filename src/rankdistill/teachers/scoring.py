@@ -31,7 +31,7 @@ class Teacher(Protocol):
 
 
 def identity(teacher: Teacher) -> str:
-    """``teacher``'s fingerprint; raises ``InputError`` if it is no teacher, or its scores cannot be told apart."""
+    """The fingerprint of ``teacher``; raises ``InputError`` if it has none, or is no teacher."""
     name = type(teacher).__name__
     if not hasattr(teacher, "score") and not hasattr(teacher, "score_pools"):
         raise InputError(f"teacher: {name} has neither score(queries, documents) nor score_pools(candidates)")
