@@ -89,15 +89,10 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     assert mean == pytest.approx(metrics["after"]["nDCG@10"])
     with gzip.open(folder / "run.trec.gz", "rt") as lines:
         assert len(next(lines).split()) == 6
+    names = ("score_distribution", "entropy", "kept", "locality", "false_negatives", "agreement")
+    more = ("student_scores", "learning_curve", "gains", "measures")
     assert {p.name for p in (folder / "plots").iterdir()} == {
-        "score_distribution.png",
-        "entropy.png",
-        "kept.png",
-        "locality.png",
-        "false_negatives.png",
-        "agreement.png",
-        "learning_curve.png",
-        "gains.png",
+        f"{name}.{kind}" for name in (*names, *more) for kind in ("png", "pdf")
     }
     card = (folder / "model" / "README.md").read_text()
     assert all(

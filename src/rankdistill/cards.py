@@ -78,8 +78,9 @@ model = SentenceTransformer("{PLACE}"{options})
 queries = model.encode_query(["a question"])
 documents = model.encode_document(["a passage that may answer it", "another one"])
 scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, the better"""
+    layers = fields.get("layers")
     rows = {
-        "started from": base.said,
+        "started from": base.said + (f", its first {count(layers, 'layer')}" if layers else ""),
         "embeddings": f"{student.get_embedding_dimension()} dimensions, compared by {similarity}",
         "maximum length": length(student),
         "prompts": f"{said} (`encode_query` and `encode_document` put them there)" if said else "none",

@@ -132,7 +132,7 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
     end_on_sigterm()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
-    for name in ("faiss.loader", "bm25s", "httpx", "sentence_transformers"):
+    for name in ("faiss.loader", "bm25s", "httpx", "fontTools", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it tried; how it ended is said
     disable_progress_bar()  # of loading weights, which takes no time

@@ -2,7 +2,7 @@
 
     python -m rankdistill.report multirun/2026-01-31/12-00-00
 
-Prints the table and writes report.md, report.tex, report.csv, pairs.csv and report.png beside the runs;
+Prints the table and writes report.md, report.tex, report.csv, pairs.csv, report.png and .pdf beside the runs;
 with --by they are named after the fields: report_by_loss.md.
 """
 

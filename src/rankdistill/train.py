@@ -139,11 +139,12 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     documents = stored_embeddings(student, collection)
     results = {"before": evaluator.evaluate(student, collection, test, documents)}
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
-    teacher_table, agreements = None, {}
+    teacher_table, agreements, pairs = None, {}, {}
     if config.evaluation.teacher:
         teacher_table = measured_scores(teacher, retrievers, collection, test, evaluator)
     if main and teacher_table is not None:
-        agreements["before"] = agreement_of(student, teacher_table, documents, "before")
+        pairs["before"] = analysis.student_scores(student, teacher_table, documents)
+        agreements["before"] = agreement_of(teacher_table, pairs["before"], "before")
     measured = len(results["before"].per_query[evaluator.main])
     log.info("measured: %s", measured_queries(collection, test, measured))
     queries = {
@@ -166,8 +167,10 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     documents = passing_embeddings(student, collection.documents)
     results["after"] = evaluator.evaluate(student, collection, test, documents)
     if main and teacher_table is not None:
-        agreements["after"] = agreement_of(student, teacher_table, documents, "after")
+        pairs["after"] = analysis.student_scores(student, teacher_table, documents)
+        agreements["after"] = agreement_of(teacher_table, pairs["after"], "after")
         save(analysis.plot_agreement(agreements), folder.path / "plots" / "agreement.png")
+        save(analysis.plot_student_scores(teacher_table, pairs), folder.path / "plots" / "student_scores.png")
     if teacher_table is not None:
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
@@ -251,11 +254,9 @@ def training_scores(
     return score_candidates(teacher, pools)
 
 
-def agreement_of(
-    student: SentenceTransformer, table: ScoreTable, documents: np.ndarray, when: str
-) -> pd.DataFrame:
-    """``agreement`` on the test queries' candidates; ``documents`` are the student's embeddings."""
-    found = analysis.agreement(table, analysis.student_scores(student, table, documents))
+def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFrame:
+    """``agreement`` on the test queries' candidates; ``student`` are its scores (N,) of these pairs."""
+    found = analysis.agreement(table, student)
     means = found[["kendall_tau", "top1"]].mean()
     log.info("agreement with the teacher %s: Kendall's tau %.3f, same document first %.3f", when, *means)
     return found
@@ -357,9 +358,11 @@ def report(
     after.run.write(path / "run.trec.gz")
     check = write_judgments(path, table.collection, split, after)
     write_json(path / "history.json", history)
-    save(analysis.plot_learning_curve(history), path / "plots" / "learning_curve.png")
+    save(analysis.plot_learning_curve(history, queries=len(table)), path / "plots" / "learning_curve.png")
     gains = analysis.plot_gains(before.per_query[main], after.per_query[main], main)
     save(gains, path / "plots" / "gains.png")
+    measured = {name: result.per_query for name, result in results.items()}
+    save(analysis.plot_measures(measured), path / "plots" / "measures.png")
     write_measures(results, path)
     log.info("the results\n\n%s\n\nResults in %s; the same figures of its run: %s", text, path, check)
 

@@ -1,10 +1,12 @@
 import importlib
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from scipy import stats
 from sentence_transformers import SentenceTransformer
 
 from rankdistill import analysis
@@ -15,6 +17,7 @@ from rankdistill.errors import InputError
 from rankdistill.samplers import HardNegativeSampler, RandomSampler
 
 SAMPLERS = {"hard": HardNegativeSampler(1, 3), "random": RandomSampler(1, 3)}
+MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 LONG = "stratified space=quantile placement=ends teacher_temperature=0.5 learning_rate=0.0001"
 
 
@@ -42,7 +45,10 @@ def outside(ax):
 
 def report_of(*values, swept=("a.space", "a.placement")):
     settings = [
-        SimpleNamespace(values=one, by_seed={"AP": [0.1, 0.1 + 0.01 * i]}) for i, one in enumerate(values)
+        SimpleNamespace(
+            values=one, by_seed={"AP": [0.1, 0.1 + 0.01 * i]}, per_query={"AP": {"q0": 0.1, "q1": 0.1}}
+        )
+        for i, one in enumerate(values)
     ]
     return SimpleNamespace(
         settings=settings,
@@ -74,7 +80,9 @@ def plots(table):
         "false negatives": analysis.plot_false_negatives(dict.fromkeys(many, pd.Series([0.1, 0.3, np.nan]))),
         "diameter": analysis.plot_locality(places),
         "density": analysis.plot_locality(places, "log_density"),
-        "learning": analysis.plot_learning_curve([*history, {"train_runtime": 1.0, "step": 6}]),
+        "learning": analysis.plot_learning_curve([*history, {"train_runtime": 1.0, "step": 6}], queries=9),
+        "measures": analysis.plot_measures({n: {m: before for m in MEASURES} for n in ("before", "after")}),
+        "student": analysis.plot_student_scores(table, {"before": student, "after": student + 1}),
         "gains": analysis.plot_gains(before, after, "nDCG@10"),
         "report": analysis.plot_report(report_of((LONG, "x"), ("y", LONG))),
     }
@@ -85,8 +93,11 @@ def test_every_plot_is_whole_and_says_what_it_shows(plots, tmp_path):
     for name, ax in plots.items():
         save(ax, tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
-        assert ax.get_xlabel() and ax.get_title(), name
+        assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (ax.get_xlabel() or name == "measures") and ax.get_title(), name
         assert outside(ax) == [], name
+        suptitle = ax.figure.get_suptitle()
+        assert re.search(r"\d+ (training )?quer", ax.get_title() + ax.get_xlabel() + suptitle), name
 
 
 def test_no_sampler_is_missing_from_a_plot(plots):
@@ -116,11 +127,14 @@ def test_a_statistic_is_drawn_as_the_share_of_queries_up_to_it(table):
 
 def test_scores_are_drawn_as_their_histogram(table):
     ax = analysis.plot_score_distribution(table, SAMPLERS)
-    assert labels(ax) == ["pool", "hard", "random"]
+    assert labels(ax) == ["pool", "hard", "random", "positives"]
     tables = {"pool": table} | {name: shown_table(table, one) for name, one in SAMPLERS.items()}
     density = analysis.score_histogram(tables)
     for name, drawn in zip(tables, ax.patches, strict=True):
         assert drawn.get_data().values == pytest.approx(density[name].to_numpy())
+    marks = ax.get_lines()[0]
+    assert marks.get_xdata() == pytest.approx(table.scores[table.candidates.positive])
+    assert (marks.get_ydata() < 0).all() and ax.get_ylim()[0] < marks.get_ydata()[0], "under them all"
 
 
 def test_what_is_kept_stands_at_its_share_beside_its_sampler(table):
@@ -159,7 +173,13 @@ def test_a_sampler_is_drawn_whole_from_some_of_many_queries(
     with caplog.at_level("INFO"):
         analysis.save_group_plots(tmp_path, table, SAMPLERS, model, seed=1)
     names = ["entropy", "false_negatives", "kept", "locality", "score_distribution"]
-    assert sorted(path.stem for path in tmp_path.iterdir()) == names
+    assert sorted(path.stem for path in tmp_path.glob("*.png")) == names
+    assert sorted(path.stem for path in tmp_path.glob("*.pdf")) == names
+    places = seen[3].get_xlabel()
+    assert (
+        "99% quantile of euclidean distances" in places and "student's embeddings before training" in places
+    )
+    assert "share of ln n" in seen[1].get_xlabel(), "pools and groups are of different sizes"
     assert f"of 5 of the {len(table)} training queries" in caplog.text
     assert [outside(ax) for ax in seen] == [[]] * 5
     pool = seen[1].get_lines()[3]
@@ -183,3 +203,37 @@ def test_a_report_is_as_wide_as_the_labels_it_draws():
     assert widths[0] == pytest.approx(4.5 + 0.08 * len("space=mid  a"))
     assert widths[1] == pytest.approx(4.5 + 0.08 * len("defaults  a"))
     assert widths[2] == pytest.approx(4.5 + 0.08 * len("space_of_the_anchors=mid placement=ends  a"))
+
+
+def test_bars_are_means_with_their_t_intervals():
+    """Of each mean, over its queries."""
+    rng = np.random.default_rng(0)
+    results = {
+        name: {m: {f"q{i}": v for i, v in enumerate(rng.uniform(size=20))} for m in MEASURES[:2]}
+        for name in ("before", "after", "teacher")
+    }
+    ax = analysis.plot_measures(results)
+    bars, errors = ax.containers[::2], ax.containers[1::2]
+    for (name, found), drawn, error in zip(results.items(), bars, errors, strict=True):
+        assert drawn.get_label() == name
+        for m, bar, ends in zip(found, drawn, error.lines[2][0].get_segments(), strict=True):
+            values = list(found[m].values())
+            interval = stats.ttest_1samp(values, 0).confidence_interval()
+            assert bar.get_height() == pytest.approx(np.mean(values))
+            assert ends[:, 1] == pytest.approx([interval.low, interval.high])
+    assert analysis.plot_measures({"one": {"AP": {"q": 0.5}}}).patches[0].get_height() == 0.5
+
+
+def test_every_pair_is_in_the_plot_of_student_and_teacher_scores(table):
+    """Negatives are counted, positives drawn, each panel by itself and on the same axes."""
+    student = np.random.default_rng(0).normal(size=len(table.scores)).astype(np.float32)
+    ax = analysis.plot_student_scores(table, {"before": student, "after": -student})
+    positive = table.candidates.positive
+    for panel, scores in zip(ax.figure.axes, (student, -student), strict=True):
+        (hexagons,) = panel.collections
+        assert hexagons.get_array().sum() == (~positive).sum()
+        dots = panel.get_lines()[0]
+        assert dots.get_xdata() == pytest.approx(table.scores[positive])
+        assert dots.get_ydata() == pytest.approx(scores[positive])
+        assert panel.get_ylim() == ax.get_ylim()
+    assert labels(ax) == ["positive", "negatives, counted"]

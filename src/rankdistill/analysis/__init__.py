@@ -29,9 +29,11 @@ from rankdistill.analysis.plots import (
     plot_kept,
     plot_learning_curve,
     plot_locality,
+    plot_measures,
     plot_report,
     plot_score_distribution,
     plot_statistic,
+    plot_student_scores,
     save_group_plots,
 )
 
@@ -60,9 +62,11 @@ __all__ = [
     "plot_kept",
     "plot_learning_curve",
     "plot_locality",
+    "plot_measures",
     "plot_report",
     "plot_score_distribution",
     "plot_statistic",
+    "plot_student_scores",
     "pool_distribution",
     "query_statistics",
     "save_group_plots",

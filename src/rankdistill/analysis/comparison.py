@@ -47,8 +47,9 @@ def kept_shares(
     """Which share of the pools' ``statistics`` the groups of each sampler keep.
 
     A row for each statistic and sampler: the means over the ``pool``s and over the groups ``shown`` in the
-    first epoch, their ratio ``kept``, and its 95 % interval ``low`` to ``high`` over the queries, pool and
-    group paired (by the linearised variance of a ratio of means, Cochran 1977, chapter 6; NaN of one query).
+    first epoch, their ratio ``kept``, and its 95 % interval ``low`` to ``high`` over the ``queries``, pool
+    and group paired (by the linearised variance of a ratio of means, Cochran 1977, chapter 6; NaN of one
+    query).
     """
     pool, shown = _aligned(table, samplers, seed)
     rows = {}
@@ -64,6 +65,7 @@ def kept_shares(
                 "kept": kept,
                 "low": kept - half,
                 "high": kept + half,
+                "queries": len(found),
             }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["statistic", "sampler"])
 

@@ -106,4 +106,6 @@ def locality(
             if density is not None:
                 values["log_density"] = float(np.median(density[at]))
             found[name, table.collection.query_ids[query_row]] = values
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["sampler", "query_id"])
+    frame = pd.DataFrame.from_dict(found, orient="index").rename_axis(["sampler", "query_id"])
+    frame.attrs |= {"metric": metric, "quantile": quantile}  # for the plot's label
+    return frame

@@ -8,6 +8,7 @@ from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,7 +18,7 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D")
 
 
-def new_axes(ax: Axes | None, width: float = 6.0, height: float = 3.6) -> Axes:
+def new_axes(ax: Axes | None, width: float = 4.8, height: float = 3.2) -> Axes:
     """``ax``, or those of a new figure of that size in inches, without the frame above and at the right."""
     if ax is None:
         ax = Figure(figsize=(width, height), layout="constrained").subplots()
@@ -40,23 +41,16 @@ def styles() -> Iterator[dict[str, str]]:
     return cycle([{"color": colour, "linestyle": line} for colour, line in pairs])
 
 
-def legend(ax: Axes) -> None:
-    """Within ``ax`` where it has up to four short entries, else under it."""
-    labels = ax.get_legend_handles_labels()[1]
-    if len(labels) > 4 or max(map(len, labels), default=0) > 30:
-        legend_under(ax)
-    elif labels:
-        ax.legend(edgecolor="none", framealpha=0.9)  # lines that run under it don't strike its text
-
-
 def legend_under(ax: Axes) -> None:
     """Under ``ax`` in a figure of its own, which grows; within it where the figure holds other axes."""
     figure = ax.figure
     if len(figure.axes) > 1 or figure.get_layout_engine() is None:
-        ax.legend(frameon=False)
+        ax.legend(edgecolor="none", framealpha=0.9)  # lines that run under it don't strike its text
         return
     width, height = figure.get_size_inches()
     labels = ax.get_legend_handles_labels()[1]
+    if not labels:
+        return
     inches = 0.7 + 0.08 * max(map(len, labels))  # of an entry, at most
     columns = max(1, min(len(labels), int(width / inches)))
     figure.set_size_inches(max(width, inches), height + 0.2 * -(-len(labels) // columns))
@@ -74,9 +68,12 @@ def plot_shares(ax: Axes, named: Mapping[str, np.ndarray], pool: str | None = No
         style = {"color": GREY, "linewidth": 3.5, "alpha": 0.5} if name == pool else next(lines)
         ax.ecdf(values, label=f"{name} (mean {values.mean():.3g})", **({"linewidth": 1.8} | style))
     ax.set(ylabel="share of queries up to it", ylim=(0, 1.02))
-    legend(ax)
+    legend_under(ax)
 
 
 def save(ax: Axes, path: str | Path) -> None:
-    """Writes the figure that ``ax`` belongs to."""
-    ax.figure.savefig(path, dpi=150)
+    """Writes the figure that ``ax`` belongs to as PNG and, for papers, as PDF, its text as text."""
+    path = Path(path)
+    ax.figure.savefig(path.with_suffix(".png"), dpi=150)
+    with rc_context({"pdf.fonttype": 42}):
+        ax.figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})

@@ -31,8 +31,8 @@ def save_group_plots(
 ) -> None:
     """Scores, entropy, what is kept, diameters and false negatives of the pools and of the groups shown.
 
-    PNG files in ``folder``. ``model`` embeds the documents unless ``documents`` (D, d) are given. Of more
-    than 1,000 queries so many are drawn.
+    PNG and PDF files in ``folder``. ``model`` embeds the documents unless ``documents`` (D, d) are given. Of
+    more than 1,000 queries so many are drawn.
     """
     if len(table) > DRAWN:
         log.info("plots of the groups: of %d of the %d training queries", DRAWN, len(table))
@@ -43,9 +43,9 @@ def save_group_plots(
     above = {name: false_negatives(one) for name, one in ({"pool": table} | shown).items()}
     plots = {
         "score_distribution": plot_score_distribution(table, samplers, seed),
-        "entropy": plot_statistic(table, samplers, "entropy", seed),
-        "kept": plot_kept(kept_shares(table, samplers, seed=seed)),
-        "locality": plot_locality(places),
+        "entropy": plot_statistic(table, samplers, "entropy_share", seed),
+        "kept": plot_kept(kept_shares(table, samplers, ("variance", "entropy_share", "range"), seed)),
+        "locality": plot_locality(places, space="the student's embeddings before training"),
         "false_negatives": plot_false_negatives(above),
     }
     for name, axes in plots.items():

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rankdistill.analysis.plots.axes import BLUE, GREY, legend_under, row_axes
-from rankdistill.evaluation.conclusions import setting_name
+from rankdistill.evaluation.conclusions import count, setting_name
 from rankdistill.evaluation.report import Report
 
 
@@ -43,6 +43,8 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
         title += "\n(no common letter: they differ)"
     if any(letter[0].isdigit() for letter in report.letters):
         title += "\n(another number: other queries, not compared)"
-    ax.set(xlabel=measure, title=f"{measure}: {title}")
+    queries = sorted({len(setting.per_query[measure]) for setting in settings})
+    of = " or ".join(count(n, "query") for n in queries)
+    ax.set(xlabel=f"{measure}, mean over {of}", title=f"{measure}: {title}")
     legend_under(ax)
     return ax

@@ -12,7 +12,6 @@ from rankdistill.analysis.plots.axes import (
     COLOURS,
     GREY,
     MARKERS,
-    legend,
     legend_under,
     new_axes,
     plot_shares,
@@ -20,13 +19,14 @@ from rankdistill.analysis.plots.axes import (
     styles,
 )
 from rankdistill.data.scores import ScoreTable
+from rankdistill.evaluation.conclusions import count
 
 UNITS = {
     "variance": "variance of the teacher's scores",
     "std": "standard deviation of the teacher's scores",
     "range": "range of the teacher's scores",
-    "entropy": "entropy of the softmax, nats (at most ln n of n documents)",
-    "entropy_share": "entropy of the softmax, as a share of log n",
+    "entropy": "entropy of the softmax, nats (at most ln n)",
+    "entropy_share": "entropy of the softmax, as a share of ln n of n documents",
     "pairwise_entropy": "mean pairwise entropy of the teacher, bits",
     "top_gap": "gap of the two highest scores of the teacher",
     "near_ties": "share of near-ties among neighbours in score",
@@ -36,7 +36,10 @@ UNITS = {
 def plot_score_distribution(
     table: ScoreTable, samplers: Mapping[str, object], seed: int = 0, ax: Axes | None = None
 ) -> Axes:
-    """The teacher's scores in the pools (grey) and in the groups that each sampler shows (lines)."""
+    """The teacher's scores in the pools (grey) and in the groups that each sampler shows (lines).
+
+    Ticks under them mark the scores of the pools' positives.
+    """
     ax = new_axes(ax)
     tables = {"pool": table} | {name: shown_table(table, one, seed) for name, one in samplers.items()}
     density = score_histogram(tables)
@@ -44,10 +47,19 @@ def plot_score_distribution(
     ax.stairs(density.pop("pool"), edges, fill=True, color=GREY, alpha=0.35, label="pool")
     for name, style in zip(density, styles(), strict=False):
         ax.stairs(density[name], edges, linewidth=1.8, label=name, **style)
+    positives = table.scores[table.candidates.positive]
+    if len(positives):
+        low = -0.05 * ax.get_ylim()[1]
+        style = {"color": "black", "alpha": 0.5, "markersize": 6, "label": "positives"}
+        ax.plot(positives, np.full(len(positives), low), "|", **style)
+        ax.set_ylim(bottom=2 * low)
+        ax.axhline(0, color="black", linewidth=0.8)
     ax.set(
-        xlabel="teacher score", ylabel="density", title="Teacher scores in the pools and in the groups shown"
+        xlabel="teacher score",
+        ylabel="density",
+        title=f"Teacher scores in pools and groups\n({count(len(table), 'query')})",
     )
-    legend(ax)
+    legend_under(ax)
     return ax
 
 
@@ -70,7 +82,8 @@ def plot_statistic(
         ax.axvline(quartile, color=GREY, linewidth=0.8)
     plot_shares(ax, {"pool": pools} | {name: found[statistic] for name, found in shown.items()}, "pool")
     name = statistic.replace("_", " ").capitalize()
-    ax.set(xlabel=UNITS[statistic], title=f"{name} per query\n(grey lines: the pools' quartiles)")
+    queries = count(len(pools), "query")
+    ax.set(xlabel=UNITS[statistic], title=f"{name} per query ({queries})\n(grey lines: the pools' quartiles)")
     return ax
 
 
@@ -91,12 +104,13 @@ def plot_kept(kept: pd.DataFrame, ax: Axes | None = None) -> Axes:
             color=COLOURS[i % 4],
             markersize=5,
             capsize=2,
-            label=statistic.replace("_", " "),
+            label="entropy / ln n" if statistic == "entropy_share" else statistic.replace("_", " "),
         )
     ax.axvline(1, color=GREY, linestyle="--", linewidth=1)
+    queries = count(int(kept["queries"].max()), "query")
     ax.set(
         xlabel="share of the pools' mean (dashed: all of it)",
-        title="What the groups shown keep\n(95 % intervals)",
+        title=f"What the groups shown keep\n(95 % intervals over {queries})",
     )
     legend_under(ax)
     return ax

@@ -5,14 +5,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from scipy import stats
 
-from rankdistill.analysis.plots.axes import BLUE, GREY, ORANGE, new_axes
+from rankdistill.analysis.plots.axes import BLUE, COLOURS, GREY, ORANGE, legend_under, new_axes
+from rankdistill.evaluation.conclusions import count
+
+SYSTEMS = (GREY, *COLOURS)
 
 
-def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = None) -> Axes:
+def plot_learning_curve(
+    history: Sequence[Mapping[str, float]], ax: Axes | None = None, queries: int | None = None
+) -> Axes:
     """Loss (left) and agreement with the teacher (right) by step; ``history`` holds logged dicts.
 
-    A ``stage`` in them draws a line where it changes.
+    A ``stage`` in them draws a line where it changes. ``queries``: how many were trained on.
     """
     ax = new_axes(ax)
     rows = [row for row in history if "loss" in row]
@@ -26,13 +32,15 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
     ax.plot(broken(steps), broken([row["loss"] for row in rows]), color=BLUE, marker=".", label="loss")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss = "loss (each stage has its own)" if breaks else "loss"
-    ax.set(xlabel="step", ylabel=loss, title="Learning curve")
+    title = f"Learning curve ({count(queries, 'training query')})" if queries else "Learning curve"
+    ax.set(xlabel="step", title=title)
+    ax.set_ylabel(loss, color=BLUE)
     other = ax.twinx()
     other.spines["top"].set_visible(False)
     agreement = broken([row.get("agreement", np.nan) for row in rows])
     other.plot(broken(steps), agreement, color=ORANGE, linestyle="--", marker=".", label="agreement")
     other.set_ylim(0, 1)
-    other.set_ylabel("pairs ordered as the teacher does")
+    other.set_ylabel("agreement with the teacher (dashed)", color=ORANGE)
     for i in breaks:
         end = max(row["step"] for row in history if row.get("stage") == stages[i - 1])
         ax.axvline(end, color=GREY, linewidth=1)
@@ -40,9 +48,7 @@ def plot_learning_curve(history: Sequence[Mapping[str, float]], ax: Axes | None 
         ax.text(end, 0.02, f" {stages[i]}", transform=place, va="bottom", color=GREY)
     if breaks:
         ax.text(0, 0.02, f" {stages[0]}", transform=ax.transAxes, va="bottom", color=GREY)
-    lines = [*ax.get_lines()[:1], *other.get_lines()[:1]]
-    ax.legend(lines, [line.get_label() for line in lines], frameon=False, loc="lower right")
-    return ax
+    return ax  # the axes' colours say which is which: a legend would lie over the lines
 
 
 def plot_gains(
@@ -58,7 +64,36 @@ def plot_gains(
     ax.set(
         xlabel="queries, by gain",
         ylabel=f"{measure}, after - before",
-        title=f"Gain per query (same: {(gains == 0).sum()})",
+        title=f"Gain per query ({count(len(gains), 'query')}, {(gains == 0).sum():,} unchanged)",
     )
-    ax.legend(frameon=False)
+    legend_under(ax)
+    return ax
+
+
+def plot_measures(results: Mapping[str, Mapping[str, Mapping[str, float]]], ax: Axes | None = None) -> Axes:
+    """Each system's means, such as before, after and teacher, a group of bars for each measure.
+
+    ``results``: system -> measure -> query id -> value. The lines are 95 % intervals of each mean over the
+    queries (t distribution); whether two systems differ the paired test says, not their overlap.
+    """
+    ax = new_axes(ax)
+    measures = list(next(iter(results.values())))
+    width, n = 0.8 / len(results), 0
+    for i, (name, found) in enumerate(results.items()):
+        values = [np.array(list(found[measure].values())) for measure in measures]
+        n = len(values[0])
+        error = [stats.sem(v) * stats.t.ppf(0.975, n - 1) for v in values] if n > 1 else None
+        x = np.arange(len(measures)) + (i - (len(results) - 1) / 2) * width
+        ax.bar(x, [v.mean() for v in values], 0.92 * width, color=SYSTEMS[i % len(SYSTEMS)], label=name)
+        if error:
+            ax.errorbar(
+                x, [v.mean() for v in values], error, fmt="none", color="black", linewidth=1, capsize=2
+            )
+    ax.set_xticks(range(len(measures)), measures)
+    ax.set(
+        ylabel="mean, 95 % interval (t)",
+        title=f"Means over {count(n, 'query')}",
+        ylim=(0, None),
+    )
+    legend_under(ax)
     return ax
