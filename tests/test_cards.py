@@ -78,7 +78,7 @@ def test_a_card_says_what_a_hub_needs_and_names_no_folder(base, beir, table, tmp
         "2604.04734",
         "2505.21058",
         "started from | `my_base`, a local folder",
-        "16 of 16 queries of train",
+        " candidates of 16 queries, fingerprint",
         "| maximum length | 9 tokens |",
         "* 3 queries: none scored",
         "nDCG@10",

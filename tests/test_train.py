@@ -16,6 +16,9 @@ from sentence_transformers import SentenceTransformer
 from rankdistill import train as module
 from rankdistill.data import ScoreTable, read_beir
 from rankdistill.errors import InputError
+from rankdistill.evaluation import Evaluator
+from rankdistill.summary import used_queries
+from rankdistill.teachers import FileTeacher
 from rankdistill.train import compose, distil, evaluated, training_queries
 
 SMALL = [
@@ -187,7 +190,12 @@ def test_every_training_query_is_accounted_for(table):
     few = [np.arange(np.diff(whole.candidates.offsets)[i]) for i in range(9)]
     few[0] = few[0][:1]
     config = OmegaConf.create({"candidates": {"split": "train", "limit": 13}})
-    assert training_queries(config, SimpleNamespace(), whole, whole.take(range(9), few)) == {
+    found = training_queries(config, SimpleNamespace(), whole, whole.take(range(9), few))
+    assert used_queries(found) == (
+        "8 of 18 queries of train; left out: 2 (no relevant document), 3 (candidates.limit=13), 4 (cut), "
+        "1 (fewer than two candidates)"
+    )
+    assert found == {
         "split": "train",
         "judged": 18,
         "used": 8,
@@ -198,6 +206,22 @@ def test_every_training_query_is_accounted_for(table):
             "fewer than two candidates": 1,
         },
     }
+
+
+def test_queries_that_a_file_cannot_measure_are_named(tmp_path, collection, caplog):
+    """Of eight: one has no line at all, one no scored relevant document."""
+    rows = [(f"q{i}", f"d{i}", 1.0) for i in range(16, 23)] + [(f"q{i}", "d0", 0.5) for i in range(16, 23)]
+    rows.remove(("q20", "d20", 1.0))
+    lines = "".join(f"{query},{document},{score}\n" for query, document, score in [*rows, ("q20", "d1", 0.1)])
+    (tmp_path / "scores.csv").write_text("query_id,document_id,score\n" + lines)
+    teacher = FileTeacher(str(tmp_path / "scores.csv"))
+    with caplog.at_level("WARNING"):
+        table = module.measured_scores(teacher, [], collection, "test", Evaluator())
+    assert len(table) == 6
+    assert caplog.messages[-1] == (
+        f"{tmp_path / 'scores.csv'}: scores of 6 of 8 queries of test; of the other 2 the file has no scored "
+        "relevant document or no second candidate, and they count 0: 'q20', 'q23'"
+    )
 
 
 def test_evaluated_is_equal_for_the_same_test_queries_alone(tmp_path):

@@ -85,11 +85,10 @@ scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, th
         "maximum length": length(student),
         "prompts": f"{said} (`encode_query` and `encode_document` put them there)" if said else "none",
     }
-    whole = len(collection.query_rows(config["candidates"]["split"]))
     trained = {
         "collection": described(collection),
-        "trained on": f"{len(scores):,} of {count(whole, 'query')} of {config['candidates']['split']}, "
-        f"with {count(len(scores.scores), 'candidate')}, fingerprint `{scores.candidates.fingerprint}`",
+        "candidates": f"{count(len(scores.scores), 'candidate')} of {count(len(scores), 'query')}, "
+        f"fingerprint `{scores.candidates.fingerprint}`",
         "teacher": f"fingerprint `{scores.teacher}`",
         "seed": str(config["seed"]),
     }

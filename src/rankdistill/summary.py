@@ -84,6 +84,13 @@ def accounted(split: str, judged: int, used: int, reasons: Mapping[str, int]) ->
     return {"split": split, "judged": judged, "used": used, "left out": left_out}
 
 
+def used_queries(found: Mapping[str, Any]) -> str:
+    """``accounted``, in words."""
+    said = f"{found['used']:,} of {count(found['judged'], 'query')} of {found['split']}"
+    left_out = ", ".join(f"{number:,} ({reason})" for reason, number in found["left out"].items())
+    return f"{said}; left out: {left_out}" if left_out else said
+
+
 def read_measures(folder: Path) -> dict[str, dict[str, float]]:
     """metrics.json; raises ``InputError`` if it isn't what ``write_measures`` writes."""
     path, remedy = folder / "metrics.json", f"delete {folder} to run it again"

@@ -26,7 +26,7 @@ from rankdistill.candidates import mine
 from rankdistill.cards import model_card
 from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Collection, ScoreTable
-from rankdistill.errors import InputError, at_least
+from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
@@ -38,6 +38,7 @@ from rankdistill.summary import (
     measured_queries,
     read_measures,
     summary,
+    used_queries,
     write_conditions,
     write_judgments,
     write_measures,
@@ -175,7 +176,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
-        report(results, student, table, history, evaluator.main, config, folder)
+        report(results, student, table, history, evaluator.main, config, folder, queries["training"])
         write_conditions(  # last: it says that the run is finished
             folder.path,
             settings=folder.settings,
@@ -236,8 +237,7 @@ def training_queries(config: DictConfig, teacher, whole: ScoreTable, table: Scor
         "fewer than two candidates": len(table) - taught,
     }
     found = accounted(split, judged, taught, reasons)
-    said = ", ".join(f"{count} ({reason})" for reason, count in found["left out"].items())
-    log.info("training on %d of %d queries of %s%s", taught, judged, split, said and f"; left out: {said}")
+    log.info("training on %s", used_queries(found))
     return found
 
 
@@ -266,17 +266,27 @@ def measured_scores(teacher, retrievers, collection: Collection, split: str, eva
     """The score table that the teacher is measured on; None if its file has no query of ``split``."""
     if not isinstance(teacher, FileTeacher):
         return score_split(teacher, retrievers, collection, split, evaluator.limit, evaluator.seed)
-    covered, queries = teacher.covers(collection, split), len(collection.query_rows(split))
+    rows = collection.query_rows(split)
+    covered, queries = teacher.covers(collection, split), len(rows)
     if not covered:
         log.info(
             "%s: no scores of the %d queries of %s; the teacher isn't measured", teacher.path, queries, split
         )
         return None
-    if covered < queries:
+    table = teacher.table(collection, split)  # all of them: the evaluator draws its own
+    lacking = np.setdiff1d(rows, table.candidates.query_rows).tolist()
+    if lacking:
         log.warning(
-            "%s: scores of %d of %d queries of %s; the others count 0", teacher.path, covered, queries, split
+            "%s: scores of %d of %d queries of %s; of the other %d the file has no scored relevant document "
+            "or no second candidate, and they count 0: %s",
+            teacher.path,
+            queries - len(lacking),
+            queries,
+            split,
+            len(lacking),
+            shorten(collection.query_ids[row] for row in lacking),
         )
-    return teacher.table(collection, split)  # all of them: the evaluator draws its own
+    return table
 
 
 def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:
@@ -342,8 +352,12 @@ def report(
     main: str,
     config: DictConfig,
     folder: RunFolder,
+    used: Mapping[str, Any],
 ) -> None:
-    """Writes the run's files and prints the table before / after / teacher."""
+    """Writes the run's files and prints the table before / after / teacher.
+
+    ``used`` says of how many training queries, and why others were left out.
+    """
     before, after = results["before"], results["after"]
     text = summary(
         {name: result.mean for name, result in results.items()},
@@ -352,9 +366,10 @@ def report(
     )
     split, path = config.evaluation.split, folder.path
     text += f"\n\nMeasured: {measured_queries(table.collection, split, len(after.per_query[main]))}."
+    card = model_card(plain(config), table, student, after.mean, text, [f"Trained on {used_queries(used)}."])
     with folder.drafted("model") as draft:
         student.save_pretrained(str(draft), create_model_card=False)
-        write_text(draft / "README.md", model_card(plain(config), table, student, after.mean, text))
+        write_text(draft / "README.md", card)
     after.run.write(path / "run.trec.gz")
     check = write_judgments(path, table.collection, split, after)
     write_json(path / "history.json", history)
