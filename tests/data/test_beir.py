@@ -153,7 +153,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path, cut):
 def test_text_that_is_not_utf8_is_named(tmp_path):
     write(tmp_path)
     (tmp_path / "corpus.jsonl").write_bytes(b'{"_id": "d1", "text": "Z\xfcrich"}\n')
-    with pytest.raises(InputError, match="corpus.jsonl: not UTF-8"):
+    with pytest.raises(InputError, match=r"corpus.jsonl:1: not UTF-8 .*iconv -f LATIN1"):
         read_beir(tmp_path)
 
 
@@ -262,3 +262,46 @@ def test_templates_make_texts_of_any_fields(tmp_path):
 def test_templates_that_cannot_be_filled_are_named(tmp_path, template, reason):
     with pytest.raises(InputError, match=reason):
         read_beir(write(tmp_path), document_template=template)
+
+
+@pytest.mark.parametrize(
+    "qrels",
+    [
+        HEADER + "q1\td1 \t2\n",
+        HEADER + "q1\td1\t2\t\n",
+        HEADER + " q1\td1\t2.0  \n",
+        '"query-id"\t"corpus-id"\t"score"\n"q1"\t"d1"\t"2"\n',
+    ],
+    ids=["blank", "tab", "both", "quotes"],
+)
+def test_blanks_and_quotes_around_the_cells_of_qrels_are_none_of_the_ids(qrels, tmp_path):
+    assert read_beir(write(tmp_path, qrels=qrels)).qrels == {"test": {"q1": {"d1": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"qrels": HEADER + "q1\tcafe\u0301\t1\n"},
+            r"\('cafe\u0301' differs from 'caf\u00e9' only by Unicode norm",
+        ),
+        ({"qrels": HEADER + "q1\td1\t0.5\n"}, "test.tsv:2: expected .* whole grade .* got 'q1', 'd1', '0.5'"),
+        ({"qrels": HEADER + "q1\td1\t1_0\n"}, "test.tsv:2: expected .* whole grade"),
+        ({"qrels": HEADER + "q1\td1\t\uff11\n"}, "test.tsv:2: expected .* whole grade"),
+        ({"qrels": "q1,d1,1\n"}, "test.tsv:1: expected .* tab-separated.* got 'q1,d1,1'"),
+        ({"queries": '[{"_id": "q1", "text": "x"}]'}, "queries.jsonl:1: .*write one object per line"),
+    ],
+)
+def test_what_is_wrong_is_shown_with_the_remedy(files, message, tmp_path):
+    corpus = [*CORPUS, {"_id": "caf\u00e9", "text": "x"}]
+    with pytest.raises(InputError, match=message):
+        read_beir(write(tmp_path, corpus, **files))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_utf_16_is_named(encoding, tmp_path):
+    write(tmp_path)
+    text = ("\ufeff" if encoding == "utf-16-le" else "") + json.dumps(QUERIES[0]) + "\n"
+    (tmp_path / "queries.jsonl").write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match="queries.jsonl: not UTF-8 text but UTF-16; .*iconv -f UTF-16"):
+        read_beir(tmp_path)

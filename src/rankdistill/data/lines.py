@@ -23,9 +23,35 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file") from None
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{file}: not UTF-8 text, or cut short ({error})") from None
+        raise InputError(not_text(file, error)) from None
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def not_text(file: Path, error: Exception) -> str:
+    """What is wrong with ``file``, whose reading as UTF-8 ended in ``error``, and the remedy."""
+    if not isinstance(error, UnicodeDecodeError):
+        return f"{file}: not UTF-8 text, or cut short ({error})"
+    opener = gzip.open if file.suffix == ".gz" else open
+    with opener(file, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                return f"{file}: not UTF-8 text but UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
+            try:
+                line.decode()
+            except UnicodeDecodeError as found:
+                return (
+                    f"{file}:{number}: not UTF-8 text ({found.reason}: byte {line[found.start]:#x}); if "
+                    "it is Latin-1, convert it: iconv -f LATIN1 -t UTF-8"
+                )
+    return f"{file}: not UTF-8 text ({error})"
+
+
+def plain(number: str) -> str:
+    """``number``, a text; raises ``ValueError`` for a number in Python alone, as 1_0 (which is 10)."""
+    if "_" in number or not number.isascii():
+        raise ValueError(f"no number: {number!r}")
+    return number
 
 
 def read_objects(file: Path) -> Iterator[tuple[str, dict]]:
@@ -40,7 +66,8 @@ def read_objects(file: Path) -> Iterator[tuple[str, dict]]:
         except (ValueError, RecursionError):
             raise InputError(f"{place}: malformed JSON (a number or a nesting beyond all bounds)") from None
         if not isinstance(row, dict):
-            raise InputError(f"{place}: expected a JSON object, got {line[:60]!r}")
+            remedy = "; write one object per line, without a list around them" if line[0] == "[" else ""
+            raise InputError(f"{place}: expected a JSON object, got {line[:60]!r}{remedy}")
         yield place, row
 
 
@@ -48,14 +75,26 @@ def read_judgments(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, {query, document, grade}) of each line of a file of qrels.
 
     BEIR's three columns stand between tabs, TREC's four (query, iteration, document, grade)
-    between tabs or spaces. A header is a row like others. Raises ``InputError`` for other lines.
+    between tabs or spaces; white space around a cell is none of an id. Where a grade stands in quotes,
+    so does the whole line. A header is a row like others. Raises ``InputError`` for other lines.
     """
     for place, line in read_lines(file):
-        tabs = "\t" in line
-        cells = line.split("\t") if tabs else line.split()
+        tabs = "\t" in line.strip()
+        cells = [cell.strip() for cell in line.strip().split("\t")] if tabs else line.split()
         if len(cells) != 4 and not (tabs and len(cells) == 3):
             raise InputError(
                 f"{place}: expected query, document and grade, tab-separated, or TREC's query, iteration, "
-                "document and grade"
+                f"document and grade; got {line.strip()[:60]!r}"
             )
+        if is_quoted(cells[-1]):
+            cells = [unquoted(cell) for cell in cells]
         yield place, {"query": cells[0], "document": cells[-2], "grade": cells[-1]}
+
+
+def is_quoted(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == '"'
+
+
+def unquoted(cell: str) -> str:
+    """``cell`` without the quotes that a CSV writer put around it."""
+    return cell[1:-1].replace('""', '"') if is_quoted(cell) else cell

@@ -114,11 +114,14 @@ def _judgments(
         if query is None or document is None or grade is None:
             if place.endswith(":1") and (query not in queries or document not in documents):
                 continue  # a file's header
-            raise InputError(f"{place}: expected query, document and a whole grade up to {HIGHEST_GRADE}")
+            raise InputError(
+                f"{place}: expected query, document and a whole grade up to {HIGHEST_GRADE}; got "
+                f"{', '.join(repr(value) for value in row.values())[:90]}"
+            )
         if query not in queries:
-            faults.add("judgments of unknown queries", f"{place} ({query})")
+            faults.add("judgments of unknown queries", f"{place} ({query})", query, queries)
         elif document not in documents:
-            faults.add("judgments of unknown documents", f"{place} ({document})")
+            faults.add("judgments of unknown documents", f"{place} ({document})", document, documents)
         elif qrels.get(query, {}).get(document, grade) != grade:
             faults.add("judgments that contradict an earlier one", f"{place} ({query}, {document})")
         else:
@@ -144,7 +147,7 @@ def _key(value: Any) -> str | None:
 
 def _grade(value: Any) -> int | None:
     """A whole number up to the highest grade, else None."""
-    if isinstance(value, bool) or "_" in str(value):
+    if isinstance(value, bool) or "_" in str(value) or not str(value).isascii():
         return None
     try:
         grade = float(value)

@@ -80,6 +80,31 @@ def hub_batches(name: str, subset: str | None, split: str) -> Iterator[pa.Record
         yield from part.to_batches()
 
 
+def is_saved(path: Path) -> bool:
+    """Whether ``path`` is a folder that ``save_to_disk`` of the library datasets wrote."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def disk_batches(path: Path, split: str) -> Iterator[pa.RecordBatch]:
+    """The rows of such a folder, of several splits those of ``split``; raises ``InputError`` without it."""
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(path))
+    except Exception as error:  # of whatever is damaged there
+        raise InputError(
+            f"{path}: a saved dataset that cannot be read {_line(error)}; save it again"
+        ) from None
+    if isinstance(found, datasets.DatasetDict):
+        if split not in found:
+            raise InputError(
+                f"{path}: no split {split!r}; there is: {', '.join(found)} (teacher.options={{split: ...}})"
+            )
+        found = found[split]
+    for part in found.with_format("arrow").iter(QUERIES):
+        yield from part.to_batches()
+
+
 def push(table: "ScoreTable", repo_id: str, private: bool = False) -> None:
     """Uploads ``table`` and its card; raises ``InputError`` where the hub cannot be reached."""
     import datasets

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rankdistill.data.collection import Collection
-from rankdistill.data.lines import read_lines
+from rankdistill.data.lines import plain, read_lines
 from rankdistill.errors import InputError
 
 
@@ -92,7 +92,7 @@ class Run:
         for place, line in read_lines(path):
             try:
                 query, _, document, _, score, name = line.split()
-                value = float(score)
+                value = float(plain(score))
             except ValueError:
                 raise InputError(
                     f"{place}: expected 'query Q0 document rank score name', got {line.strip()[:60]!r}"

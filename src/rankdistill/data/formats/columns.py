@@ -4,9 +4,12 @@ A row is a query with its lists (query_id, document_ids, scores), the layout of 
 and PyLate's distillation data, or a single pair (query_id, corpus_id, score).
 """
 
+import ast
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +18,18 @@ import pyarrow.parquet as pq
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import draft
+from rankdistill.data.formats.jsonl import DOCUMENT, QUERY, reciprocal
 from rankdistill.data.formats.triples import Chunk, Invalid, to_table
-from rankdistill.data.score_hub import FILES, hub_batches, id_only, is_hub_name
+from rankdistill.data.score_hub import FILES, disk_batches, hub_batches, id_only, is_hub_name, is_saved
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
-QUERY = ("query_id", "qid", "query-id")
-DOCUMENT = ("document_ids", "document_id", "corpus_id", "corpus-id", "doc_id", "docid", "docno", "pid")
 SCORE = ("scores", "score")
+POSITIVE = ("pos_id", "positive_id", "pos_pid", "pos_doc_id")
+NEGATIVE = ("neg_id", "negative_id", "neg_pid", "neg_doc_id")
+POSITIVE_SCORE = ("pos_score", "positive_score")
+NEGATIVE_SCORE = ("neg_score", "negative_score")
 BATCH = 10_000  # rows read at a time
 
 
@@ -33,16 +39,23 @@ def read_columns(
     invalid: Invalid = "error",
     subset: str | None = None,
     split: str = "train",
+    by: Literal["score", "rank"] = "score",
 ) -> ScoreTable:
     """Reads a Parquet or Arrow file, a folder of Parquet files, or a hub's dataset by its name.
 
-    ``subset`` and ``split`` are those of a hub's dataset. An Arrow file that ``ScoreTable.save``
-    wrote for this collection is opened as it is, memory-mapped, with sources and ranks. Raises
-    ``InputError`` for missing columns too, and lists of unequal lengths; see ``to_table``.
+    A folder may also be what ``save_to_disk`` of the library datasets wrote. ``subset`` and ``split``
+    are those of a dataset. With ``by="rank"`` the lists are rankings, best first, and their order is
+    the teacher (``reciprocal``). Lists may be kept as text ("[1, 2]"). An Arrow file that
+    ``ScoreTable.save`` wrote for this collection is opened as it is, memory-mapped, with sources and
+    ranks. Raises ``InputError`` for missing columns too, and lists of unequal lengths; see ``to_table``.
     """
+    if by not in ("score", "rank"):
+        raise InputError(f"by={by!r}: it is 'score' or 'rank'")
     teacher = None
     if is_hub_name(path):
-        batches = hub_batches(str(path), subset, split)
+        batches = ((path, batch) for batch in hub_batches(str(path), subset, split))
+    elif is_saved(Path(path)):
+        batches = ((path, batch) for batch in disk_batches(Path(path), split))
     else:
         path = Path(path)
         metadata = _metadata(path)
@@ -54,7 +67,7 @@ def read_columns(
             )
         teacher = metadata.get(b"teacher", b"").decode() or None
         batches = _batches(path)
-    return to_table(_chunks(batches, path), collection, path, invalid, teacher)
+    return to_table(_chunks(batches, by), collection, path, invalid, teacher)
 
 
 def write_columns(table: ScoreTable, path: str | Path) -> None:
@@ -68,11 +81,29 @@ def write_columns(table: ScoreTable, path: str | Path) -> None:
 
 
 def column(names: Sequence[str], known: Sequence[str], what: str, path: str | Path) -> str:
-    """The one of ``names`` that ``known`` has; raises ``InputError`` with what there is."""
-    for name in known:
-        if name in names:
-            return name
-    raise InputError(f"{path}: no column with the {what} ({', '.join(known)}); there is: {', '.join(names)}")
+    """The one of ``names`` that ``known`` has; raises ``InputError`` with what there is if it isn't one."""
+    found = [name for name in names if name in known]
+    if len(found) > 1:
+        raise InputError(
+            f"{path}: {len(found)} columns with the {what}: {', '.join(found)}; keep one of them"
+        )
+    if not found:
+        raise InputError(
+            f"{path}: no column with the {what} ({', '.join(known)}); there is: {', '.join(names)}"
+            f"{_hint(names, what)}"
+        )
+    return found[0]
+
+
+def _hint(names: Sequence[str], what: str) -> str:
+    """What a table with such columns is, where that can be told."""
+    if {*POSITIVE, *NEGATIVE} & {*names} and {*POSITIVE_SCORE} & {*names}:
+        return "; a file of text with both scores of a pair is read with format=margins"
+    if {*POSITIVE, *NEGATIVE} & {*names}:
+        return "; a margin alone doesn't give the two scores: take the set that has both (format=margins)"
+    if what == "scores":
+        return "; lists that are rankings, best first, are read with by=rank (teacher.options={by: rank})"
+    return ""
 
 
 def _files(path: Path) -> list[Path]:
@@ -85,13 +116,14 @@ def _files(path: Path) -> list[Path]:
 
 
 def _metadata(path: Path) -> dict[bytes, bytes]:
-    return next(_readers(path)).schema.metadata or {}
+    _, reader = next(_readers(path))
+    return reader.schema.metadata or {}
 
 
-def _readers(path: Path) -> Iterator[pa.RecordBatchReader]:
+def _readers(path: Path) -> Iterator[tuple[Path, pa.RecordBatchReader]]:
     for file in _files(path):
         try:
-            yield _reader(file)
+            yield file, _reader(file)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{file}: damaged, or neither Parquet nor Arrow ({_line(error)})") from None
 
@@ -110,55 +142,108 @@ def _reader(file: Path) -> pa.RecordBatchReader:
     )
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    for reader in _readers(path):
+def _batches(path: Path) -> Iterator[tuple[Path, pa.RecordBatch]]:
+    for file, reader in _readers(path):
         try:
             for batch in reader:
                 batch.validate(full=True)  # a damaged offset would be read from outside the file
-                yield batch
+                yield file, batch
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: damaged ({_line(error)})") from None
+            raise InputError(f"{file}: damaged ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _chunks(batches: Iterator[pa.RecordBatch], path: str | Path) -> Iterator[Chunk]:
-    for batch in batches:
+def _chunks(batches: Iterator[tuple[str | Path, pa.RecordBatch]], by: str) -> Iterator[Chunk]:
+    for path, batch in batches:
         names = batch.schema.names
-        queries, documents, scores = (
-            batch.column(column(names, known, what, path))
-            for known, what in ((QUERY, "query ids"), (DOCUMENT, "document ids"), (SCORE, "scores"))
+        query, document = (
+            column(names, QUERY, "query ids", path),
+            column(names, DOCUMENT, "document ids", path),
         )
-        if _is_list(documents) != _is_list(scores):
-            raise InputError(f"{path}: document ids and scores must both be lists, or neither")
-        if _is_list(documents):
-            sizes, given = (
-                pc.fill_null(pc.list_value_length(lists), 0).to_numpy() for lists in (documents, scores)
-            )
-            if (sizes != given).any():
-                at = int(np.flatnonzero(sizes != given)[0])
-                raise InputError(
-                    f"{path}: query {str(queries[at])!r} has {sizes[at]} documents and {given[at]} scores"
-                )
-            queries = queries.take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))
-            documents, scores = pc.list_flatten(documents), pc.list_flatten(scores)
+        score = column(names, SCORE, "scores", path) if by == "score" else None
         try:
-            yield (
-                _text(queries),
-                _text(documents),
-                pc.fill_null(scores.cast(pa.float64()), np.nan).to_numpy(zero_copy_only=False),
+            yield as_chunk(
+                *(None if name is None else batch.column(name) for name in (query, document, score)), path
             )
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise InputError(
                 f"{path}: ids must be texts or integers, scores numbers ({_line(error)})"
             ) from None
 
 
+def as_chunk(queries: pa.Array, documents: pa.Array, scores: pa.Array | None, path: str | Path) -> Chunk:
+    """Columns of pairs, or of a query and its lists, as a ``Chunk``; without scores lists are rankings.
+
+    Raises ``InputError`` for lists of unequal lengths, and Arrow's errors for other kinds of values.
+    """
+    documents, scores = (as_lists(values, path) for values in (documents, scores))
+    if scores is None and not _is_list(documents):
+        raise InputError(f"{path}: by=rank reads lists of documents, a query's ranking each")
+    if scores is not None and _is_list(documents) != _is_list(scores):
+        raise InputError(f"{path}: document ids and scores must both be lists, or neither")
+    if _is_list(documents):
+        sizes = _sizes(documents)
+        if scores is None:
+            scores = pa.array([reciprocal(n) for n in sizes], pa.large_list(pa.float64()))
+        given = _sizes(scores)
+        if (sizes != given).any():
+            at = int(np.flatnonzero(sizes != given)[0])
+            raise InputError(
+                f"{path}: query {str(queries[at])!r} has {sizes[at]} documents and {given[at]} scores"
+            )
+        queries = queries.take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))
+        documents, scores = pc.list_flatten(documents), pc.list_flatten(scores)
+    return (
+        _text(queries),
+        _text(documents),
+        pc.fill_null(scores.cast(pa.float64()), np.nan).to_numpy(zero_copy_only=False),
+    )
+
+
+def _sizes(lists: pa.Array) -> np.ndarray:
+    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+
+
+def as_lists(values: pa.Array | None, path: str | Path) -> pa.Array | None:
+    """``values``, or the lists that they are the text of, JSON's or Python's.
+
+    Raises ``InputError`` for text that begins like a list and isn't one.
+    """
+    if values is None or not _is_text(values) or not any(map(_begins_a_list, values[:1].to_pylist())):
+        return values
+    return pa.array([_parsed(text, path) for text in values.to_pylist()])
+
+
+def _begins_a_list(text: str | None) -> bool:
+    return text is not None and text.lstrip().startswith("[")
+
+
+def _parsed(text: str | None, path: str | Path) -> list[Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        try:
+            found = ast.literal_eval(text)  # of constants alone: nothing is run
+            if "_" in text and not all(isinstance(value, str) for value in found):
+                found = None  # 1_0 is ten in Python alone
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            found = None
+    if not isinstance(found, list):
+        raise InputError(f"{path}: expected lists such as [1, 2] or ['d1', 'd2'], got {str(text)[:60]!r}")
+    return found
+
+
 def _is_list(values: pa.Array) -> bool:
     kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(kind(values.type) for kind in kinds)
+
+
+def _is_text(values: pa.Array) -> bool:
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _text(ids: pa.Array) -> pa.Array:

@@ -1,49 +1,69 @@
 """Scores in CSV or TSV files: a pair per line, or two with a margin between them."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from rankdistill.data.collection import Collection
-from rankdistill.data.formats.columns import DOCUMENT, QUERY, SCORE, column
+from rankdistill.data.formats.columns import (
+    NEGATIVE,
+    NEGATIVE_SCORE,
+    POSITIVE,
+    POSITIVE_SCORE,
+    SCORE,
+    as_chunk,
+    column,
+)
 from rankdistill.data.formats.files import pools, writing
+from rankdistill.data.formats.jsonl import DOCUMENT, QUERY
 from rankdistill.data.formats.triples import Chunk, Invalid, to_table
-from rankdistill.data.lines import read_lines
+from rankdistill.data.lines import is_quoted, plain, read_lines, unquoted
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
 BLOCK = 1 << 24  # bytes read at a time
+TEXT, NUMBER = pa.large_string(), pa.float64()
 MARGINS = ("pos_score", "neg_score", "query_id", "pos_id", "neg_id")
+MARGINS_NAMES = (POSITIVE_SCORE, NEGATIVE_SCORE, QUERY, POSITIVE, NEGATIVE)
 
 
 def read_csv(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
     """Reads ``query_id,document_id,score`` lines, with commas or tabs, also gzipped.
 
-    Under a header the columns may stand in any order among others. Raises ``InputError`` for
-    missing columns and malformed lines too; see ``to_table``.
+    Under a header the columns may stand in any order among others, and hold lists as text ("['d1', 'd2']").
+    Between tabs a quote is a letter of an id like others, unless the first line is quoted or the collection
+    has the id without its quotes alone. Raises ``InputError`` for missing columns and malformed lines too;
+    see ``to_table``.
     """
     path = Path(path)
-    first, delimiter, number = _first_line(path)
-    names, header = list(first), not _is_number(first[-1])
-    if header:
-        wanted = [column(names, QUERY, "query ids", path), column(names, DOCUMENT, "document ids", path)]
-        wanted.append(column(names, SCORE, "scores", path))
-    elif len(first) != 3:
+    layout = _layout(path, lambda cells: _is_number(cells[-1]))
+    if layout.header:
+        wanted = [
+            column(layout.names, known, what, path)
+            for known, what in ((QUERY, "query ids"), (DOCUMENT, "document ids"), (SCORE, "scores"))
+        ]
+    elif len(layout.names) != 3:
         raise InputError(
-            f"{path}:{number}: expected query, document and score, or a header; got {len(first)} cells"
+            f"{path}:{layout.line}: expected query, document and score, or a header; got "
+            f"{len(layout.names)} cells"
         )
     else:
-        names = wanted = ["query_id", "document_id", "score"]
-    kinds = dict(zip(wanted, (pa.large_string(), pa.large_string(), pa.float64()), strict=True))
-    chunks = (
-        (batch.column(0), batch.column(1), batch.column(2).to_numpy())
-        for batch in _batches(path, delimiter, names, number - (not header), kinds)
-    )
+        wanted = ["query_id", "document_id", "score"]
+        layout = replace(layout, names=wanted)
+
+    def convert(batch: pa.RecordBatch) -> Chunk:
+        queries, documents, scores = batch.columns
+        ids = _ids(queries, collection.query_row), _ids(documents, collection.document_row)
+        return as_chunk(*ids, pc.utf8_trim_whitespace(scores), path)
+
+    chunks = _batches(path, layout, dict(zip(wanted, (TEXT, TEXT, TEXT), strict=True)), wanted[2:], convert)
     return to_table(chunks, collection, path, invalid)
 
 
@@ -60,29 +80,36 @@ def write_csv(table: ScoreTable, path: str | Path) -> None:
 def read_margins(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
     """Reads ``pos_score neg_score query_id pos_id neg_id`` lines, tab-separated: Margin-MSE's own files.
 
-    The layout of Hofstaetter et al., arXiv 2010.02666. See ``to_table``.
+    The layout of Hofstaetter et al., arXiv 2010.02666; under a header the columns may stand in any order.
+    See ``to_table``.
     """
     path = Path(path)
-    first, delimiter, number = _first_line(path)
-    if len(first) != 5:
+    layout = _layout(path, lambda cells: _is_number(cells[0]))
+    wanted = MARGINS
+    if layout.header:
+        what = ("positives' scores", "negatives' scores", "query ids", "positives' ids", "negatives' ids")
+        known = zip(MARGINS_NAMES, what, strict=True)
+        wanted = [column(layout.names, names, meaning, path) for names, meaning in known]
+    elif len(layout.names) != 5:
         raise InputError(
-            f"{path}:{number}: expected {', '.join(MARGINS)}, tab-separated; got {len(first)} cells"
+            f"{path}:{layout.line}: expected {', '.join(MARGINS)}, tab-separated; got "
+            f"{len(layout.names)} cells"
         )
-    score, id_ = pa.float64(), pa.large_string()
-    kinds = dict(zip(MARGINS, (score, score, id_, id_, id_), strict=True))
+    else:
+        layout = replace(layout, names=MARGINS)
 
-    def chunks() -> Iterator[Chunk]:
-        for batch in _batches(path, delimiter, MARGINS, number - _is_number(first[0]), kinds):
-            pos_score, neg_score, query, pos, neg = batch.columns
-            n = np.arange(len(query))
-            both = pa.array(np.stack([n, n + len(n)], axis=1).ravel())  # a line's positive, its negative
-            yield (
-                pa.concat_arrays([query, query]).take(both),
-                pa.concat_arrays([pos, neg]).take(both),
-                pa.concat_arrays([pos_score, neg_score]).take(both).to_numpy(),
-            )
+    def convert(batch: pa.RecordBatch) -> Chunk:
+        pos_score, neg_score, query, pos, neg = batch.columns
+        n = np.arange(len(query))
+        both = pa.array(np.stack([n, n + len(n)], axis=1).ravel())  # a line's positive, its negative
+        return (
+            _ids(pa.concat_arrays([query, query]).take(both), collection.query_row),
+            _ids(pa.concat_arrays([pos, neg]).take(both), collection.document_row),
+            pa.concat_arrays([pos_score, neg_score]).take(both).to_numpy(),
+        )
 
-    return to_table(chunks(), collection, path, invalid)
+    kinds = dict(zip(wanted, (NUMBER, NUMBER, TEXT, TEXT, TEXT), strict=True))
+    return to_table(_batches(path, layout, kinds, wanted[:2], convert), collection, path, invalid)
 
 
 def write_margins(table: ScoreTable, path: str | Path) -> None:
@@ -97,51 +124,99 @@ def write_margins(table: ScoreTable, path: str | Path) -> None:
 
 @contextmanager
 def _writer(path: str | Path, delimiter: str | None = None) -> Iterator[Callable]:
-    """What writes the cells of a line."""
+    """What writes the cells of a line; between tabs as they are, since no id holds one."""
     with writing(path) as out:
-        delimiter = delimiter or ("\t" if ".tsv" in Path(path).suffixes else ",")
-        yield csv.writer(out, delimiter=delimiter, lineterminator="\n").writerow
+        if (delimiter or ("\t" if ".tsv" in Path(path).suffixes else ",")) == "\t":
+            yield lambda cells: out.write("\t".join(cells) + "\n")
+        else:
+            yield csv.writer(out, lineterminator="\n").writerow
 
 
-def _first_line(path: Path) -> tuple[list[str], str, int]:
-    """The cells of the first line that isn't blank, what separates them, and its number."""
+@dataclass(frozen=True)
+class Layout:
+    """How a file is laid out: ``names`` of its columns, or its first cells where it has no header."""
+
+    names: Sequence[str]
+    delimiter: str
+    quoted: bool
+    header: bool
+    line: int  # the number of the first line that isn't blank
+
+
+def _layout(path: Path, is_data: Callable[[list[str]], bool]) -> Layout:
+    """That of the file ``path``; whether its first line is one of data, ``is_data`` says."""
     for place, line in read_lines(path):
         delimiter = "\t" if "\t" in line else ","
-        return next(csv.reader([line], delimiter=delimiter)), delimiter, int(place.rpartition(":")[2])
+        quoted = delimiter == "," or is_quoted(line.strip().split("\t")[-1])
+        cells = [cell.strip() for cell in _cells(line, delimiter, quoted, place)]
+        return Layout(cells, delimiter, quoted, not is_data(cells), int(place.rpartition(":")[2]))
     raise InputError(f"{path}: no line in it")
+
+
+def _cells(line: str, delimiter: str, quoted: bool, place: str) -> list[str]:
+    if not quoted:
+        return line.split(delimiter)
+    csv.field_size_limit(max(csv.field_size_limit(), len(line)))  # by default a cell of 131,072 is too long
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error as error:
+        raise InputError(f"{place}: no line of CSV ({error})") from None
+
+
+def _ids(ids: pa.Array, known: Container[str]) -> pa.Array:
+    """``ids`` with those in quotes that are not ``known`` as they are without their quotes."""
+    if not pc.any(pc.starts_with(ids, '"')).as_py():
+        return ids
+    return pa.array([id_ if id_ in known else unquoted(id_) for id_ in ids.to_pylist()], ids.type)
 
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        float(plain(cell))
         return True
     except ValueError:
         return False
 
 
 def _batches(
-    path: Path, delimiter: str, names: Sequence[str], skipped: int, kinds: dict[str, pa.DataType]
-) -> Iterator[pa.RecordBatch]:
-    """The columns of ``kinds`` after ``skipped`` lines, block by block.
+    path: Path,
+    layout: Layout,
+    kinds: Mapping[str, pa.DataType],
+    scores: Sequence[str],
+    convert: Callable[[pa.RecordBatch], Chunk],
+) -> Iterator[Chunk]:
+    """What ``convert`` makes of the columns of ``kinds``, block by block.
 
-    Raises ``InputError`` with the line at fault.
+    Raises ``InputError`` with the line at fault, if need be one whose ``scores`` are no numbers.
     """
+    skipped = layout.line - (not layout.header)
     try:
-        yield from pyarrow.csv.open_csv(
+        for batch in pyarrow.csv.open_csv(
             path,
-            pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped, block_size=BLOCK),
-            pyarrow.csv.ParseOptions(delimiter=delimiter),
+            pyarrow.csv.ReadOptions(column_names=layout.names, skip_rows=skipped, block_size=BLOCK),
+            pyarrow.csv.ParseOptions(
+                delimiter=layout.delimiter,
+                quote_char=layout.quoted and '"',
+                newlines_in_values=layout.quoted,  # of texts, in columns that are not read
+            ),
             pyarrow.csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[]),
-        )
+        ):
+            yield convert(batch)
     except (pa.ArrowException, OSError) as error:
-        numbers = [names.index(name) for name, kind in kinds.items() if pa.types.is_floating(kind)]
-        for place, line in list(read_lines(path)):  # to say where
-            if int(place.rpartition(":")[2]) <= skipped:
-                continue
-            cells = next(csv.reader([line], delimiter=delimiter))
-            if len(cells) != len(names) or not all(_is_number(cells[i]) for i in numbers):
-                raise InputError(
-                    f"{place}: expected {', '.join(names)}, separated by "
-                    f"{'tabs' if delimiter == chr(9) else 'commas'}; got {line[:60]!r}"
-                ) from None
+        _locate(path, layout, skipped, scores)
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def _locate(path: Path, layout: Layout, skipped: int, scores: Sequence[str]) -> None:
+    """Raises ``InputError`` for the first line that has not as many cells as it must, or no number."""
+    numbers = [layout.names.index(name) for name in scores]
+    for place, line in read_lines(path):
+        if int(place.rpartition(":")[2]) <= skipped:
+            continue
+        cells = _cells(line, layout.delimiter, layout.quoted, place)
+        if len(cells) != len(layout.names) or not all(_is_number(cells[i].strip()) for i in numbers):
+            raise InputError(
+                f"{place}: expected {', '.join(layout.names)}, separated by "
+                f"{'tabs' if layout.delimiter == chr(9) else 'commas'}; got {line[:60]!r}"
+                + (f", whose {layout.names[numbers[0]]} is no number" * (len(cells) == len(layout.names)))
+            ) from None

@@ -16,7 +16,7 @@ import numpy as np
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import pools, writing
-from rankdistill.data.formats.jsonl import field, identifier, in_chunks, number
+from rankdistill.data.formats.jsonl import DOCUMENT, QUERY, field, identifier, in_chunks, number
 from rankdistill.data.formats.mapping import read_json, write_json
 from rankdistill.data.formats.triples import Invalid, to_table
 from rankdistill.data.lines import read_objects
@@ -24,10 +24,8 @@ from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
-QUERY = ("query_id", "qid")
-POSITIVES = ("pos", "doc_id_a", "positive_passages")
-NEGATIVES = ("neg", "doc_id_b", "negative_passages")
-DOCUMENT = ("docid", "pid", "doc_id")
+POSITIVES = ("pos", "doc_id_a", "positive_passages", "positive_document_ids")
+NEGATIVES = ("neg", "doc_id_b", "negative_passages", "negative_document_ids")
 SCORE = ("score", "ce-score")
 
 

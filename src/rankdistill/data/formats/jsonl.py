@@ -7,6 +7,11 @@ from rankdistill.data.formats.triples import Chunk, chunk
 from rankdistill.errors import InputError
 
 PAIRS = 200_000  # in a chunk
+QUERY = ("query_id", "qid", "query-id", "queryid")  # what the fields are called in published sets
+DOCUMENT = (
+    *("document_ids", "document_id", "corpus_id", "corpus-id", "doc_id", "doc_ids", "docid", "docids"),
+    *("docno", "pid", "pids", "passage_id", "passage_ids"),
+)
 
 
 def field(row: dict[str, Any], names: tuple[str, ...], place: str) -> Any:
@@ -50,3 +55,13 @@ def in_chunks(scored: Iterable[tuple[str, list[str], list[float]]]) -> Iterator[
             yield chunk(queries, documents, scores)
             queries, documents, scores = [], [], []
     yield chunk(queries, documents, scores)
+
+
+def reciprocal(n: int) -> list[float]:
+    """1 / rank of ``n`` ranked documents, best first.
+
+    A ranking says nothing about distances. Of the usual stand-ins this one is bounded, the same for
+    pools of any size, and tells the first documents apart, where rankings by language models are
+    surest, better than the last; minus the rank would make all neighbours equally far apart.
+    """
+    return [1 / rank for rank in range(1, n + 1)]

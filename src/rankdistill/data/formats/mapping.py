@@ -12,6 +12,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import pools, writing
 from rankdistill.data.formats.jsonl import in_chunks, number
 from rankdistill.data.formats.triples import Invalid, to_table
+from rankdistill.data.lines import not_text
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
@@ -81,7 +82,10 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
                         key, end = decoder.raw_decode(text, at)
                         end = MARK.match(text, end).end()
                         if not inside or not isinstance(key, str) or text[end : end + 1] not in ("", ":"):
-                            raise InputError(f"{path}: expected {{query id: {{document id: score}}}}")
+                            raise InputError(
+                                f"{path}: expected {{query id: {{document id: score}}}}; of a list, "
+                                "as RankLLM writes its results, take the TREC run"
+                            )
                         value, at = decoder.raw_decode(text, MARK.match(text, end + 1).end())
                         yield key, value
                 except json.JSONDecodeError as error:
@@ -97,7 +101,7 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, IsADirectoryError) as error:
-        raise InputError(f"{path}: not UTF-8 text, or cut short ({error})") from None
+        raise InputError(not_text(path, error)) from None
     except InputError:
         raise
     except (ValueError, RecursionError):

@@ -10,21 +10,11 @@ import numpy as np
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import pools, writing
-from rankdistill.data.formats.jsonl import field, identifier, in_chunks, listed
+from rankdistill.data.formats.jsonl import QUERY, field, identifier, in_chunks, listed, reciprocal
 from rankdistill.data.formats.triples import Invalid, to_table
-from rankdistill.data.lines import read_lines, read_objects
+from rankdistill.data.lines import plain, read_lines, read_objects
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
-
-
-def reciprocal(n: int) -> list[float]:
-    """1 / rank of ``n`` ranked documents, best first.
-
-    A ranking says nothing about distances. Of the usual stand-ins this one is bounded, the same for
-    pools of any size, and tells the first documents apart, where rankings by language models are
-    surest, better than the last; minus the rank would make all neighbours equally far apart.
-    """
-    return [1 / rank for rank in range(1, n + 1)]
 
 
 def read_run(
@@ -52,7 +42,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str, int, float]]:
     for place, line in read_lines(path):
         try:
             query, _, document, rank, score, _ = line.split()
-            yield query, document, int(rank), float(score)
+            yield query, document, int(plain(rank)), float(plain(score))
         except ValueError:
             raise InputError(
                 f"{place}: expected 'query Q0 document rank score name', got {line.strip()[:60]!r}"
@@ -66,6 +56,12 @@ def _by_rank(rows, path: str | Path) -> Iterator[tuple[str, list[str], list[floa
             raise InputError(f"{path}: the lines of query {query!r} do not stand together; sort the file")
         seen.add(query)
         ranked = sorted(lines, key=lambda row: row[2])
+        again = [row for row, before in zip(ranked[1:], ranked, strict=False) if row[2] == before[2]]
+        if again:
+            raise InputError(
+                f"{path}: query {query!r} has rank {again[0][2]} twice, at {again[0][1]!r} too; number its "
+                "lines, or read it by score (by=score)"
+            )
         yield query, [row[1] for row in ranked], reciprocal(len(ranked))
 
 
@@ -85,7 +81,7 @@ def read_ranking(path: str | Path, collection: Collection, invalid: Invalid = "e
 
     def scored() -> Iterator[tuple[str, list[str], list[float]]]:
         for place, row in read_objects(path):
-            query = identifier(field(row, ("query_id", "qid"), place), place)
+            query = identifier(field(row, QUERY, place), place)
             ranking = listed(field(row, ("ranking",), place), "ranking", place)
             documents = [identifier(document, place) for document in ranking]
             if len(set(documents)) < len(documents):

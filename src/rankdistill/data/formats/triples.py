@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from rankdistill.data.cache import fingerprint
 from rankdistill.data.candidates import SOURCES, UNRANKED, Candidates, hash_array
 from rankdistill.data.collection import Collection
+from rankdistill.data.faults import resemblance
 from rankdistill.data.labels import among, relevant_pairs
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, shorten
@@ -50,7 +51,7 @@ def to_table(
     document_row = collection.document_row if document_row is None else document_row
     unknown: dict[str, Counter] = {"queries": Counter(), "documents": Counter()}
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for queries, documents, scores in chunks:
+    for queries, documents, scores in _texts_alone(chunks, path):
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
             scores = np.asarray(scores).astype(np.float32)
         if not np.isfinite(scores).all():
@@ -67,6 +68,17 @@ def to_table(
     q, d, s = (np.concatenate(column) for column in zip(*found, strict=True))
     found.clear()
     return _table(*_once(q, d, s, collection, path, invalid), collection, path, teacher)
+
+
+def _texts_alone(chunks: Iterable[Chunk], path) -> Iterator[Chunk]:
+    """``chunks``; raises ``InputError`` where a file has half a character in an id, as JSON can."""
+    try:
+        yield from chunks
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{path}: {error.object[:60]!r} holds half a character (a lone surrogate), and so is no text; "
+            "write the file again as UTF-8"
+        ) from None
 
 
 def _short(value: pa.Scalar) -> str:
@@ -87,16 +99,23 @@ def _rows(ids: pa.Array, row: Mapping[str, int], unknown: Counter) -> np.ndarray
 
 def _settle(unknown: dict[str, Counter], collection, path, invalid: str, any_known: bool) -> None:
     """Raises ``InputError`` for unknown ids, or counts them in the log."""
+    ids = {"queries": collection.query_ids, "documents": collection.document_ids}
     if not any_known:
         for kind, names in unknown.items():
             if names:
-                raise InputError(f"{path}: none of its {kind} is in {collection.name}: {shorten(names)}")
+                raise InputError(
+                    f"{path}: none of its {kind} is in {collection.name}: {shorten(names)}"
+                    f"{resemblance(names, ids[kind])}"
+                )
         raise InputError(f"{path}: no score in it")
     for kind, names in unknown.items():
         if names:
             text = f"{names.total():,} scores of {kind} that {collection.name} lacks: {shorten(names)}"
             if invalid == "error":
-                raise InputError(f"{path}: {text}; mend the file, or drop them: teacher.invalid=skip")
+                raise InputError(
+                    f"{path}: {text}{resemblance(names, ids[kind])}; correct the file, or drop them: "
+                    "teacher.invalid=skip"
+                )
             log.warning("%s: skipped %s", path, text)
 
 
@@ -120,7 +139,7 @@ def _once(q, d, s, collection: Collection, path, invalid: str) -> tuple[np.ndarr
                 f"{s[i - 1]:g} and {s[i]:g}"
             )
             if invalid == "error":
-                raise InputError(f"{path}: {text}; mend the file, or keep the first: teacher.invalid=skip")
+                raise InputError(f"{path}: {text}; correct the file, or keep the first: teacher.invalid=skip")
             log.warning("%s: %s; kept the first", path, text)
     return q[~again], d[~again], s[~again], np.minimum(ranks[~again], UNRANKED - 1)
 
