@@ -54,13 +54,20 @@ class CrossEncoderTeacher:
         self.first_position = first_position(self.model, "scores")
         self.tokenise = PairTokenizer(self.model)
         check_prompt(self.model, self.tokenise.prompt, f"the prompt of {self.name}")
-        # of the weights as they came, before they are rounded
-        self.fingerprint = hash_weights(
-            self.model, ["cross-encoder", self.model.max_seq_length, self.tokenise.prompt]
-        )
+        self._came = self._hash()  # of the weights as they came, before they are rounded
         if has_bf16():
             self.model.bfloat16()
             keep_head_in_float32(self.model.transformers_model)
+        self._rounded = self._hash()
+
+    def _hash(self) -> str:
+        return hash_weights(self.model, ["cross-encoder", self.model.max_seq_length, self.tokenise.prompt])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights as they came; once they were trained, of what they are now."""
+        found = self._hash()
+        return self._came if found == self._rounded else found
 
     @torch.inference_mode()
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A bi-encoder as the teacher: weaker than a cross-encoder, far cheaper, good in an ensemble."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -9,6 +8,7 @@ from sentence_transformers import SentenceTransformer
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.students.load import fingerprint_of, load_student
+from rankdistill.teachers.kept import Kept
 
 KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is embedded once
 
@@ -21,25 +21,27 @@ class DenseTeacher:
             raise InputError(f"scale={scale}: it is a number above 0")
         self.model = load_student(model, max_length=max_length) if isinstance(model, str) else model
         self.scale = scale
-        self._kept: dict[tuple[str, str], np.ndarray] = {}
+        self._kept = Kept(KEPT_TEXTS)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        return f"dense {fingerprint_of(self.model)} {self.scale}"
+        found = fingerprint_of(self.model)
+        self._kept.check(self.model, found)
+        return f"dense {found} {self.scale}"
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,)."""
+        self._kept.check(self.model)
         q = self._embeddings("query", queries)
         d = self._embeddings("document", documents)
         return (self.scale * np.einsum("nd,nd->n", q, d)).astype(np.float32)
 
     def _embeddings(self, kind: str, texts: Sequence[str]) -> np.ndarray:
-        if len(self._kept) > KEPT_TEXTS:
-            self._kept.clear()
         new = [text for text in dict.fromkeys(texts) if (kind, text) not in self._kept]
         if new:
             embed = embed_queries if kind == "query" else embed_documents
             self._kept.update(
                 zip(((kind, text) for text in new), embed(self.model, new, progress=False), strict=True)
             )
+            self._kept.size += len(new)
         return np.stack([self._kept[kind, text] for text in texts])

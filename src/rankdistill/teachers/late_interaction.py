@@ -1,7 +1,6 @@
 """A late-interaction model (ColBERT) as the teacher."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from rankdistill.students.kinds import kind_of
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import fingerprint_of, load_weights
 from rankdistill.students.minilm import minilm_path
+from rankdistill.teachers.kept import Kept
 
 KEPT_NUMBERS = 250_000_000  # of token embeddings between calls: 1 GB, a million tokens of 250 dimensions
 
@@ -41,31 +41,30 @@ class LateInteractionTeacher:
             for name in ("query_length", "document_length"):
                 if (own := getattr(self.model[0], name, None)) is not None:
                     setattr(self.model[0], name, min(max_length, own))
-        self._kept: dict[tuple[str, str], torch.Tensor] = {}
-        self._size = 0
+        self._kept = Kept(KEPT_NUMBERS)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        return f"late interaction {fingerprint_of(self.model)}"
+        found = fingerprint_of(self.model)
+        self._kept.check(self.model, found)
+        return f"late interaction {found}"
 
     @torch.inference_mode()
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,)."""
+        self._kept.check(self.model)
         q, d = self._embeddings("query", queries), self._embeddings("document", documents)
         return self.model.similarity_pairwise(q, d).float().cpu().numpy()
 
     def _embeddings(self, kind: str, texts: Sequence[str]) -> list[torch.Tensor]:
         """Each text's token embeddings, float32 (tokens, d), every text encoded once."""
-        if self._size > KEPT_NUMBERS:
-            self._kept.clear()
-            self._size = 0
         new = [text for text in dict.fromkeys(texts) if (kind, text) not in self._kept]
         if new:
             encode = self.model.encode_query if kind == "query" else self.model.encode_document
             with autocast(self.model.device):
                 found = [tokens.float() for tokens in encode(new, show_progress_bar=False)]
             self._kept.update(zip(((kind, text) for text in new), found, strict=True))
-            self._size += sum(tokens.numel() for tokens in found)
+            self._kept.size += sum(tokens.numel() for tokens in found)
         return [self._kept[kind, text] for text in texts]
 
 
