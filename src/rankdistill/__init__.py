@@ -4,6 +4,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
+from rankdistill.starting import end_in_one_line
+
+end_in_one_line()  # before what takes seconds to import
+
 from rankdistill.candidates import BM25, Dense, Random, mine
 from rankdistill.data import (
     Collection,

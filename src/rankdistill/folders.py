@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistill import processes
-from rankdistill.data.cache import fingerprint
+from rankdistill.data.cache import fingerprint, sync
 from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -40,17 +40,22 @@ def plain(config: DictConfig) -> dict:
     return OmegaConf.to_container(config, resolve=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """``text`` as the file ``path``, on the disk: all of it, or what was there before."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its place when it is on the disk, and is gone if that fails."""
+    draft = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        with open(draft, "w", encoding="utf-8", newline="") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
+        yield draft
+        sync(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """``text`` as the file ``path``: all of it, or what was there before."""
+    with written(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="")
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:

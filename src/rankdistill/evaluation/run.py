@@ -1,6 +1,7 @@
 """A run: for each query, documents in the order a system ranks them."""
 
 import gzip
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import plain, read_lines
 from rankdistill.errors import InputError
+from rankdistill.folders import written
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,14 @@ class Run:
         are equal: an equal score is written as the next lower number.
         """
         path, name = Path(path), "_".join(self.name.split()) or "rankdistill"
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "wt", encoding="utf-8") as out:
-            for query, ranked in self.ranking.items():
-                scores = descending([score for _, score in ranked])
-                for rank, ((document, _), score) in enumerate(zip(ranked, scores, strict=True), 1):
-                    out.write(f"{query} Q0 {document} {rank} {score:.9g} {name}\n")
+        with written(path) as draft, open(draft, "wb") as raw:
+            # neither the time nor the draft's name in its head: the same run is the same file
+            packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+            with io.TextIOWrapper(packed, encoding="utf-8", newline="") as out:
+                for query, ranked in self.ranking.items():
+                    scores = descending([score for _, score in ranked])
+                    for rank, ((document, _), score) in enumerate(zip(ranked, scores, strict=True), 1):
+                        out.write(f"{query} Q0 {document} {rank} {score:.9g} {name}\n")
 
     @classmethod
     def read(cls, path: str | Path) -> "Run":

@@ -21,6 +21,7 @@ LEAST = {
 UNSUPPORTED = {
     "fp16": "trains in bf16=true or in float32",
     "gradient_checkpointing": "not used; for less memory set scores.grad_cache=true",
+    "save_only_model": "a run is resumed from its optimizer's state too; leave it out",
 }
 
 

@@ -12,6 +12,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rankdistill.folders import written
+
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 COLOURS = (BLUE, ORANGE, GREEN, "black")
 LINES = ("-", "--", "-.", ":")
@@ -74,6 +76,7 @@ def plot_shares(ax: Axes, named: Mapping[str, np.ndarray], pool: str | None = No
 def save(ax: Axes, path: str | Path) -> None:
     """Writes the figure that ``ax`` belongs to as PNG and, for papers, as PDF, its text as text."""
     path = Path(path)
-    ax.figure.savefig(path.with_suffix(".png"), dpi=150)
-    with rc_context({"pdf.fonttype": 42}):
-        ax.figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    with written(path.with_suffix(".png")) as draft:
+        ax.figure.savefig(draft, dpi=150)
+    with written(path.with_suffix(".pdf")) as draft, rc_context({"pdf.fonttype": 42}):
+        ax.figure.savefig(draft, metadata={"CreationDate": None})
