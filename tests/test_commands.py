@@ -4,8 +4,10 @@ import csv
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from conftest import write_collection
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from rankdistill.command import explain
+from rankdistill.command import Stopped, end_on_sigterm, explain, sweep_notes
 from rankdistill.data import read_beir
 
 SMALL = [
@@ -266,6 +268,10 @@ BAD = [
     (["trainer.bf16=abc"], "trainer.bf16='abc': it is true or false"),
     (["loss=null"], "a configuration group cannot be null"),
     (["evaluator.measures=[nDCG@0]"], "'nDCG@0' is no measure"),
+    (
+        ["trainer.save_only_model=true"],
+        "trainer.save_only_model: a run is resumed from its optimizer's state",
+    ),
     (["trainer.report_to=foo"], "trainer: foo is not supported, only"),
     (["warmup.trainer=5"], "warmup.trainer=5: it is a group of fields"),
     (
@@ -343,6 +349,59 @@ def test_safetensors_on_a_full_disk_is_told_from_a_fault():
     """It writes a file beside the one named, so that /dev/full cannot show it; this is what it says."""
     error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert "make room" in explain(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(27, "File too large"),
+        SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+    ],
+    ids=["python", "safetensors"],
+)
+def test_a_limit_on_the_size_of_files_is_told_from_a_fault(error):
+    assert "ulimit -f" in explain(error) and "start the same command" in explain(error)
+
+
+def test_sigterm_is_raised_so_that_files_and_locks_are_left_in_order():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        end_on_sigterm()
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_refused_sweep_leaves_the_note_of_the_one_before(tmp_path):
+    """Hydra writes it before any job is refused; a sweep elsewhere has none."""
+    (tmp_path / "multirun.yaml").write_bytes(b"the first")
+    given = ["-m", f"hydra.sweep.dir='{tmp_path}'", "sampler=hard,random"]
+    assert sweep_notes(given) == {tmp_path / "multirun.yaml": b"the first"}
+    assert sweep_notes(["-m", f"hydra.sweep.dir={tmp_path / 'new'}"]) == sweep_notes(["-m"]) == {}
+
+
+@pytest.mark.slow
+def test_a_refused_sweep_changes_nothing(tiny, tmp_path):
+    settings = [x for x in tiny if not x.startswith("warmup.")]
+    settings += ["warmup=none", "evaluation.teacher=false", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    done = start("train", ["-m", *settings, "sampler=random,hard"], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    def contents():
+        files = (path for path in sorted((tmp_path / "sweep").rglob("*")) if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before, shown = contents(), start("report", [str(tmp_path / "sweep")], tmp_path).stdout
+    reported = contents()
+    assert {path: reported[path] for path in before} == before
+    done = start("train", ["-m", *settings, "sampler=hard,random"], tmp_path)
+    assert done.returncode == 2 and "holds a finished run of other settings" in done.stderr + done.stdout
+    assert contents() == reported
+    assert start("report", [str(tmp_path / "sweep")], tmp_path).stdout == shown
 
 
 @pytest.mark.slow
