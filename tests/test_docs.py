@@ -1,5 +1,6 @@
 """The documentation builds, and what it tells people to write works."""
 
+import dataclasses
 import re
 import shlex
 import subprocess
@@ -10,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import rows_of
 from hydra import compose, initialize_config_dir
 
+from rankdistill.candidates import mine
 from rankdistill.command import check_names, config_folder, open_field
+from rankdistill.teachers import score_candidates
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -78,9 +82,23 @@ def test_the_pages_loss_has_the_value_it_says(extending):
     exec(block, {"ReverseKL": loss})
 
 
+def test_the_pages_retriever_and_teacher_mine_and_score(extending, small):
+    """q0's words are "who", its positive d0; the documents are "text 0", "text 1", ..."""
+    collection = dataclasses.replace(small, queries=["text 3 who", "5", "when"])
+    retriever = import_module("my_retrievers").SharedWords(2)
+    table = score_candidates(import_module("my_teachers").Overlap(), mine(collection, [retriever], "train"))
+    found = rows_of(table)
+    assert found["q0"] == {
+        "d3": (pytest.approx(2 / 3), False),
+        "d0": (pytest.approx(1 / 3), True),
+    }, "d0, d1, ... share one word: the first of them is second"
+    assert found["q1"] == {"d5": (1, False), "d1": (0, True), "d2": (0, True)}
+    assert (table.teacher, table.candidates.sources.tolist()) == ("overlap 1", [9, 1, 8, 8, 1])
+
+
 def test_the_pages_configurations_name_what_is_there(extending):
     files = sorted((extending / "my_configs").rglob("*.yaml"))
-    assert [file.parent.name for file in files] == ["loss", "sampler"]
+    assert [file.parent.name for file in files] == ["loss", "sampler", "teacher"]
     for file in files:
         fields = yaml.safe_load(file.read_text())
         module, _, name = fields.pop("_target_").rpartition(".")

@@ -18,7 +18,7 @@ class Counting:
     """Finds documents 1 and 0 for every query; notes each call."""
 
     source = "dense"
-    settings = {"n": 2}
+    fingerprint = "two"
 
     def __init__(self, calls=None):
         self.calls = [] if calls is None else calls
@@ -245,3 +245,65 @@ def test_a_query_that_is_a_document_is_no_candidate_of_itself(tmp_path, monkeypa
     assert kept.document_rows.tolist() == [0, 1, 2] and kept.ranks.tolist() == [0, 2, 1]
     relevant = dataclasses.replace(own, qrels={"train": {"1": {"1": 1, "2": 1}}})
     assert mine(relevant, [Fixed()]).document_rows.tolist() == [0, 1, 2]
+
+
+class Ones:
+    """A retriever of one's own: documents 1 and 0, or what it is told."""
+
+    source = "bm25"
+    fingerprint = "ones"
+
+    def __init__(self, rows=(1, 0), **others):
+        self.rows = rows
+        vars(self).update(others)
+
+    def retrieve(self, collection, query_rows):
+        return np.array([self.rows] * len(query_rows))
+
+
+@dataclasses.dataclass
+class Held:
+    """Its field has no fingerprint but its address in memory."""
+
+    held: object
+    source = "bm25"
+    retrieve = Ones.retrieve
+
+
+@pytest.mark.parametrize(
+    ("retriever", "message"),
+    [
+        (Ones(source="splade"), "^retriever Ones: source='splade'; it is one of bm25, dense, random, which"),
+        (Ones(source="positive"), "source='positive'; it is one of"),
+        (Ones(source=None), "source=None; it is one of"),
+        (Ones(fingerprint=None), "^retriever Ones needs a fingerprint, a text that changes whenever"),
+        (Ones(fingerprint=7), "needs a fingerprint"),
+        (Held(object()), "^retriever Held needs a fingerprint"),
+        (
+            Ones([1, 60]),
+            "^retriever Ones: retrieve gives rows from 1 to 60 for 60 documents; it gives integers",
+        ),
+        (Ones([-2, 1]), "gives rows from -2 to 1 for 60 documents"),
+        (Ones([0.5]), r"gives float64 of shape \(16, 1\) for 16 queries"),
+        (Ones(3), r"gives int64 of shape \(16,\) for 16 queries"),
+    ],
+)
+def test_what_is_wrong_with_a_retriever_of_ones_own_is_said(
+    collection, tmp_path, monkeypatch, retriever, message
+):
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=message):
+        mine(collection, [retriever])
+    assert not list(tmp_path.rglob("*.arrow"))
+
+
+def test_retrievers_alike_in_their_fields_are_not_alike(collection):
+    """A class of one's own with BM25's source and fields has candidates of its own."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Mine(BM25):
+        def retrieve(self, collection, query_rows):
+            return np.zeros((len(query_rows), 1), int)
+
+    keys = {mine(collection, [retriever]).fingerprint for retriever in (BM25(3), Mine(3), BM25(4))}
+    assert len(keys) == 3

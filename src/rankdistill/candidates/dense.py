@@ -6,6 +6,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.data import Collection
+from rankdistill.data.cache import fingerprint
 from rankdistill.errors import at_least
 from rankdistill.retrieval import embed_queries, search, stored_embeddings
 from rankdistill.students import fingerprint_of
@@ -22,6 +23,10 @@ class Dense:
 
     def __post_init__(self):
         at_least(1, n=self.n)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.settings)
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
         """Document rows, best first, int64 (Q, n); -1 where the index finds no more."""

@@ -1,7 +1,9 @@
 """The union of several retrievers' candidates, computed once."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -17,15 +19,21 @@ from rankdistill.data.candidates import (
     write_arrow,
 )
 from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
+COUNTED_AS = ("bm25", "dense", "random")  # of ``SOURCES``, what a retriever may call itself
 RECIPE = 2  # raised whenever the same retrievers would give other candidates
 
 
 class Retriever(Protocol):
-    """``source`` is a name of ``SOURCES``; ``retrieve`` gives document rows (Q, n), best first."""
+    """``source`` is one of ``COUNTED_AS``; ``retrieve`` gives document rows (Q, n), best first, -1 for none.
+
+    ``fingerprint`` changes whenever the candidates would; a dataclass of plain fields may leave it out.
+    """
 
     source: str
+    fingerprint: str
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray: ...
 
@@ -40,10 +48,11 @@ def mine(
     """The candidates of ``split``'s queries (``limit`` of them): each retriever's, and the positives.
 
     Known positives are always among them; the source of every candidate is recorded, and the best
-    rank that a retriever gave it. Cached.
+    rank that a retriever gave it. Cached. Raises ``InputError`` for a retriever without a fingerprint,
+    or of an unknown source, and for rows that aren't the collection's.
     """
     query_rows = collection.query_rows(split, limit, seed)
-    settings = [[r.source, getattr(r, "settings", None) or vars(r)] for r in retrievers]
+    settings = [identity(r) for r in retrievers]
     own = collection.own_document[query_rows].tolist()
     key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist(), own)
     path = cache_folder() / "candidates" / f"{key}.arrow"
@@ -66,12 +75,48 @@ def mine(
     return candidates
 
 
+def identity(retriever: Retriever) -> list[str]:
+    """What tells ``retriever`` from others; raises ``InputError`` if that isn't known, nor its source."""
+    kind = type(retriever)
+    source = getattr(retriever, "source", None)
+    if source not in COUNTED_AS:
+        raise InputError(
+            f"retriever {kind.__name__}: source={source!r}; it is one of {', '.join(COUNTED_AS)}, which its "
+            "candidates are counted as"
+        )
+    found = getattr(retriever, "fingerprint", None)
+    if found is None and dataclasses.is_dataclass(retriever):
+        with suppress(TypeError):  # a field without a fingerprint of its own
+            found = fingerprint({f.name: getattr(retriever, f.name) for f in dataclasses.fields(retriever)})
+    if not isinstance(found, str) or not found:
+        raise InputError(
+            f"retriever {kind.__name__} needs a fingerprint, a text that changes whenever its candidates "
+            'would, such as fingerprint = "mine 1"; they are kept in the cache under it'
+        )
+    return [source, f"{kind.__module__}.{kind.__qualname__}", found]
+
+
 def retrieve_together(retriever: Retriever, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
     """What ``retriever`` gives, each process of the job retrieving for a share of the queries."""
     if len(query_rows) < processes.count():
-        return retriever.retrieve(collection, query_rows)
+        return _retrieve(retriever, collection, query_rows)
     own = np.array_split(query_rows, processes.count())[processes.rank()]
-    return np.concatenate(processes.gathered(retriever.retrieve(collection, own)))
+    return np.concatenate(processes.gathered(_retrieve(retriever, collection, own)))
+
+
+def _retrieve(retriever: Retriever, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
+    """What ``retriever`` gives; raises ``InputError`` unless it is rows of documents, -1 for none."""
+    rows = np.asarray(retriever.retrieve(collection, query_rows))
+    if rows.ndim != 2 or len(rows) != len(query_rows) or not np.issubdtype(rows.dtype, np.integer):
+        fault = f"{rows.dtype} of shape {rows.shape} for {len(query_rows)} queries"
+    elif rows.min(initial=-1) < -1 or rows.max(initial=-1) >= len(collection.documents):
+        fault = f"rows from {rows.min()} to {rows.max()} for {len(collection.documents)} documents"
+    else:
+        return rows
+    raise InputError(
+        f"retriever {type(retriever).__name__}: retrieve gives {fault}; it gives integers (queries, n), rows "
+        "of documents or -1"
+    )
 
 
 def union(
