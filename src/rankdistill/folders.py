@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistill import processes
-from rankdistill.data.cache import fingerprint, sync
+from rankdistill.data.cache import fingerprint, share, sync
 from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -322,6 +322,7 @@ class RunFolder:
         draft = self.path / f".{name}"
         shutil.rmtree(draft, ignore_errors=True)
         yield draft
+        share(draft)
         shutil.rmtree(self.path / name, ignore_errors=True)
         draft.rename(self.path / name)
 

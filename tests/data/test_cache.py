@@ -4,16 +4,22 @@ import multiprocessing
 import os
 import shutil
 import signal
+import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rankdistill.data.cache import build_folder, cache_folder, fingerprint, locked
 from rankdistill.errors import InputError
+from rankdistill.folders import RunFolder
+from rankdistill.training import checkpoints
 
 
 def slowly(log: Path, folder: Path):
@@ -175,6 +181,25 @@ def test_a_full_disk_is_named_with_the_remedy_and_nothing_is_left(tmp_path, erro
     ):
         build_folder(tmp_path / "x", fill)
     assert [file.name for file in tmp_path.iterdir()] == ["x.lock"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_weights_are_readable_by_whom_the_umask_lets(tmp_path, umask, mode):
+    """In the cache, in checkpoints and finished stages, and in a run's model."""
+    weights = {"weight": torch.zeros(2)}
+    before = os.umask(umask)
+    try:
+        build_folder(tmp_path / "x", lambda folder: save_file(weights, folder / "model.safetensors"))
+        (tmp_path / "checkpoint-1").mkdir()
+        save_file(weights, tmp_path / "checkpoint-1" / "model.safetensors")
+        checkpoints.seal(tmp_path / "checkpoint-1")
+        with RunFolder.drafted(SimpleNamespace(path=tmp_path), "model") as draft:
+            (draft / "1_Dense").mkdir(parents=True)
+            save_file(weights, draft / "1_Dense" / "model.safetensors")
+    finally:
+        assert os.umask(before) == umask, "the umask itself is left as it was"
+    found = sorted(tmp_path.rglob("*.safetensors"))
+    assert len(found) == 3 and {stat.S_IMODE(file.stat().st_mode) for file in found} == {mode}
 
 
 class Opaque:

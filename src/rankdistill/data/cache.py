@@ -119,6 +119,7 @@ def build_folder(path: Path, build: Callable[[Path], None]) -> Path:
             draft.mkdir()
             try:
                 build(draft)
+                share(draft)
                 for file in _files(draft).values():
                     sync(file)
                 seal(draft)
@@ -126,6 +127,15 @@ def build_folder(path: Path, build: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
     return path
+
+
+def share(folder: Path) -> None:
+    """Lets all read the weights in ``folder`` whom the umask lets: safetensors lets their owner alone."""
+    umask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(umask)
+    for file in folder.rglob("*.safetensors"):
+        with suppress(OSError):  # of a file system without permissions
+            file.chmod(0o666 & ~umask)
 
 
 def sync(file: Path) -> None:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from rankdistill import processes
+from rankdistill.data.cache import share
 from rankdistill.errors import InputError, shorten
 from rankdistill.folders import check, checksum, read_json, write_json
 
@@ -37,7 +38,8 @@ def _drop_cut_off(folder: Path) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Writes the checksums of the files in ``folder``, which are all there."""
+    """Writes the checksums of the files in ``folder``, which are all there, and lets others read them."""
+    share(folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     write_json(folder / CHECKSUMS, {name: checksum(folder / name) for name in files if name != CHECKSUMS})
 
