@@ -54,6 +54,28 @@ def test_every_command_of_the_pages_composes(command):
         check_names(compose(name, first), name)
 
 
+def test_the_page_of_commands_lists_them_all():
+    source = DOCS.parent / "src" / "rankdistill"
+    there = {file.stem for file in source.glob("*.py") if '__name__ == "__main__"' in file.read_text()}
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == there
+    assert there == set(re.findall(r"-m rankdistill\.(\w+)", page)), "each is shown at work"
+
+
+def test_no_page_tells_people_to_install_from_an_index_that_lacks_it():
+    root = DOCS.parent
+    files = [
+        *DOCS.glob("*.md"),
+        root / "README.md",
+        *(root / "notebooks").glob("*"),
+        *root.glob("src/**/*.py"),
+    ]
+    wrong = [
+        f.name for f in files if re.search(r"pip install ['\"]?rankdistill", f.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
+
+
 @pytest.fixture
 def extending(tmp_path, monkeypatch):
     """The modules and configurations of the page, written where it says."""

@@ -428,6 +428,7 @@ def test_settings_that_are_equal_on_every_query_are_asked_about(sweep):
             {"after": {"nDCG@10": made["random", seed]}},
         )
     found = report(folder)
+    assert "all settings are equal" not in found.conclusions()[0]
     (note,) = [note for note in found.notes() if "equal on every query" in note]
     assert note in (
         "hard and random are equal on every query: is the setting used at all?",
@@ -438,6 +439,15 @@ def test_settings_that_are_equal_on_every_query_are_asked_about(sweep):
     assert "and" not in report(folder, by=["sampler"]).pair_rows()[1][-1]
     head, *rows = found.pair_numbers()
     assert [np.isnan(row[-1]) for row in rows].count(True) == 1, "in pairs.csv too"
+
+
+def test_a_measure_in_which_nothing_differs_says_so(tmp_path):
+    for name in ("random", "hard"):
+        values = {"nDCG@10": [0.1, 0.4, 0.3], "AP": [0.1, 0.2, 0.25 if name == "hard" else 0.3]}
+        write_run(tmp_path / name, {"sampler": name}, 0, {"after": values})
+    first, second = report(tmp_path).conclusions()
+    assert first == "nDCG@10 on 3 queries: all settings are equal on every query."
+    assert second.startswith("AP on 3 queries: no setting was shown to differ")
 
 
 def test_the_printed_report_fits_a_terminal(tmp_path):

@@ -34,7 +34,7 @@ def read_irds(
     try:
         import ir_datasets
     except ImportError:
-        raise InputError("data=irds needs ir_datasets: pip install 'rankdistill[irds]'") from None
+        raise InputError("data=irds needs ir_datasets: pip install ir_datasets") from None
     registry = ir_datasets.registry
     ids = id if isinstance(id, Mapping) else _splits(id, registry)
     parts = {split: _find(one, registry) for split, one in ids.items()}

@@ -48,6 +48,8 @@ def conclusion(settings: Sequence[Setting], swept: Sequence[str], measure: str) 
             )
     queries = sorted({test.n for _, _, test, _ in found})
     measured = f"{' or '.join(f'{n:,}' for n in queries)} queries"
+    if not any(differences.any() for *_, differences in found):
+        return f"{measure} on {measured}: all settings are equal on every query."
     total = sum(map(len, shown.values()))
     if not total:
         tests = "one pair" if len(found) == 1 else f"{len(found):,} pairs"
