@@ -22,6 +22,8 @@ from rankdistill.losses import KLDivergence
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student, merge_adapter
+from rankdistill.students.lengths import cut_texts
+from rankdistill.students.prompts import prompt_of
 from rankdistill.teachers import DenseTeacher
 from rankdistill.training import DistillationTrainer, training_arguments
 
@@ -96,6 +98,14 @@ def step_equals_encode(trainer, collection):
 def promises(student, table, folder, **scores):
     """Step = encode; before = after at learning rate 0; saved = loaded."""
     collection = table.collection
+    for kind, texts in (("query", collection.queries), ("document", collection.documents)):
+        prompt = len((prompt_of(student, kind) or "").split())
+        special = student.tokenizer.num_special_tokens_to_add()
+        longer = sum(prompt + len(text.split()) + special > student.max_seq_length for text in texts)
+        counted = cut_texts(student, collection)["queries" if kind == "query" else "documents"]
+        assert counted == {"longer": longer, "of": len(texts), "tokens": student.max_seq_length}
+        read = student.preprocess(list(texts), prompt=prompt_of(student, kind))["input_ids"]
+        assert read.shape[1] <= student.max_seq_length
     similarity = student.similarity_fn_name
     before = Evaluator(k=20).evaluate(student, collection)
     arguments = training_arguments(

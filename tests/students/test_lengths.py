@@ -7,9 +7,11 @@ import transformers
 from conftest import WORDS, tiny_tokenizer
 from sentence_transformers import CrossEncoder
 
+from rankdistill.data import Collection
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents
-from rankdistill.students import load_student
+from rankdistill.students import lengths, load_student
+from rankdistill.students.lengths import cut_texts
 from rankdistill.teachers import CrossEncoderTeacher, LateInteractionTeacher
 
 OFFSET = ["Roberta", "XLMRoberta", "Camembert", "MPNet", "Longformer", "Data2VecText", "XLMRobertaXL"]
@@ -87,3 +89,42 @@ def test_a_prompt_that_fills_the_whole_length_is_refused(student_folder, cross_e
     model.save_pretrained(str(tmp_path / "asks"), create_model_card=False)
     with pytest.raises(InputError, match="the prompt of .* no word of a text is left"):
         CrossEncoderTeacher(str(tmp_path / "asks"), max_length=32)
+
+
+def collection_of(*lengths):
+    texts = [" ".join(WORDS[:n]) for n in lengths]
+    return Collection("lengths", [f"d{i}" for i in range(len(texts))], texts, ["q"], ["w1 w2"], {})
+
+
+def test_the_texts_that_are_cut_are_counted(student_folder, caplog, monkeypatch):
+    """10 tokens are 8 words and two special ones; a prompt takes its share."""
+    collection = collection_of(1, 7, 8, 9, 40)
+    student = load_student(student_folder, max_length=10)
+    with caplog.at_level("INFO", logger="rankdistill"):
+        for _ in range(2):
+            assert cut_texts(student, collection) == {
+                "documents": {"longer": 2, "of": 5, "tokens": 10},
+                "queries": {"longer": 0, "of": 1, "tokens": 10},
+            }
+    line = "lengths: 2 of 5 documents (40 %) are longer than 10 tokens, and are cut"
+    assert [record.getMessage() for record in caplog.records if "cut" in record.getMessage()] == [line]
+    prompted = load_student(student_folder, max_length=10, prompts={"document": "w1 w2 "})
+    assert cut_texts(prompted, collection)["documents"]["longer"] == 4
+    monkeypatch.setattr(lengths, "_token_counts", None)  # from here on the cache knows
+    assert cut_texts(student, collection)["documents"]["longer"] == 2
+
+
+def test_a_count_in_the_cache_that_is_damaged_is_made_again(student_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+    student, collection = load_student(student_folder, max_length=10), collection_of(9)
+    cut_texts(student, collection)
+    for file in (tmp_path / "tokens").glob("*.json"):
+        file.write_text("")
+    assert cut_texts(student, collection)["documents"]["longer"] == 1
+
+
+def test_counting_leaves_the_tokenizer_as_it_was(student_folder):
+    student, collection = load_student(student_folder, max_length=10), collection_of(9, 1)
+    before = student.preprocess(collection.documents)["input_ids"]
+    cut_texts(student, collection)
+    assert torch.equal(student.preprocess(collection.documents)["input_ids"], before)

@@ -19,6 +19,7 @@ from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation.run import Run
 from rankdistill.retrieval import embed_queries, passing_embeddings, search
+from rankdistill.students.lengths import cut_texts
 
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 
@@ -82,6 +83,7 @@ class Evaluator:
             documents = passing_embeddings(model, collection.documents)
         result = None
         if processes.is_main():
+            cut_texts(model, collection)  # says how many
             queries = embed_queries(model, [collection.queries[row] for row in query_rows])
             rows, scores = search(documents, queries, self.k, self.index)
             run = Run.from_rows(collection, query_rows, rows, scores, "student")

@@ -1,15 +1,26 @@
 """How many tokens a model reads of a text, and which texts are longer."""
 
+import json
 import logging
 import math
+from collections.abc import Sequence
 
+import tokenizers
+import transformers
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from rankdistill.data.cache import cache_folder, fingerprint, locked
+from rankdistill.data.collection import Collection
+from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, at_least
+from rankdistill.students.prompts import prompt_of
 
 log = logging.getLogger(__name__)
+UNLIMITED = 1_000_000  # a longer length is transformers' way to say that there is none
+BLOCK = 10_000  # texts tokenised at a time
+_SAID: set[str] = set()
 
 
 def positions(model: nn.Module) -> int | None:
@@ -63,3 +74,63 @@ def check_prompt(model: SentenceTransformer | CrossEncoder, prompt: str | None, 
             f"{what}: with the special tokens it has {taken} tokens of the {model.max_seq_length} that are "
             "read, and no word of a text is left; raise max_length, or shorten it"
         )
+
+
+def cut_texts(model: SentenceTransformer, collection: Collection) -> dict[str, dict[str, int | None]]:
+    """How many texts are longer than ``model`` reads, ``longer``, of the ``documents`` and ``queries``.
+
+    Each with ``of``, how many there are, and ``tokens``, that are read of one, prompt and special ones among
+    them; None where there is no bound.
+    Tokenises once what may be too long; the counts are kept in the cache, and logged once a process.
+    """
+    found = {}
+    for kind, texts in (("document", collection.documents), ("query", collection.queries)):
+        tokens, longer = model.max_seq_length, 0
+        if not isinstance(model.tokenizer, PreTrainedTokenizerBase) or tokens is None or tokens > UNLIMITED:
+            tokens = None
+        else:
+            longer = _longer(model, collection, kind, texts, tokens)
+        name = "queries" if kind == "query" else "documents"
+        found[name] = {"longer": longer, "of": len(texts), "tokens": tokens}
+    for name, counts in found.items():
+        line = "{longer:,} of {of:,} {name} ({share:.2g} %) are longer than {tokens} tokens, and are cut"
+        said = line.format(name=name, share=100 * counts["longer"] / max(counts["of"], 1), **counts)
+        if counts["longer"] and said not in _SAID:
+            log.info("%s: %s", collection.name, said)
+            _SAID.add(said)
+    return found
+
+
+def _longer(
+    model: SentenceTransformer, collection: Collection, kind: str, texts: Sequence[str], tokens: int
+) -> int:
+    """How many of ``texts`` have more than ``tokens`` tokens, prompt and special ones among them."""
+    tokenizer, prompt = model.tokenizer, prompt_of(model, kind) or ""
+    versions = [transformers.__version__, tokenizers.__version__]
+    key = fingerprint(collection.fingerprint, kind, prompt, tokens, tokenizer_rules(tokenizer), versions)
+    path = cache_folder() / "tokens" / f"{key}.json"
+    with locked(path):
+        try:
+            return int(json.loads(path.read_text())["longer"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        room = tokens - tokenizer.num_special_tokens_to_add()  # a token is of one byte at least
+        longer = 0
+        for start in range(0, len(texts), BLOCK):
+            block = [prompt + text for text in texts[start : start + BLOCK]]
+            block = [text for text in block if len(text.encode()) > room]
+            longer += sum(n > tokens for n in _token_counts(tokenizer, block))
+        draft = path.with_name(f".{path.name}")
+        draft.write_text(json.dumps({"longer": longer}))
+        draft.replace(path)
+    return longer
+
+
+def _token_counts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
+    """How many tokens each text has, with special ones, uncut."""
+    if not tokenizer.is_fast:
+        return [len(ids) for ids in tokenizer(texts, truncation=False)["input_ids"]] if texts else []
+    backend = tokenizer.backend_tokenizer  # each call of transformers sets these two again
+    backend.no_truncation()
+    backend.no_padding()
+    return [len(encoding) for encoding in backend.encode_batch_fast(texts)]

@@ -22,6 +22,7 @@ from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.hardware import kept_memory
 from rankdistill.packing import packed, tokens_in
+from rankdistill.students.lengths import cut_texts
 from rankdistill.training.arguments import training_arguments
 from rankdistill.training.bi_encoder import check_trainable, fast_attention
 from rankdistill.training.collator import GroupCollator
@@ -146,6 +147,8 @@ class DistillationTrainer(Trainer):
             data_collator=GroupCollator(table.collection, student, chunk_tokens, args.bf16),
             **kwargs,
         )
+        if processes.is_main():
+            cut_texts(student, table.collection)  # says how many
         self.student, self.teacher_scale = student, teacher_scale
         self._order = EpochSampler(len(groups), args.seed)
         self.add_callback(_TellEpoch(self._order))
