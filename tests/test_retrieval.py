@@ -151,6 +151,10 @@ def change_prompts(model):
     model.prompts = {"query": "", "document": "w1 w2 "}
 
 
+def change_default_prompt(model):
+    model.prompts, model.default_prompt_name = {"web": "w1 w2 "}, "web"
+
+
 def change_length(model):
     model.max_seq_length = 6
 
@@ -172,6 +176,7 @@ def change_pooling(model):
     [
         change_weights,
         change_prompts,
+        change_default_prompt,
         change_length,
         change_similarity,
         change_pooling,

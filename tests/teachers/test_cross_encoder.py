@@ -50,6 +50,19 @@ def test_scores_are_the_logits_of_the_cross_encoder(folder, pairs, monkeypatch, 
     assert not np.allclose(scores, 1 / (1 + np.exp(-logits)), atol=0.05), "logits, not probabilities"
 
 
+@pytest.mark.parametrize("saved", [torch.nn.Sigmoid(), torch.nn.Tanh(), torch.nn.Identity()], ids=str)
+def test_scores_are_logits_whatever_activation_is_saved(folder, tmp_path, pairs, monkeypatch, saved):
+    monkeypatch.setattr(BF16, lambda: False)
+    model = CrossEncoder(folder, device="cpu", activation_fn=saved)
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    loaded = CrossEncoder(str(tmp_path / "model"), device="cpu")
+    logits = loaded.predict(pairs, activation_fn=torch.nn.Identity())
+    scores = CrossEncoderTeacher(str(tmp_path / "model"), device="cpu").score(*zip(*pairs, strict=True))
+    np.testing.assert_allclose(scores, logits, atol=1e-4)
+    activated = saved(torch.from_numpy(scores)).numpy()
+    np.testing.assert_allclose(loaded.predict(pairs), activated, atol=1e-4)
+
+
 def test_a_score_does_not_depend_on_the_other_pairs(folder, pairs, monkeypatch):
     """Pairs are batched by length: each score must come back to its place."""
     monkeypatch.setattr(BF16, lambda: False)

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
+from conftest import tiny_config, tiny_tokenizer
+from omegaconf import OmegaConf
+from transformers import BertForSequenceClassification
 
-from rankdistill.teachers import DenseTeacher, demo_teacher
+from rankdistill.command import config_folder, make
+from rankdistill.teachers import DenseTeacher, demo, demo_teacher
 from rankdistill.teachers.demo import ASSETS
 
 QUERIES = ["Return the absolute path of a file.", "Sort the list in place."]
@@ -15,6 +19,29 @@ def test_the_adapters_are_small_and_hold_no_pickle():
     files = [file for file in ASSETS.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 8_000_000
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".md"}
+
+
+def test_the_demo_s_length_is_of_the_demo_alone(tmp_path, monkeypatch):
+    """teacher.model=... without its group cut another model's pairs at the demo's 160 tokens, unsaid."""
+    shape = tiny_config()
+    shape.max_position_embeddings, shape.num_labels = 300, 1
+    BertForSequenceClassification(shape).save_pretrained(tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 300
+    tokenizer.save_pretrained(tmp_path)
+    config = OmegaConf.load(f"{config_folder()}/teacher/demo.yaml")
+    own, told = (
+        make(OmegaConf.merge(config, {"model": str(tmp_path)} | more)) for more in ({}, {"max_length": 20})
+    )
+    assert own.model.max_seq_length == 300 and told.model.max_seq_length == 20
+    seen = []
+    monkeypatch.setattr(demo, "CrossEncoderTeacher", lambda model, max_length: seen.append(max_length))
+    monkeypatch.setattr(demo, "DenseTeacher", lambda model, scale, max_length: seen.append(max_length))
+    monkeypatch.setattr(demo, "EnsembleTeacher", lambda teachers, weights: None)
+    monkeypatch.setattr(demo, "merged", lambda part: part)
+    make(config)
+    make(OmegaConf.merge(config, {"max_length": 100}))
+    assert seen == [160, 160, 100, 100]
 
 
 @pytest.mark.slow

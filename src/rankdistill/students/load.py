@@ -180,7 +180,8 @@ def fingerprint_of(model: SentenceTransformer) -> str:
     """Changes with any weight, and with all that turns texts into comparable embeddings."""
     modules = [[type(module).__name__, module.get_config_dict()] for module in model]
     compared = model.similarity_fn_name, getattr(model, "truncate_dim", None)
-    return hash_weights(model, [model.max_seq_length, model.prompts, *compared, modules])
+    default = [model.default_prompt_name] if model.default_prompt_name else []
+    return hash_weights(model, [model.max_seq_length, model.prompts, *compared, modules, *default])
 
 
 def hash_weights(model: nn.Module, settings: list) -> str:

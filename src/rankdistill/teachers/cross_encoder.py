@@ -20,6 +20,8 @@ from rankdistill.teachers.pairs import PairTokenizer
 class CrossEncoderTeacher:
     """Scores are the logits of a sentence-transformers ``CrossEncoder``, a folder or a hub name.
 
+    Whatever activation is saved with it: a sigmoid's flat ends would hide the differences to be taught.
+
     ``max_length`` in tokens, query and document together. Pairs are scored in chunks,
     packed or of like length, of ``chunk_tokens`` tokens, by default 4,096 on a CPU and 65,536 on a
     GPU. Weights are bf16 where the machine computes in it natively. Raises ``InputError`` if the

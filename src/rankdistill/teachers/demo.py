@@ -20,10 +20,13 @@ from rankdistill.teachers.ensemble import EnsembleTeacher
 ASSETS = Path(str(files("rankdistill") / "assets" / "demo_teacher"))
 
 
-def load_teacher(model: str = "demo", max_length: int | None = 160, trust_remote_code: bool = False):
-    """The ``demo`` teacher that ships with the library, or any cross-encoder by folder or hub name."""
+def load_teacher(model: str = "demo", max_length: int | None = None, trust_remote_code: bool = False):
+    """The ``demo`` teacher that ships with the library, or any cross-encoder by folder or hub name.
+
+    ``max_length`` in tokens, query and document together: by default 160 of ``demo``, another model's own.
+    """
     if model == "demo":
-        return demo_teacher(max_length=max_length)
+        return demo_teacher() if max_length is None else demo_teacher(max_length=max_length)
     return CrossEncoderTeacher(model, max_length, trust_remote_code=trust_remote_code)
 
 
