@@ -67,11 +67,12 @@ def training_rows(candidates: Candidates, negatives: int, seed: int = 0) -> Data
     for i, query in enumerate(candidates.query_rows):
         span = candidates.pool(i)
         documents, positive = candidates.document_rows[span], candidates.positive[span]
-        if positive.any() and (~positive).sum() >= negatives:
+        negative = candidates.negative[span]
+        if positive.any() and negative.sum() >= negatives:
             rng = np.random.default_rng([seed, int(query)])
             chosen = [
                 rng.choice(documents[positive]),
-                *rng.choice(documents[~positive], negatives, replace=False),
+                *rng.choice(documents[negative], negatives, replace=False),
             ]
             rows.append(
                 {

@@ -9,9 +9,10 @@ from sentence_transformers import SentenceTransformer
 from rankdistill import analysis
 from rankdistill.analysis.agreement import agreement, false_negatives, kendall_tau, student_scores
 from rankdistill.analysis.per_query import shown_table
+from rankdistill.data import Candidates, ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries
-from rankdistill.samplers import HardNegativeSampler
+from rankdistill.samplers import HardNegativeSampler, RandomSampler
 
 module = importlib.import_module("rankdistill.analysis.agreement")  # a function has its name
 RNG = np.random.default_rng(0)
@@ -77,7 +78,7 @@ def test_student_scores_that_do_not_fit_are_an_error(table):
         agreement(table, scores[:3])
     with pytest.raises(InputError, match="1 student scores are not finite"):
         agreement(table, np.where(np.arange(len(scores)) == 2, np.nan, scores))
-    with pytest.raises(InputError, match="temperatures 0, 1.0: they are above 0"):
+    with pytest.raises(InputError, match="temperatures 0, 1.0: they are finite and above 0"):
         agreement(table, scores, teacher_temperature=0)
 
 
@@ -116,3 +117,22 @@ def test_a_sampler_can_show_more_of_them_than_there_are_in_the_pool(table_of):
     assert false_negatives(shown_table(table, HardNegativeSampler(1, 2))).tolist() == [1]
     spared = shown_table(table, HardNegativeSampler(1, 2, absolute_margin=0.5))
     assert analysis.false_negatives(spared).tolist() == [0]
+
+
+def test_copies_of_a_positive_are_no_negatives(copied):
+    """c2 has the text of d2, q2's positive, and the highest score: neither a false negative nor a margin."""
+    candidates = Candidates(
+        copied,
+        np.array([2]),
+        np.array([0, 5]),
+        np.array([2, 30, 31, 32, 62], np.int32),
+        np.array([8, 1, 1, 1, 1], np.uint8),
+        np.zeros(5, np.uint16),
+    )
+    table = ScoreTable(candidates, np.array([1, 0, 2, 0.5, 3], np.float32))
+    assert analysis.false_negatives(table).tolist() == [pytest.approx(1 / 3)]
+    student = np.array([1.0, 0.0, 2.5, 0.5, -9.0])
+    found = analysis.agreement(table, student)["margin_correlation"].iloc[0]
+    assert found == pytest.approx(np.corrcoef([1, -1, 0.5], [1, -1.5, 0.5])[0, 1])
+    pools = analysis.kept_shares(table, {"all": RandomSampler(1, 4)}, ("range",))
+    assert pools.loc[("range", "all"), "pool"] == 2 and pools.loc[("range", "all"), "kept"] == 1

@@ -83,3 +83,17 @@ def test_histograms_share_their_intervals(table):
     for name, one in tables.items():
         inside = one.scores[(one.scores >= edges[0]) & (one.scores <= edges[-1])]
         assert found[name].to_numpy() == pytest.approx(np.histogram(inside, edges, density=True)[0])
+
+
+@pytest.mark.parametrize(
+    "pool", [[3.4e38, -3.4e38, 0.0], [1e8, 1e8 + 8, 1e8 + 16], [2.0**-149, 0.0], [0.1] * 7, [3e38] * 3]
+)
+def test_scores_of_any_size_have_statistics_and_a_histogram(table_of, pool):
+    with np.errstate(all="raise", under="ignore"):
+        table = table_of([pool])
+        found = query_statistics(table).loc["q0"]
+        density = analysis.score_histogram({"pool": table}, bins=7)["pool"]
+    exact = by_definition(np.array(pool, np.float32).astype(float))
+    for name in ("variance", "range", "entropy", "near_ties"):
+        assert found[name] == pytest.approx(exact[name], rel=1e-9, abs=1e-30), name
+    assert sum(density * density.index.length) == pytest.approx(1)

@@ -1,6 +1,7 @@
 """What every loss promises, held against plain loops over Python floats."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankdistill.losses import info_nce, kl_divergence, margin_mse, rank_net
+from rankdistill.losses import InfoNCE, KLDivergence, info_nce, kl_divergence, margin_mse, rank_net
 
 
 def margin_mse_oracle(student, teacher, positive, mask):
@@ -44,7 +45,8 @@ def info_nce_oracle(
             continue
         others = [j for j in range(len(s)) if m[j] and not y[j]]
         if false_negative_margin is not None:
-            others = [j for j in others if t[j] <= min(t[i] for i in relevant) - false_negative_margin]
+            lowest = min(t[i] for i in relevant) - Fraction(false_negative_margin)
+            others = [j for j in others if t[j] <= lowest]
         negatives = [s[j] for j in others]
         if more is not None:
             negatives += [more[row][u] for u in range(len(more[row])) if more_mask[row][u]]
@@ -262,3 +264,50 @@ def test_a_valid_nan_shows_in_the_loss(name, side, column):
     inputs = list(batch())
     inputs[side][0, column] = float("nan")
     assert CASES[name].loss(*inputs).isnan()
+
+
+HUGE = {
+    "beyond-float32": [3e38, -3e38, 2e38, 0.0, 1.0],
+    "lowest": [-3.4e38, -3.3e38, -3.35e38, -3.4e38, -3.3e38],
+    "one-lowest": [1.0, 3.0, -3.4e38, 2.0, 0.5],
+    "tiny": [2.0**-149, 0.0, 2.0**-148, 1e-40, 0.0],
+    "like": [1e8, 1e8 + 8, 1e8 + 16, 1e8 + 8, 1e8],
+}
+
+
+@pytest.mark.parametrize("name", ["kl", "kl-rescaled", "ranknet", "infonce", "infonce-margin"])
+@pytest.mark.parametrize("teacher", HUGE.values(), ids=HUGE)
+def test_teacher_scores_of_any_size_give_the_value_of_float64(name, teacher):
+    """Padding above a real score took its share of the distribution, and 0 log 0 was NaN."""
+    student = torch.tensor([[1.0, -2.0, 3.0, 0.5, 2.0], [0.0, 1.0, -1.0, 2.0, 4.0]])
+    teacher = torch.tensor([teacher, teacher[::-1]])
+    positive, mask = bits("10010", "01000"), bits("11110", "11111")
+    case = CASES[name]
+    value, gradient = value_and_gradient(case.loss, student, teacher, positive, mask)
+    highest = teacher.double().amax(dim=1, keepdim=True)  # a shift changes none of these losses
+    exact = (
+        (teacher.double() - highest).tolist()
+        if "kl" in name
+        else [list(map(Fraction, x)) for x in teacher.tolist()]
+    )
+    oracle = case.oracle(student.tolist(), exact, positive.tolist(), mask.tolist())
+    assert value.item() == pytest.approx(oracle, rel=1e-5, abs=1e-6)
+    assert gradient.isfinite().all()
+
+
+def test_margin_mse_ignores_pairs_that_it_does_not_count():
+    """The square of two negatives' difference overflows; times 0 it made NaN of the whole batch."""
+    student, positive, mask = torch.zeros(1, 3), bits("100"), bits("111")
+    teacher = torch.tensor([[0.0, 1.2e19, -1.2e19]])
+    value, gradient = value_and_gradient(margin_mse, student, teacher, positive, mask)
+    assert value.item() == pytest.approx(1.44e38, rel=1e-6) and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_is_finite_and_above_0(value):
+    """An infinite one makes all scores equal: a loss without a gradient."""
+    for make in (KLDivergence, partial(KLDivergence, 1.0)):
+        with pytest.raises(ValueError, match="a temperature is a finite number above 0"):
+            make(value)
+    with pytest.raises(ValueError, match="temperature="):
+        InfoNCE(value)

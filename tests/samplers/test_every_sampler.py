@@ -76,6 +76,29 @@ def test_group_is_distinct_positives_first_and_no_larger_than_asked(kind, pool, 
 
 @every
 @quick
+@given(
+    scores=st.lists(
+        st.one_of(
+            st.floats(width=32, allow_nan=False, allow_infinity=False),
+            st.sampled_from([3.4e38, -3.4e38, 1e8, 1e8 + 8, 2.0**-149]),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    labels=st.integers(0, 2**20),
+)
+def test_no_finite_score_is_too_large_or_too_small(kind, scores, labels):
+    """A range of 6.8e38 is none that float32 has; nothing overflows, and nothing is chosen twice."""
+    scores = np.array(scores, np.float32)
+    positive = (labels >> np.arange(len(scores))) % 2 == 1
+    with np.errstate(all="raise", under="ignore"):
+        group = choose(make(kind, 1, 5), scores, positive)
+    assert len(set(group.tolist())) == len(group) and 0 <= group.min(initial=0) <= group.max(initial=0)
+    assert len(group) == min(1, positive.sum()) + min(5, (~positive).sum()) or kind == "hard-filtered"
+
+
+@every
+@quick
 @given(pool=pools(), negatives=st.integers(1, 9))
 def test_without_positives_no_label_is_used(kind, pool, negatives):
     scores, positive = pool

@@ -108,3 +108,12 @@ def test_filter_without_labels_leaves_nothing_out():
     scores, positive = np.array([3.0, 5.0, 4.9]), np.array([False, True, False])
     group = HardNegativeSampler(0, 3, absolute_margin=1.0).select(scores, positive, RNG)
     assert group.tolist() == [1, 2, 0]
+
+
+def test_a_margin_that_rounding_loses_still_leaves_out_ties():
+    """1e8 - 0.5 is 1e8 in float32."""
+    scores = np.array([1e8, 1e8, 1e8 - 8], np.float32)
+    group = HardNegativeSampler(1, 2, absolute_margin=0.5).select(
+        scores, np.array([True, False, False]), np.random.default_rng(0)
+    )
+    assert group.tolist() == [0, 2]

@@ -116,6 +116,8 @@ def test_ranks_share_their_mean_and_equal_pools_are_0():
     sizes = np.array([4, 1, 3, 2])
     assert module.ranks(scores, sizes).tolist() == [2.5, 1, 2.5, 4, 1, 2, 2, 2, 2, 1]
     assert module.minmax(scores, sizes).tolist() == [0.5, 1, 0.5, 0, 0, 0, 0, 0, 0, 1]
+    large = np.array([1e8, 1e8 + 8, 1e8 + 16, 3.4e38, -3.4e38, 0, 2.0**-149, 0], np.float32)
+    assert module.minmax(large, np.array([3, 3, 2])).tolist() == [0, 0.5, 1, 1, 0, 0.5, 1, 0]
 
 
 def test_a_query_without_candidates_has_no_scores(candidates):

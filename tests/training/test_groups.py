@@ -1,9 +1,13 @@
 import dataclasses
 import logging
+from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from conftest import WordTeacher
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from rankdistill.candidates import BM25, Random, mine
 from rankdistill.data import Candidates, ScoreTable
@@ -105,6 +109,34 @@ def test_a_collection_says_once_how_many_copies_it_has(copied, caplog):
 )
 def test_normalised_scores(how, expected):
     np.testing.assert_allclose(normalise(np.array([1, 3, 5], np.float32), how), expected, rtol=1e-6)
+
+
+anything = st.one_of(
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+    st.integers(-3, 3).map(lambda i: 1e8 + 8 * i),
+    st.integers(0, 5).map(lambda i: i * 2**-149),  # the smallest that float32 has
+    st.sampled_from([3.4e38, -3.4e38, 0.1]),
+)
+
+
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@given(scores=st.lists(anything, min_size=1, max_size=8))
+@example(scores=[1e8, 1e8 + 8, 1e8 + 16])
+@example(scores=[3.4e38, -3.4e38, 0.0])
+@example(scores=[0.1, 0.1, 0.1])
+def test_normalised_scores_are_those_of_exact_arithmetic(scores):
+    """In float32, 1e38 overflows and 1e8 + {0, 8, 16} are one; no such result, whatever the scores."""
+    scores = np.array(scores, np.float32)
+    exact = [Fraction(float(score)) for score in scores]
+    low, high, mean = min(exact), max(exact), sum(exact) / len(exact)
+    variance = sum((x - mean) ** 2 for x in exact) / len(exact)
+    with localcontext(prec=60):
+        deviation = Fraction((Decimal(variance.numerator) / Decimal(variance.denominator)).sqrt())
+    for how, shift, spread in (("minmax", low, high - low), ("zscore", mean, deviation)):
+        expected = [float((x - shift) / spread) if low < high else 0.0 for x in exact]
+        found = normalise(scores, how)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=2**-23, atol=1e-14)
 
 
 @pytest.mark.parametrize("how", ["minmax", "zscore"])

@@ -55,8 +55,10 @@ def agreement(
         raise InputError(f"agreement: {student.shape} student scores for {len(table.scores)} pairs")
     if not np.isfinite(student).all():
         raise InputError(f"agreement: {int((~np.isfinite(student)).sum())} student scores are not finite")
-    if not (teacher_temperature > 0 and student_temperature > 0):
-        raise InputError(f"temperatures {teacher_temperature}, {student_temperature}: they are above 0")
+    if not (0 < teacher_temperature < np.inf and 0 < student_temperature < np.inf):
+        raise InputError(
+            f"temperatures {teacher_temperature}, {student_temperature}: they are finite and above 0"
+        )
 
     def compute(places: np.ndarray) -> dict[str, np.ndarray]:
         t, s = table.scores[places].astype(np.float64), student[places].astype(np.float64)
@@ -67,7 +69,9 @@ def agreement(
             "kendall_tau": kendall_tau(t, s),
             "kl": (np.exp(log_p) * (log_p - log_q)).sum(axis=1),
             "top1": (first == t.max(axis=1)).astype(float),
-            "margin_correlation": margin_correlation(t, s, table.candidates.positive[places]),
+            "margin_correlation": margin_correlation(
+                t, s, table.candidates.positive[places], table.candidates.negative[places]
+            ),
         }
 
     return per_query(table, compute)
@@ -84,7 +88,9 @@ def kendall_tau(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _ratio(alike, np.sqrt(of_a * of_b))
 
 
-def margin_correlation(a: np.ndarray, b: np.ndarray, positive: np.ndarray) -> np.ndarray:
+def margin_correlation(
+    a: np.ndarray, b: np.ndarray, positive: np.ndarray, negative: np.ndarray
+) -> np.ndarray:
     """Pearson's correlation (k,) of the margins positive - negative in ``a`` with those in ``b`` (k, n).
 
     Over all pairs of a positive and a negative the covariance of margins is that among the positives and
@@ -100,7 +106,7 @@ def margin_correlation(a: np.ndarray, b: np.ndarray, positive: np.ndarray) -> np
     def covariance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return sum(
             _ratio((within(x, side) * within(y, side)).sum(axis=1), side.sum(axis=1))
-            for side in (positive, ~positive)
+            for side in (positive, negative)
         )
 
     return _ratio(covariance(a, b), np.sqrt(covariance(a, a) * covariance(b, b)))
@@ -109,16 +115,17 @@ def margin_correlation(a: np.ndarray, b: np.ndarray, positive: np.ndarray) -> np
 def false_negatives(table: ScoreTable) -> pd.Series:
     """Per query, the share of the negatives that the teacher scores above the best positive.
 
-    They may be relevant and unlabelled. NaN where there is no positive or no negative. Of what a sampler
-    shows: ``false_negatives(shown_table(table, sampler))``.
+    They may be relevant and unlabelled; copies of a positive are, and are not counted. NaN where there
+    is no positive or no negative. Of what a sampler shows: ``false_negatives(shown_table(table, sampler))``.
     """
 
     def compute(places: np.ndarray) -> dict[str, np.ndarray]:
         scores, positive = table.scores[places], table.candidates.positive[places]
+        negative = table.candidates.negative[places]
         best = np.where(positive, scores, -np.inf).max(axis=1, keepdims=True)
-        above = ~positive & (scores > best)
+        above = negative & (scores > best)
         known = positive.any(axis=1)
-        return {"false_negatives": _ratio(above.sum(axis=1), known * (~positive).sum(axis=1))}
+        return {"false_negatives": _ratio(above.sum(axis=1), known * negative.sum(axis=1))}
 
     return per_query(table, compute)["false_negatives"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rankdistill.analysis.distribution import STATISTICS, check_statistic, query_statistics
-from rankdistill.analysis.per_query import shown_table
+from rankdistill.analysis.per_query import offered, shown_table
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation.significance import compare
@@ -74,7 +74,7 @@ def _aligned(table: ScoreTable, samplers: Mapping[str, object], seed: int):
     """``query_statistics`` of the pools and of each sampler's groups, for the queries that all have."""
     if not samplers:
         raise InputError("samplers: none to compare; give a name and a sampler each")
-    pool = query_statistics(table)
+    pool = query_statistics(offered(table))
     shown = {name: query_statistics(shown_table(table, sampler, seed)) for name, sampler in samplers.items()}
     shared = pool.index[[all(query in found.index for found in shown.values()) for query in pool.index]]
     return pool.loc[shared], {name: found.loc[shared] for name, found in shown.items()}

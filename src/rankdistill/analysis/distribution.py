@@ -47,8 +47,8 @@ def statistics(scores: np.ndarray, near: float = 0.01) -> dict[str, np.ndarray]:
     spread = x[:, 0] - x[:, -1]
     p = np.exp(x - x[:, :1])
     p /= p.sum(axis=1, keepdims=True)
-    entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
-    variance = x.var(axis=1)
+    entropy = 0.0 - (p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
+    variance = np.where(spread > 0, x.var(axis=1), 0.0)  # not what rounding the mean leaves
     pairs = sum(binary_entropy(x[:, :-lag] - x[:, lag:]).sum(axis=1) for lag in range(1, n))
     return {
         "variance": variance,
@@ -97,9 +97,14 @@ def shown_distribution(table: ScoreTable, sampler, seed: int = 0) -> Distributio
 def score_histogram(tables: Mapping[str, ScoreTable], bins: int = 50) -> pd.DataFrame:
     """The density of each table's teacher scores (a column each) in ``bins`` equal intervals, the index.
 
-    They span the middle 99.9 % of the first table's scores.
+    They span the middle 99.9 % of the first table's scores, or a little around the only one.
     """
     first = next(iter(tables.values())).scores
-    edges = np.histogram_bin_edges(first, bins, tuple(np.quantile(first, [0.0005, 0.9995]).tolist()))
+    low = float(np.quantile(first, 0.0005, method="lower"))
+    high = float(np.quantile(first, 0.9995, method="higher"))
+    if low == high:
+        margin = max(0.5, 1e-6 * abs(low))
+        low, high = low - margin, high + margin
+    edges = np.linspace(low, high, bins + 1)  # float64: in float32 the edges of 1e8 to 1e8 + 16 are two
     density = {name: np.histogram(one.scores, edges, density=True)[0] for name, one in tables.items()}
     return pd.DataFrame(density, index=pd.IntervalIndex.from_breaks(edges, closed="left"))

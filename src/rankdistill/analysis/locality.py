@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 from scipy.special import gammaln
 from sentence_transformers import SentenceTransformer
 
-from rankdistill.analysis.per_query import shown_table
+from rankdistill.analysis.per_query import offered, shown_table
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents
@@ -97,7 +97,9 @@ def locality(
     else:
         embeddings = documents[rows]
     density = None if k is None else log_density(embeddings, k)
-    tables = {"pool": table} | {name: shown_table(table, one, seed) for name, one in samplers.items()}
+    tables = {"pool": offered(table)} | {
+        name: shown_table(table, one, seed) for name, one in samplers.items()
+    }
     found = {}
     for name, one in tables.items():
         for i, query_row in enumerate(one.candidates.query_rows):

@@ -35,6 +35,17 @@ def per_query(table: ScoreTable, compute: Callable[[np.ndarray], Mapping[str, np
     return found
 
 
+def offered(table: ScoreTable) -> ScoreTable:
+    """What samplers choose from: ``table`` without what its groups never show, or itself."""
+    table = table.without_own()
+    copies, sizes = table.candidates.copies, np.diff(table.candidates.offsets)
+    if not copies:
+        return table
+    none = np.empty(0, dtype=np.int64)
+    kept = [np.delete(np.arange(n), copies.get(i, none)) for i, n in enumerate(sizes)]
+    return table.take(range(len(table)), kept)
+
+
 def shown_table(table: ScoreTable, sampler, seed: int = 0, epoch: int = 0) -> ScoreTable:
     """What ``sampler`` shows of ``table`` in ``epoch``: the training groups as a table of their own.
 

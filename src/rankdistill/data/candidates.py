@@ -55,6 +55,14 @@ class Candidates:
         return (self.sources & SOURCES["positive"]) > 0
 
     @cached_property
+    def negative(self) -> np.ndarray:
+        """bool (N,): those that may be shown as negatives, neither known relevant nor ``copies`` of such."""
+        found = ~self.positive
+        for i, places in self.copies.items():
+            found[self.offsets[i] + places] = False
+        return found
+
+    @cached_property
     def copies(self) -> dict[int, np.ndarray]:
         """Query's position -> places in its pool, ascending, of candidates that say what a positive says.
 

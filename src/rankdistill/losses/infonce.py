@@ -44,13 +44,14 @@ def info_nce(
         scores = torch.cat([scores, in_batch.to(scores.dtype).masked_fill(~counted, 0.0)], dim=1)
         negative = torch.cat([negative, in_batch_mask], dim=1)
     if false_negative_margin is not None:
-        floor = teacher.masked_fill(~positive, torch.inf).amin(dim=1, keepdim=True) - false_negative_margin
+        lowest = teacher.masked_fill(~positive, torch.inf).amin(dim=1, keepdim=True)
         known = teacher
         if in_batch is not None:
             if in_batch_teacher is None or in_batch_teacher.shape != in_batch.shape:
                 raise ValueError("false_negative_margin with in_batch needs in_batch_teacher (B, U)")
             known = torch.cat([known, in_batch_teacher.to(known.dtype)], dim=1)
-        negative = negative & ~(known > floor)  # NaN > x is False: what is unknown stays
+        # The difference of like scores is exact. NaN > x is False: what is unknown stays.
+        negative = negative & ~(known - lowest > -false_negative_margin)
     low = torch.finfo(scores.dtype).min / 4
     others = (scores / temperature).masked_fill(~negative, low).logsumexp(dim=1, keepdim=True)
     # -log(e^s / (e^s + sum e^n)) = log(1 + e^(log sum e^n - s))

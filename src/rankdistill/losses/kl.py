@@ -26,11 +26,11 @@ def kl_divergence(
     check_temperature("student_temperature", student_temperature)
     check_temperature("teacher_temperature", teacher_temperature)
     student, teacher, _, mask = check_group(student, teacher, positive, mask)
-    # A large finite number, since -inf makes NaN of rows without documents and of -inf - -inf.
-    low = torch.finfo(student.dtype).min / 4
-    log_p = (teacher / teacher_temperature).masked_fill(~mask, low).log_softmax(dim=1)
-    log_q = (student / student_temperature).masked_fill(~mask, low).log_softmax(dim=1)
-    terms = (log_p.exp() * (log_p - log_q)).masked_fill(~mask, 0.0)
+    padding = ~mask & mask.any(dim=1, keepdim=True)  # a row without documents stays 0: all -inf makes NaN
+    log_p = (teacher / teacher_temperature).masked_fill(padding, -torch.inf).log_softmax(dim=1)
+    log_q = (student / student_temperature).masked_fill(padding, -torch.inf).log_softmax(dim=1)
+    p = log_p.exp()
+    terms = (p * (log_p - log_q)).masked_fill(~mask | (p == 0), 0.0)  # 0 log 0 is 0
     loss = terms.sum() / mask.any(dim=1).sum().clamp(min=1)
     return loss * student_temperature**2 if rescale else loss
 

@@ -14,9 +14,9 @@ def margin_mse(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor)
     """
     student, teacher, positive, mask = check_group(student, teacher, positive, mask)
     gap = student - teacher  # (s+ - s-) - (t+ - t-) = (s+ - t+) - (s- - t-)
-    error = (gap.unsqueeze(2) - gap.unsqueeze(1)).square()  # (B, positive, negative)
     pairs = positive.unsqueeze(2) & (mask & ~positive).unsqueeze(1)
-    return (error * pairs).sum() / pairs.sum().clamp(min=1)
+    error = (gap.unsqueeze(2) - gap.unsqueeze(1)).masked_fill(~pairs, 0.0)  # (B, positive, negative)
+    return error.square().sum() / pairs.sum().clamp(min=1)
 
 
 class MarginMSE(nn.Module):

@@ -1,5 +1,7 @@
 """What every loss does first: check the shapes, leave half precision."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,5 +27,6 @@ def check_group(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor
 
 
 def check_temperature(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name}={value}: a temperature is above 0")
+    """Raises ``ValueError`` unless scores can be divided by ``value`` and still differ."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}={value}: a temperature is a finite number above 0")

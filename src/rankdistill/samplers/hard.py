@@ -54,7 +54,11 @@ class HardNegativeSampler:
                 limit = lowest - self.absolute_margin
             if self.relative_margin is not None:
                 limit = min(limit, lowest - self.relative_margin * abs(lowest))
-            others = others[scores[others] <= limit]
+            with np.errstate(over="ignore"):  # no float32 score is below a limit that overflows
+                kept = scores[others] <= limit
+            if limit < lowest:  # of large scores the margin may be lost in rounding
+                kept &= scores[others] < lowest
+            others = others[kept]
         if self.by == "teacher":
             order = scores
         elif ranks is None or np.shape(ranks) != scores.shape or np.min(ranks, initial=0) < 0:

@@ -57,7 +57,11 @@ class EnsembleTeacher:
     @property
     def fingerprint(self) -> str:
         members = [[self.weights[name], identity(self.teachers[name])] for name in sorted(self.teachers)]
-        how = {"sum": [], "minmax": ["minmax"], "reciprocal_rank": ["reciprocal_rank", self.constant]}
+        how = {
+            "sum": [],
+            "minmax": ["minmax", "float64"],
+            "reciprocal_rank": ["reciprocal_rank", self.constant],
+        }
         return fingerprint(*how[self.combine], members)
 
     def score_pools(self, candidates: Candidates) -> np.ndarray:
@@ -76,10 +80,11 @@ class EnsembleTeacher:
         return self._sum(teacher.score(queries, documents) for teacher in self.teachers.values())
 
     def _sum(self, columns: Iterable[np.ndarray]) -> np.ndarray:
-        return sum(
-            np.float32(self.weights[name]) * column
-            for name, column in zip(self.teachers, columns, strict=True)
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with its pair
+            return sum(
+                np.float32(self.weights[name]) * column
+                for name, column in zip(self.teachers, columns, strict=True)
+            )
 
     def _column(self, scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         if self.combine == "minmax":
@@ -100,11 +105,16 @@ def blocks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def minmax(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Scores (n,) of pools of ``sizes`` (all above 0), 0 to 1 in each; 0 where a pool's are equal."""
+    """Scores float32 (n,) of pools of ``sizes`` (all above 0), 0 to 1 in each; 0 where a pool's are equal.
+
+    In float64, as the training groups' ``normalise``: float32 knows no range of 4e38, and rounds a small one.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
     starts = np.cumsum(sizes) - sizes
     lowest = np.minimum.reduceat(scores, starts)
     width = np.maximum.reduceat(scores, starts) - lowest
-    return (scores - np.repeat(lowest, sizes)) / np.repeat(np.where(width > 0, width, 1), sizes)
+    made = (scores - np.repeat(lowest, sizes)) / np.repeat(np.where(width > 0, width, 1), sizes)
+    return made.astype(np.float32)
 
 
 def ranks(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:

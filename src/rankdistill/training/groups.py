@@ -184,11 +184,17 @@ def _check_labels(table: ScoreTable, split: str, other: str, queries: np.ndarray
 
 
 def normalise(scores: np.ndarray, how: str) -> np.ndarray:
-    """``scores`` float32 (n,) as ``TrainingGroups`` describes."""
+    """``scores`` float32 (n,) as ``TrainingGroups`` describes, computed in float64.
+
+    In float32 the scores 1e8 + {0, 8, 16} are equal, and the square of 1e20 is infinite.
+    """
     if how == "raw":
         return scores
-    shift, spread = (scores.min(), np.ptp(scores)) if how == "minmax" else (scores.mean(), scores.std())
-    return ((scores - shift) / spread if spread > 0 else np.zeros_like(scores)).astype(np.float32)
+    exact = np.asarray(scores, dtype=np.float64) - float(scores.min())  # first of all: offsets cost digits
+    if not exact.any():
+        return np.zeros_like(scores)
+    shift, spread = (0.0, exact.max()) if how == "minmax" else (exact.mean(), exact.std())
+    return ((exact - shift) / spread).astype(np.float32)
 
 
 class EpochSampler(Sampler[int]):
