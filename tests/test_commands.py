@@ -4,10 +4,13 @@ import csv
 import gzip
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +123,22 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     assert f"{metrics['after']['nDCG@10']:.4f}" in done.stdout, done.stderr[-2000:]
     done = start("evaluate", [f"run={folder / 'run.trec.gz'}", *tiny[:2]], tmp_path)
     assert f"{metrics['after']['nDCG@10']:.4f}" in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_the_best_weights_on_queries_held_out_are_kept_in_both_stages(tiny, tmp_path):
+    """The command of the page on when to stop, on few queries."""
+    page = (Path(__file__).parents[1] / "docs" / "choosing.md").read_text(encoding="utf-8")
+    command = re.search(r"```bash\n(.*?evaluation.dev_queries.*?)```", page, re.DOTALL)[1]
+    words = shlex.split(command.replace("\\\n", " "))
+    few = ["evaluation.dev_queries=4", "trainer.eval_steps=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = start("train", [*words[words.index("rankdistill.train") + 1 :], *tiny, *few], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    stages = {row["stage"] for row in history if "eval_nDCG@10" in row}
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert stages == {"warmup", "distillation"} and log.count("kept: the weights of step") == 2
+    assert "4 of 16 training queries are held out" in log and "distillation: 12 groups" in log
 
 
 @pytest.mark.slow
@@ -260,7 +279,10 @@ BAD = [
     (["student.model=./nowhere"], "'./nowhere' cannot be loaded: no such folder"),
     (["sampler.negatives=abc"], "sampler.negatives='abc': it is an integer"),
     (["student.max_length=-5"], "max_length=-5: it is 1 or more"),
-    (["seed=-1"], "seed=-1: it is 0 or more"),
+    (["seed=-1"], "seed=-1: it is an integer, 0 or more"),
+    (["seed=4294967296"], "below 2**32"),
+    (["trainer.push_to_hub=true"], "trainer.push_to_hub: upload the run's folder model"),
+    (["trainer.load_best_model_at_end=true"], "trainer.load_best_model_at_end: nothing is measured"),
     (["candidates.limit=2.5"], "candidates.limit=2.5: it is an integer or null"),
     (["candidates.retrievers.bm25.n=0"], "n=0: it is 1 or more"),
     (["scores.scale=-5"], "scale=-5: it is a number above 0"),

@@ -37,7 +37,7 @@ from rankdistill.teachers import (
     demo_teacher,
     score_candidates,
 )
-from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.training import DistillationTrainer, hold_out, training_arguments
 
 try:
     __version__ = version("rankdistill")
@@ -72,6 +72,7 @@ __all__ = [
     "demo_teacher",
     "from_frames",
     "from_pairs",
+    "hold_out",
     "load_student",
     "mine",
     "python_functions",

@@ -2,6 +2,7 @@
 
 import errno
 import re
+from numbers import Integral
 
 REFUSED = {  # what it means, and what to do
     errno.ENOSPC: "no space is left on the disk: make room",
@@ -43,3 +44,9 @@ def disk_refuses(error: BaseException) -> str | None:
     if number is None and re.search(CUT_SHORT, str(error)):
         return "no space is left on the disk, or ulimit -f is reached: make room, or raise that"
     return REFUSED.get(number)
+
+
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Raises ``InputError`` unless every generator takes ``seed``: NumPy's, PyTorch's and Python's."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise InputError(f"{name}={seed}: it is an integer, 0 or more and below 2**32")

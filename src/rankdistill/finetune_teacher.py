@@ -20,7 +20,7 @@ from rankdistill.candidates import mine
 from rankdistill.cards import teacher_card
 from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection
-from rankdistill.errors import InputError, at_least
+from rankdistill.errors import InputError, at_least, check_seed
 from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, write_json, write_text
@@ -90,7 +90,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     """Fine-tunes, measures by reranking, saves; returns the model's folder."""
     main = processes.is_main()
     check_fields(config, FIELDS)
-    at_least(0, seed=config.seed)
+    check_seed(config.seed)
     at_least(1, negatives=config.negatives, max_length=config.max_length)
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)

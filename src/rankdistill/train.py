@@ -26,7 +26,7 @@ from rankdistill.candidates import mine
 from rankdistill.cards import model_card
 from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Collection, ScoreTable
-from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.errors import InputError, at_least, check_seed, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
@@ -46,8 +46,10 @@ from rankdistill.summary import (
 from rankdistill.teachers import FileTeacher, score_candidates, score_split
 from rankdistill.teachers.scoring import identity
 from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.training.arguments import check_batches
 from rankdistill.training.bi_encoder import check_trainable
 from rankdistill.training.checkpoints import check_sealed, finish, last_checkpoint, resume, step_of
+from rankdistill.training.dev import HOW, check_apart, hold_out
 from rankdistill.training.groups import check_fit
 from rankdistill.training.trainer import check_scores, similarity_of
 
@@ -69,6 +71,9 @@ FIELDS = {
     "scores.grad_cache": bool,
     "evaluation.split": str,
     "evaluation.teacher": bool,
+    "evaluation.dev_split": str | None,
+    "evaluation.dev_queries": int | None,
+    "evaluation.patience": int | None,
 }
 
 
@@ -104,12 +109,13 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     """
     main = processes.is_main()
     check_fields(config, FIELDS)
-    at_least(0, seed=config.seed)
+    check_seed(config.seed)
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
     sampler, cut = make(config.sampler), make(config.cut, Cut)
     check_scores(**{name: config.scores[name] for name in inspect.signature(check_scores).parameters})
     stages = plan(config, folder.checkpoints)
+    check_dev(config.evaluation, stages)
     collection = make(config.data, Collection)
     log.info("%s", collection)
     student = make(config.student, SentenceTransformer)
@@ -117,7 +123,10 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     student.similarity_fn_name = similarity_of(student, config.scores.similarity)  # before it is measured
 
     test = config.evaluation.split
-    evaluator.check(collection, test)  # what is wrong with the split shows now
+    evaluator.check(collection, test)  # what is wrong with the splits shows now
+    if (dev := config.evaluation.dev_split) is not None:
+        check_dev_queries(collection, dev, test, config.candidates.split)
+        evaluator.check(collection, dev)
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
     inputs = inputs_of(collection, student, teacher)
     if folder.finished(**inputs):
@@ -127,6 +136,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         return next(iter(metrics["after"].values()))
     retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
     whole = training_scores(config, teacher, retrievers, collection, stages)
+    if (count := config.evaluation.dev_queries) is not None:
+        whole, dev = hold_out(whole, count, config.candidates.split, evaluator.seed)
     table = cut(whole)
     if len(table) < len(whole):
         log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
@@ -160,9 +171,12 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         save_group_plots(folder.path / "plots", table, {name: sampler}, student, documents, config.seed)
     processes.wait()
     history: list[dict] = []
+    measured = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
     for stage in stages:
-        scores = plain(config.scores) | {"split": config.candidates.split}
-        history += train_stage(student, table, stage, scores, history)
+        more = plain(config.scores) | {"split": config.candidates.split}
+        if stage.arguments.eval_strategy != "no":
+            more |= measured
+        history += train_stage(student, table, stage, more, history)
     merge_adapter(student)
 
     documents = passing_embeddings(student, collection.documents)
@@ -251,6 +265,7 @@ def training_scores(
     pools = mine(collection, retrievers, split, limit)
     for stage in stages:
         check_fit(stage.sampler, pools)
+        check_batches(stage.arguments, len(pools) - (config.evaluation.dev_queries or 0))
     return score_candidates(teacher, pools)
 
 
@@ -322,8 +337,44 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
     return stages
 
 
-def train_stage(student, table, stage: Stage, scores: dict, history: list[dict]) -> list[dict]:
-    """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged."""
+def check_dev(evaluation: DictConfig, stages: Sequence[Stage]) -> None:
+    """Raises ``InputError`` unless it is said both when the dev split is measured, and which it is."""
+    at_least(1, **{f"evaluation.{name}": evaluation[name] for name in ("dev_queries", "patience")})
+    given = [name for name in ("dev_split", "dev_queries") if evaluation[name] is not None]
+    if len(given) > 1:
+        raise InputError("evaluation.dev_split and evaluation.dev_queries: give one of them")
+    watched = [stage.name for stage in stages if stage.arguments.eval_strategy != "no"]
+    if watched and not given:
+        raise InputError(f"trainer.eval_strategy: no queries to measure the {watched[0]} stage on; {HOW}")
+    asked = [*given, *(["patience"] if evaluation.patience is not None else [])]
+    if asked and not watched:
+        raise InputError(
+            f"evaluation.{asked[0]}: nothing is measured while training; add trainer.eval_strategy=steps "
+            "trainer.eval_steps=50"
+        )
+    if evaluation.dev_split == evaluation.split:
+        raise InputError(
+            f"evaluation.dev_split={evaluation.split}: what the run is measured on cannot choose its model; "
+            f"{HOW}"
+        )
+
+
+def check_dev_queries(collection: Collection, dev: str, test: str, train: str) -> None:
+    """Raises ``InputError`` unless ``dev`` is a split that shares no query with ``test`` and ``train``."""
+    if dev not in collection.qrels:
+        raise InputError(
+            f"evaluation.dev_split={dev}: {collection.name} has {shorten(collection.qrels, 9)}; "
+            "evaluation.dev_queries=100 holds out training queries instead"
+        )
+    for split in (test, train):
+        check_apart(collection, dev, collection.query_rows(dev), collection.query_rows(split), split)
+
+
+def train_stage(student, table, stage: Stage, more: dict, history: list[dict]) -> list[dict]:
+    """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged.
+
+    ``more`` is given to the Trainer.
+    """
     kept = stage.folder / "finished"
     if kept.exists():
         log.info("%s is finished: reusing %s", stage.name, kept)
@@ -334,7 +385,7 @@ def train_stage(student, table, stage: Stage, scores: dict, history: list[dict])
         except SafetensorError as error:
             raise InputError(f"{kept}: damaged ({error}); {remedy}") from None
         return read_json(kept / "history.json", list, remedy)
-    trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **scores)
+    trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **more)
     log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
     resume(trainer, stage.folder)
     before = history[-1]["step"] if history else 0

@@ -18,6 +18,7 @@ from rankdistill.samplers import HardNegativeSampler, RandomSampler
 
 SAMPLERS = {"hard": HardNegativeSampler(1, 3), "random": RandomSampler(1, 3)}
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
+DEV = [{"eval_nDCG@10": 0.25, "eval_AP": 0.1, "step": 2}, {"eval_nDCG@10": 0.5, "eval_AP": 0.2, "step": 4}]
 LONG = "stratified space=quantile placement=ends teacher_temperature=0.5 learning_rate=0.0001"
 
 
@@ -83,6 +84,7 @@ def plots(table):
         "learning": analysis.plot_learning_curve([*history, {"train_runtime": 1.0, "step": 6}], queries=9),
         "measures": analysis.plot_measures({n: {m: before for m in MEASURES} for n in ("before", "after")}),
         "student": analysis.plot_student_scores(table, {"before": student, "after": student + 1}),
+        "learning with dev": analysis.plot_learning_curve([*history, *DEV], queries=9),
         "gains": analysis.plot_gains(before, after, "nDCG@10"),
         "report": analysis.plot_report(report_of((LONG, "x"), ("y", LONG))),
     }
@@ -98,6 +100,14 @@ def test_every_plot_is_whole_and_says_what_it_shows(plots, tmp_path):
         assert outside(ax) == [], name
         suptitle = ax.figure.get_suptitle()
         assert re.search(r"\d+ (training )?quer", ax.get_title() + ax.get_xlabel() + suptitle), name
+
+
+def test_a_dev_measure_has_an_axis_of_its_own(plots):
+    """Of the evaluator's measures the first, at the steps where it was taken."""
+    figure = plots["learning with dev"].get_figure()
+    (line,) = [line for ax in figure.axes for line in ax.get_lines() if "dev" in line.get_label()]
+    assert line.get_xydata().tolist() == [[2, 0.25], [4, 0.5]]
+    assert "nDCG@10 of the dev queries" in [ax.get_ylabel() for ax in figure.axes]
 
 
 def test_no_sampler_is_missing_from_a_plot(plots):

@@ -3,6 +3,7 @@
 from rankdistill.training.arguments import training_arguments
 from rankdistill.training.bi_encoder import BiEncoder
 from rankdistill.training.collator import GroupCollator
+from rankdistill.training.dev import hold_out
 from rankdistill.training.groups import EpochSampler, Group, TrainingGroups
 from rankdistill.training.trainer import DistillationTrainer
 
@@ -13,5 +14,6 @@ __all__ = [
     "Group",
     "GroupCollator",
     "TrainingGroups",
+    "hold_out",
     "training_arguments",
 ]

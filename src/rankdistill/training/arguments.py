@@ -1,12 +1,21 @@
 """transformers' ``TrainingArguments``, checked, with defaults that suit a student."""
 
+import copy
 import dataclasses
+import math
+import typing
+from types import NoneType
 
+import numpy as np
 import torch
-from transformers import TrainingArguments
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_utils import SaveStrategy
 
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, check_seed
+from rankdistill.fields import alternatives, check_value
 from rankdistill.hardware import has_bf16
 
 LEAST = {
@@ -14,15 +23,84 @@ LEAST = {
     "gradient_accumulation_steps": 1,
     "learning_rate": 0,
     "num_train_epochs": 0,
+    "warmup_steps": 0,
+    "weight_decay": 0,
+    "adam_beta1": 0,
+    "adam_beta2": 0,
+    "adam_epsilon": 0,
+    "max_grad_norm": 0,
     "dataloader_num_workers": 0,
     "logging_steps": 0,
+    "eval_steps": 0,
+    "eval_delay": 0,
     "save_steps": 0,
+    "save_total_limit": 1,
+    "ddp_timeout": 1,
 }
-UNSUPPORTED = {
+MEMORY = "for less memory set scores.grad_cache=true, or lower trainer.per_device_train_batch_size"
+MEASURED = "the dev split is measured by the evaluator, which needs none of this"
+HUB = "upload the run's folder model when it is finished"
+LENGTH = "the order is drawn from seed alone; chunks keep texts of like length together"
+ONE_DEVICE = "a process trains the whole student on one device; torchrun starts several"
+LABELS = "a batch has no column of labels; positives come from the collection's qrels"
+COMPILED = "not used: a step's shapes differ from batch to batch"
+UNSUPPORTED = {  # fields that the step has no use for
     "fp16": "trains in bf16=true or in float32",
-    "gradient_checkpointing": "not used; for less memory set scores.grad_cache=true",
+    "bf16_full_eval": "evaluation is in bf16 where the machine computes in it",
+    "fp16_full_eval": "evaluation is in bf16 where the machine computes in it",
+    "gradient_checkpointing": f"not used; {MEMORY}",
+    "gradient_checkpointing_kwargs": f"not used; {MEMORY}",
+    "activation_checkpointing": f"not used; {MEMORY}",
+    "activation_checkpointing_kwargs": f"not used; {MEMORY}",
+    "auto_find_batch_size": f"a smaller batch would be another run; {MEMORY}",
+    "torch_compile": COMPILED,
+    "torch_compile_backend": COMPILED,
+    "torch_compile_mode": COMPILED,
+    "use_liger_kernel": "not used: its kernels are for language models",
+    "liger_kernel_config": "not used: its kernels are for language models",
+    "use_cache": "not used: nothing is generated",
+    "neftune_noise_alpha": "not used: no noise is added to embeddings; see student.dropout",
+    "label_smoothing_factor": f"not used: {LABELS}",
+    "label_names": LABELS,
+    "length_column_name": LENGTH,
+    "train_sampling_strategy": LENGTH,
+    "data_seed": "groups and their order are drawn from seed; set that",
+    "include_num_input_tokens_seen": "not used: the log has tokens_per_second",
+    "optim_target_modules": "not used; student.lora trains few weights",
+    "debug": "not used: a loss that is not finite is named with its queries",
+    "per_device_eval_batch_size": MEASURED,
+    "prediction_loss_only": MEASURED,
+    "eval_do_concat_batches": MEASURED,
+    "eval_use_gather_object": MEASURED,
+    "eval_accumulation_steps": MEASURED,
+    "include_for_metrics": MEASURED,
+    "batch_eval_metrics": MEASURED,
+    "do_predict": "not used: the run measures its split after training",
     "save_only_model": "a run is resumed from its optimizer's state too; leave it out",
+    "enable_jit_checkpoint": "not used: set save_steps; the same command resumes from the last checkpoint",
+    "ignore_data_skip": "a resumed run would see other groups than one that was not interrupted",
+    "resume_from_checkpoint": "the same command in the same hydra.run.dir resumes; in Python: train(...)",
+    "push_to_hub": HUB,
+    "hub_model_id": HUB,
+    "hub_token": HUB,
+    "hub_private_repo": HUB,
+    "hub_strategy": HUB,
+    "hub_always_push": HUB,
+    "hub_revision": HUB,
+    "fsdp": ONE_DEVICE,
+    "fsdp_config": ONE_DEVICE,
+    "deepspeed": ONE_DEVICE,
+    "parallelism_config": ONE_DEVICE,
+    "accelerator_config": "not used: batches are shared out as the groups need it",
 }
+NEEDS_DEV = (
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
+    "eval_on_start",
+    "do_eval",
+)
+OTHER_WEIGHTS = ("galore", "apollo", "lomo", "adalomo", "schedule_free")
 
 
 def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields) -> TrainingArguments:
@@ -34,20 +112,16 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
     Raises ``InputError`` for a field that ``TrainingArguments`` lacks or refuses, or that the step
     has no use for.
     """
-    for field, remedy in UNSUPPORTED.items():
-        if fields.get(field):
-            raise InputError(f"trainer.{field}: {remedy}")
-    for field in dataclasses.fields(kind):
-        value = fields.get(field.name)
-        if field.name not in fields or type(field.default) not in (int, float, bool):
-            continue
-        if isinstance(value, str) or value is None:
-            wanted = "true or false" if type(field.default) is bool else "a number"
-            raise InputError(f"trainer.{field.name}={value!r}: it is {wanted}")
-    for field, value in fields.items():
-        least = LEAST.get(field)
-        if least is not None and isinstance(value, (int, float)) and not value >= least:
-            raise InputError(f"trainer.{field}={value}: it is {least} or more")
+    fields = {
+        name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()
+    }
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    for name, value in fields.items():
+        if name in UNSUPPORTED and name in known and value and value != known[name].default:
+            raise InputError(f"trainer.{name}: {UNSUPPORTED[name]}")
+    for name, hint in typing.get_type_hints(kind).items():
+        if name in fields and set(alternatives(hint)) <= {int, float, bool, str, NoneType}:
+            check_value(f"trainer.{name}", fields[name], hint)
     defaults = {
         "per_device_train_batch_size": 16,
         "learning_rate": 5e-5,
@@ -61,9 +135,105 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
+    best = fields.pop("load_best_model_at_end", False)
     try:
         arguments = kind(output_dir=output_dir, **(defaults | fields))
-        get_reporting_integration_callbacks(arguments.report_to)  # knows their names
-        return arguments
-    except (TypeError, ValueError, ImportError, AttributeError, KeyError) as error:
+    except (TypeError, ValueError, ImportError, AttributeError, KeyError, OverflowError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from None
+    if fields.get("report_to") in ("all", ["all"]) and not arguments.report_to:
+        raise InputError("trainer.report_to=all: no tracker is installed; such as pip install tensorboard")
+    if best:  # set here: how often is saved and evaluated need not agree, as a best model is saved when found
+        arguments.load_best_model_at_end = True
+        if arguments.save_strategy == SaveStrategy.NO:
+            arguments.save_strategy = SaveStrategy.BEST
+    check_arguments(arguments)
+    return arguments
+
+
+def check_arguments(arguments: TrainingArguments) -> None:
+    """Raises ``InputError`` for a field that the step has no use for, or a value that would fail later."""
+    plain = type(arguments)(output_dir=arguments.output_dir, use_cpu=arguments.use_cpu)
+    for name, remedy in UNSUPPORTED.items():
+        if getattr(arguments, name, None) != getattr(plain, name, None):
+            raise InputError(f"trainer.{name}: {remedy}")
+    for field in dataclasses.fields(arguments):
+        value, least = getattr(arguments, field.name), LEAST.get(field.name, -math.inf)
+        if isinstance(value, (int, float)) and not least <= value < math.inf:
+            wanted = "a finite number" if least == -math.inf else f"{least} or more"
+            raise InputError(f"trainer.{field.name}={value}: it is {wanted}")
+    check_seed(arguments.seed, "trainer.seed")
+    for name in ("adam_beta1", "adam_beta2"):
+        if getattr(arguments, name) >= 1:
+            raise InputError(f"trainer.{name}={getattr(arguments, name)}: it is below 1")
+    if arguments.max_steps == 0 or arguments.max_steps < -1:
+        raise InputError(
+            f"trainer.max_steps={arguments.max_steps}: it is 1 or more, or -1 for num_train_epochs"
+        )
+    _check_evaluation(arguments)
+    for name in OTHER_WEIGHTS:
+        if arguments.optim.value.startswith(name):
+            raise InputError(f"trainer.optim={arguments.optim.value}: not used: it needs a step of its own")
+    _try_parts(arguments)
+
+
+def _check_evaluation(arguments: TrainingArguments) -> None:
+    """Whether what needs measures of a dev split while training gets them."""
+    if arguments.eval_strategy != "no":
+        return
+    wants = [name for name in NEEDS_DEV if getattr(arguments, name)]
+    if arguments.save_strategy == "best":
+        wants.append("save_strategy")
+    if wants:
+        raise InputError(
+            f"trainer.{wants[0]}: nothing is measured while training; set trainer.eval_strategy=steps, "
+            "trainer.eval_steps and evaluation.dev_split"
+        )
+
+
+def _try_parts(arguments: TrainingArguments) -> None:
+    """Makes optimiser, scheduler, loader and trackers, which would fail only when training begins."""
+    toy, field = nn.Linear(1, 1), "optim"
+    try:
+        kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, toy)
+        optimizer = kind(toy.parameters(), **options)
+        if arguments.optim_args:
+            field = "optim_args"
+            bare = copy.copy(arguments)
+            bare.optim_args = None
+            if Trainer.get_optimizer_cls_and_kwargs(bare, toy)[1] == options:
+                raise ValueError(f"optim={arguments.optim.value} takes none")
+        field = "lr_scheduler_kwargs" if arguments.lr_scheduler_kwargs else "lr_scheduler_type"
+        get_scheduler(
+            arguments.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=arguments.get_warmup_steps(10),
+            num_training_steps=10,
+            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+        )
+        field = "dataloader"
+        DataLoader(
+            [0],
+            num_workers=arguments.dataloader_num_workers,
+            persistent_workers=arguments.dataloader_persistent_workers,
+            multiprocessing_context=arguments.dataloader_multiprocessing_context,
+            prefetch_factor=arguments.dataloader_prefetch_factor,
+        )
+        field = "log_level"
+        arguments.get_process_log_level()
+        field = "report_to"
+        for tracker in get_reporting_integration_callbacks(arguments.report_to):
+            tracker()
+    except Exception as error:  # of many makers, each with errors of its own
+        raise InputError(
+            f"trainer.{field}={getattr(arguments, field, '...')}: {' '.join(str(error).split())}"
+        ) from None
+
+
+def check_batches(arguments: TrainingArguments, groups: int) -> None:
+    """Raises ``InputError`` if ``dataloader_drop_last`` drops all of an epoch's ``groups``."""
+    batch = arguments.train_batch_size * arguments.world_size
+    if arguments.dataloader_drop_last and groups < batch:
+        raise InputError(
+            f"trainer.dataloader_drop_last: {groups} groups make no batch of {batch}; lower "
+            "trainer.per_device_train_batch_size, or leave it false"
+        )

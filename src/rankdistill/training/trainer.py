@@ -18,14 +18,17 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rankdistill import processes
+from rankdistill.data.collection import Qrels
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.evaluation import Evaluator
 from rankdistill.hardware import kept_memory
 from rankdistill.packing import packed, tokens_in
 from rankdistill.students.lengths import cut_texts
-from rankdistill.training.arguments import training_arguments
+from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.bi_encoder import check_trainable, fast_attention
 from rankdistill.training.collator import GroupCollator
+from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
 from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split
 from rankdistill.training.step import Step
 
@@ -109,6 +112,12 @@ class DistillationTrainer(Trainer):
     a group that student and teacher order alike), ``repeated_documents`` (share of a batch's
     places whose document stands in it already) and ``tokens_per_second`` (without padding).
 
+    ``args.eval_strategy`` measures the student while it trains, by ``evaluator``, on the queries of
+    ``eval_dataset``: the name of a split of the table's collection, or judgments (query id -> document id ->
+    grade), none of whose queries may be in ``table``; see ``hold_out``. With ``args.load_best_model_at_end``
+    the best weights so far are kept and loaded at the end; training stops after ``patience`` evaluations
+    without better ones. All of this is resumed with the rest.
+
     Raises ``InputError`` if the loss isn't finite, with the step, the queries and the score range.
     """
 
@@ -127,24 +136,46 @@ class DistillationTrainer(Trainer):
         teacher_scale: float | Literal["match"] = "match",
         chunk_tokens: int | None = None,
         grad_cache: bool = False,
+        eval_dataset: str | Qrels | None = None,
+        evaluator: Evaluator | None = None,
+        patience: int | None = None,
         **kwargs,
     ):
+        args = copy.copy(args) if args else training_arguments("checkpoints")
+        check_arguments(args)
         check_scores(similarity, scale, teacher_scale, chunk_tokens)
         check_split(table, split)
         check_trainable(student)
         self.similarity = similarity_of(student, similarity)
-        args = copy.copy(args) if args else training_arguments("checkpoints")
         args.remove_unused_columns = False  # groups are no columns
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
             log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
             args._n_gpu = 1
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
+        check_batches(args, len(groups))
+        self.evaluator, self.dev = evaluator or Evaluator(), None
+        at_least(1, patience=patience)
+        if (args.eval_strategy == "no") != (eval_dataset is None) or (eval_dataset is None and patience):
+            raise InputError(
+                "trainer.eval_strategy (steps or epoch) says when a dev split is measured, eval_dataset "
+                f"which; one is missing: {HOW}, and in Python eval_dataset='dev'"
+            )
+        callbacks = list(kwargs.pop("callbacks", None) or [])
+        if eval_dataset is not None:
+            self.dev = dev_collection(table, eval_dataset)
+            with_measure(args, self.evaluator)
+            self._progress = DevCallback(patience)
+            callbacks.append(self._progress)
+        self._starts_measured = args.eval_on_start
+        args.eval_on_start = False  # which would measure where a resumed run begins, too
         student.to(args.device)  # whether texts are packed depends on it
         super().__init__(
             model=Step(student, loss, self.similarity == "cosine", scale, args.bf16, grad_cache),
             args=args,
             train_dataset=groups,
             data_collator=GroupCollator(table.collection, student, chunk_tokens, args.bf16),
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
             **kwargs,
         )
         if processes.is_main():
@@ -170,7 +201,10 @@ class DistillationTrainer(Trainer):
                 if not resume_from_checkpoint:
                     self._match_scales()
                 self._since = perf_counter()
-                return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+                done = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+                if self.args.load_best_model_at_end:
+                    self._say_best()
+                return done
         finally:
             self.student.eval()
 
@@ -211,6 +245,44 @@ class DistillationTrainer(Trainer):
             self._sums.clear()
             self._tokens, self._since = 0, perf_counter()
         super().log(logs, *args, **kwargs)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict:
+        """Measures the student; logs and returns the means as ``eval_nDCG@10`` and so on."""
+        begun = perf_counter()
+        given = self.dev if eval_dataset is None else dev_collection(self.train_dataset.table, eval_dataset)
+        if given is None:
+            raise InputError("eval_dataset: name a split, or give judgments")
+        training = self.model.training
+        means = self.evaluator.evaluate(self.student.eval(), *given).mean
+        self.model.train(training)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = round(perf_counter() - begun, 4)
+        self._since += perf_counter() - begun  # of the time that training took
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _run_epoch(self, *args, **kwargs):
+        """As the Trainer's; none where a resumed run had stopped already."""
+        if self.dev is not None:
+            if self._starts_measured and self.state.global_step == 0:
+                self.evaluate()
+            if self._progress.ran_out(self.args, self.state):
+                self.control.should_training_stop = True
+                return
+        super()._run_epoch(*args, **kwargs)
+
+    def _say_best(self) -> None:
+        if self.state.best_model_checkpoint is None:
+            log.warning("no dev measure was taken: the last step's weights are kept")
+            return
+        log.info(
+            "kept: the weights of step %d, with %s %.4f on %s",
+            self.state.best_global_step,
+            self.args.metric_for_best_model.removeprefix("eval_"),
+            self.state.best_metric,
+            self.dev[1],
+        )
 
     def get_decay_parameter_names(self, model) -> list[str]:
         """As the Trainer's, without a loss's single numbers: a temperature is not to shrink."""

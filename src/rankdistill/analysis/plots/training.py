@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from rankdistill.analysis.plots.axes import BLUE, COLOURS, GREY, ORANGE, legend_under, new_axes
+from rankdistill.analysis.plots.axes import BLUE, COLOURS, GREEN, GREY, ORANGE, legend_under, new_axes
 from rankdistill.evaluation.conclusions import count
 
 SYSTEMS = (GREY, *COLOURS)
@@ -18,7 +18,8 @@ def plot_learning_curve(
 ) -> Axes:
     """Loss (left) and agreement with the teacher (right) by step; ``history`` holds logged dicts.
 
-    A ``stage`` in them draws a line where it changes. ``queries``: how many were trained on.
+    A ``stage`` in them draws a line where it changes. ``queries``: how many were trained on. What was
+    measured on a dev split meanwhile has an axis of its own, outside at the right.
     """
     ax = new_axes(ax)
     rows = [row for row in history if "loss" in row]
@@ -48,6 +49,15 @@ def plot_learning_curve(
         ax.text(end, 0.02, f" {stages[i]}", transform=place, va="bottom", color=GREY)
     if breaks:
         ax.text(0, 0.02, f" {stages[0]}", transform=ax.transAxes, va="bottom", color=GREY)
+    if measured := [row for row in history if any(name.startswith("eval_") for name in row)]:
+        name = next(name for name in measured[0] if name.startswith("eval_"))
+        outer = ax.twinx()
+        outer.spines["top"].set_visible(False)
+        outer.spines["right"].set_position(("axes", 1.16))
+        steps, values = ([row[key] for row in measured] for key in ("step", name))
+        label = f"{name.removeprefix('eval_')} of the dev queries"
+        outer.plot(steps, values, color=GREEN, linestyle="-.", marker="s", markersize=3, label=label)
+        outer.set_ylabel(label, color=GREEN)
     return ax  # the axes' colours say which is which: a legend would lie over the lines
 
 

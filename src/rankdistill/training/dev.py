@@ -1,0 +1,121 @@
+"""Evaluation while training: on which queries, when to stop, and which checkpoint is the best."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+from transformers import TrainerCallback, TrainerState, TrainingArguments
+
+from rankdistill.data.collection import Collection, Qrels
+from rankdistill.data.scores import ScoreTable
+from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.evaluation import Evaluator
+from rankdistill.training.checkpoints import CHECKSUMS, check_sealed
+
+log = logging.getLogger(__name__)
+HOW = "give evaluation.dev_split=dev, or evaluation.dev_queries=100 to hold out training queries"
+
+
+def hold_out(
+    table: ScoreTable, queries: int, split: str = "train", seed: int = 0
+) -> tuple[ScoreTable, Qrels]:
+    """``table`` without ``queries`` of its queries of ``split``, drawn with ``seed``, and their judgments.
+
+    Queries with the text of one that is held out leave the table too. Raises ``InputError`` if none is left.
+    """
+    at_least(1, dev_queries=queries)
+    collection, rows = table.collection, table.candidates.query_rows
+    known = np.flatnonzero(np.isin(rows, collection.query_rows(split)))
+    if queries >= len(known):
+        raise InputError(
+            f"dev_queries={queries}: {len(known)} training queries are judged, and some must be left"
+        )
+    drawn = np.random.default_rng(seed).choice(known, queries, replace=False)
+    texts = {collection.queries[row] for row in rows[drawn]}
+    left = [i for i, row in enumerate(rows) if collection.queries[row] not in texts]
+    if not left:
+        raise InputError(f"dev_queries={queries}: no training query with another text is left")
+    judged = collection.judged(split)
+    held = [collection.query_ids[row] for row in sorted(rows[drawn])]
+    log.info("%d of %d training queries are held out to evaluate on", len(held), len(rows))
+    return table.take(left), {query: judged[query] for query in held}
+
+
+def dev_collection(table: ScoreTable, dev: str | Qrels) -> tuple[Collection, str]:
+    """The collection and the split that ``dev`` stands for: a split's name, or judgments.
+
+    Raises ``InputError`` if there is no such split, or ``table`` trains on one of its queries.
+    """
+    collection, split = table.collection, dev
+    if not isinstance(dev, str):
+        collection, split = dataclasses.replace(collection, qrels={"dev": dev}), "dev"
+    elif dev not in collection.qrels:
+        raise InputError(
+            f"{collection.name}: no split {dev!r}; there is {shorten(collection.qrels, 9)}; {HOW}"
+        )
+    check_apart(collection, split, collection.query_rows(split), table.candidates.query_rows, "training")
+    return collection, split
+
+
+def check_apart(collection: Collection, split: str, dev: np.ndarray, others: np.ndarray, name: str) -> None:
+    """Raises ``InputError`` if query rows ``dev`` of ``split`` are among ``others``, those of ``name``."""
+    shared = [collection.query_ids[row] for row in np.intersect1d(dev, others)]
+    if shared:
+        raise InputError(
+            f"{split}: {len(shared)} of its {len(dev)} queries are {name} queries too ({shorten(shared)}); "
+            f"a model is chosen on queries that are neither trained on nor tested; {HOW}"
+        )
+
+
+def with_measure(arguments: TrainingArguments, evaluator: Evaluator) -> None:
+    """Sets in ``arguments`` what the best model is chosen by: the evaluator's first measure, unless named."""
+    name = arguments.metric_for_best_model
+    if name in (None, "loss"):  # transformers' own default
+        arguments.metric_for_best_model, arguments.greater_is_better = evaluator.main, True
+    elif name.removeprefix("eval_") not in evaluator.measures:
+        raise InputError(
+            f"trainer.metric_for_best_model={name!r}: evaluator.measures are {', '.join(evaluator.measures)}"
+        )
+
+
+class DevCallback(TrainerCallback):
+    """Saves a model that is the best so far, and stops after ``patience`` evaluations without a better one.
+
+    Both follow from the logged history alone, so that a resumed run decides as one that was not interrupted.
+    """
+
+    def __init__(self, patience: int | None):
+        self.patience = patience
+
+    def since_best(self, args: TrainingArguments, state: TrainerState) -> int:
+        """How many evaluations ago the best one was; -1 where there was none."""
+        key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+        found = np.array([row[key] for row in state.log_history if key in row and row["step"] > 0])
+        if not len(found):
+            return -1
+        return int(len(found) - 1 - (found if args.greater_is_better else -found).argmax())
+
+    def ran_out(self, args: TrainingArguments, state: TrainerState) -> bool:
+        return self.patience is not None and self.since_best(args, state) >= self.patience
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.load_best_model_at_end and state.best_global_step:  # the folder may have been moved
+            best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+            remedy = f"delete {args.output_dir} to start again"
+            if not best.exists():
+                raise InputError(f"{best}: the best model so far is missing; {remedy}")
+            if (best / CHECKSUMS).exists():
+                check_sealed(best, remedy)
+            state.best_model_checkpoint = str(best)
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if state.global_step == 0:
+            return
+        if args.load_best_model_at_end and self.since_best(args, state) == 0:
+            control.should_save = True
+        if self.ran_out(args, state):
+            log.info(
+                "stopped at step %d: %d evaluations without a better one", state.global_step, self.patience
+            )
+            control.should_training_stop = True
