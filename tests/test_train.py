@@ -1,9 +1,11 @@
 """The main job from Python, and what it may be resumed from."""
 
 import json
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,6 +115,17 @@ def test_a_dict_and_a_folder_are_enough(job, tmp_path):
     del given["cut"]
     with pytest.raises(InputError, match="cut: missing"):
         distil(given, tmp_path / "other")
+
+
+def test_the_readme_shows_it(monkeypatch):
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(from rankdistill.train import .*?)```", readme, re.DOTALL)
+    asked = []
+    monkeypatch.setattr(module, "distil", lambda *given: asked.append(given))
+    exec(block, {})
+    ((config, folder),) = asked
+    assert config.sampler._target_.endswith("HardNegativeSampler") and config.sampler.negatives == 5
+    assert folder == "outputs/hard"
 
 
 def test_what_cannot_be_composed_is_bad_input():
