@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -111,14 +112,13 @@ class Arena:
         kill: tuple[float, int] | None = None,
     ) -> Ended:
         """Runs ``main`` in a fork, ``before`` first there; ``kill``: seconds, and the signal sent then."""
-        out = self.folder / "printed"
+        reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             status = 1
             try:
-                with open(out, "w") as printed:
-                    os.dup2(printed.fileno(), 1)
-                    os.dup2(printed.fileno(), 2)
+                os.dup2(writing, 1)
+                os.dup2(writing, 2)
                 os.chdir(self.folder)
                 os.environ["RANKDISTILL_CACHE"] = str(self.folder / cache)
                 sys.argv = [f"rankdistill.{name}", *arguments]
@@ -135,11 +135,15 @@ class Arena:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(status)
+        os.close(writing)
         if kill:
-            time.sleep(kill[0])
-            os.kill(child, kill[1])
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return Ended(status, out.read_text(errors="replace").replace("\r", "\n"))
+            timer = threading.Timer(kill[0], os.kill, (child, kill[1]))
+            timer.start()
+        with open(reading, errors="replace") as printed:
+            text = printed.read().replace("\r", "\n")
+        if kill:
+            timer.cancel()
+        return Ended(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text)
 
     def same_result(self, run: Path) -> bool:
         """Whether ``run`` holds to the byte what the undisturbed run does."""
