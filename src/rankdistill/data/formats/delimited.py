@@ -61,10 +61,13 @@ def read_csv(path: str | Path, collection: Collection, invalid: Invalid = "error
     def convert(batch: pa.RecordBatch) -> Chunk:
         queries, documents, scores = batch.columns
         ids = _ids(queries, collection.query_row), _ids(documents, collection.document_row)
-        return as_chunk(*ids, pc.utf8_trim_whitespace(scores), path)
+        return as_chunk(*ids, scores, path)
 
-    chunks = _batches(path, layout, dict(zip(wanted, (TEXT, TEXT, TEXT), strict=True)), wanted[2:], convert)
-    return to_table(chunks, collection, path, invalid)
+    lists = dict(zip(layout.names, layout.sample, strict=False)).get(wanted[2], "").startswith("[")
+    kinds = dict(zip(wanted, (TEXT, TEXT, TEXT if lists else NUMBER), strict=True))
+    return to_table(
+        _batches(path, layout, kinds, [] if lists else wanted[2:], convert), collection, path, invalid
+    )
 
 
 def write_csv(table: ScoreTable, path: str | Path) -> None:
@@ -141,16 +144,25 @@ class Layout:
     quoted: bool
     header: bool
     line: int  # the number of the first line that isn't blank
+    sample: Sequence[str] = ()  # the cells of the first line of data
 
 
 def _layout(path: Path, is_data: Callable[[list[str]], bool]) -> Layout:
     """That of the file ``path``; whether its first line is one of data, ``is_data`` says."""
+    layout = None
     for place, line in read_lines(path):
+        if layout is not None:
+            return replace(layout, sample=_cells(line, layout.delimiter, layout.quoted, place))
         delimiter = "\t" if "\t" in line else ","
         quoted = delimiter == "," or is_quoted(line.strip().split("\t")[-1])
         cells = [cell.strip() for cell in _cells(line, delimiter, quoted, place)]
-        return Layout(cells, delimiter, quoted, not is_data(cells), int(place.rpartition(":")[2]))
-    raise InputError(f"{path}: no line in it")
+        header = not is_data(cells)
+        layout = Layout(cells, delimiter, quoted, header, int(place.rpartition(":")[2]))
+        if not header:
+            break
+    if layout is None:
+        raise InputError(f"{path}: no line in it")
+    return layout
 
 
 def _cells(line: str, delimiter: str, quoted: bool, place: str) -> list[str]:
@@ -218,5 +230,5 @@ def _locate(path: Path, layout: Layout, skipped: int, scores: Sequence[str]) -> 
             raise InputError(
                 f"{place}: expected {', '.join(layout.names)}, separated by "
                 f"{'tabs' if layout.delimiter == chr(9) else 'commas'}; got {line[:60]!r}"
-                + (f", whose {layout.names[numbers[0]]} is no number" * (len(cells) == len(layout.names)))
+                + (", whose score is no number" if len(cells) == len(layout.names) else "")
             ) from None
