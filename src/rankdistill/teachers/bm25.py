@@ -2,12 +2,13 @@
 
 from itertools import chain
 
+import bm25s
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
 from rankdistill import processes
-from rankdistill.candidates.bm25 import bm25_index, words
-from rankdistill.data import Candidates
+from rankdistill.candidates.bm25 import bm25_index, stemming, words
+from rankdistill.data import Candidates, Collection
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, at_least
 
@@ -20,26 +21,27 @@ class BM25Teacher:
     A query's word counts as often as it stands there; a document without any of them gets 0.
     """
 
-    def __init__(self, k1: float = 0.9, b: float = 0.4):
+    def __init__(self, k1: float = 0.9, b: float = 0.4, language: str | None = "en"):
         at_least(0, **{"teacher.k1": k1})
         if not 0 <= b <= 1:
             raise InputError(f"teacher.b={b}: it is between 0 and 1")
-        self.k1, self.b = k1, b
+        stemming(language)
+        self.k1, self.b, self.language = k1, b, language
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint("bm25", self.k1, self.b)
+        return fingerprint("bm25", self.k1, self.b, self.language)
 
     def score_pools(self, candidates: Candidates) -> np.ndarray:
         """Scores of all candidates, float32 (N,); 0 in all processes of a job but the main one."""
         scores = np.zeros(len(candidates.document_rows), dtype=np.float32)
         collection = candidates.collection
-        if not processes.is_main() or (index := bm25_index(collection.documents, self.k1, self.b)) is None:
+        if not processes.is_main() or (index := self._index(collection)) is None:
             return scores
         found = [index.scores[name] for name in ("data", "indices", "indptr")]
         documents = csc_matrix(tuple(found), (len(collection.documents), len(found[2]) - 1)).tocsr()
         texts = [collection.queries[row] for row in candidates.query_rows]
-        queries = counts(texts, index.vocab_dict, documents.shape[1])
+        queries = counts(texts, index.vocab_dict, documents.shape[1], self.language)
         for start in range(0, len(scores), BLOCK):
             span = np.arange(start, min(start + BLOCK, len(scores)))
             owners = np.searchsorted(candidates.offsets, span, side="right") - 1
@@ -47,10 +49,13 @@ class BM25Teacher:
             scores[span] = shared.sum(axis=1).A1
         return scores
 
+    def _index(self, collection: Collection) -> bm25s.BM25 | None:
+        return bm25_index(collection.documents, self.k1, self.b, self.language)
 
-def counts(texts: list[str], columns: dict[str, int], width: int) -> csr_matrix:
+
+def counts(texts: list[str], columns: dict[str, int], width: int, language: str | None = "en") -> csr_matrix:
     """How often each text has each word of ``columns``, float32 (n, ``width``); others are left out."""
-    tokens = words(texts)
+    tokens = words(texts, language)
     known = np.full(len(tokens.vocab) + 1, -1)
     for word, number in tokens.vocab.items():
         known[number] = columns.get(word, -1)
