@@ -32,7 +32,7 @@ def test_candidates_and_scores_are_written_and_converted(mined, beir, student_fo
     done = start("mine", [*mined, "output=bm25.trec.gz", "candidates.limit=4"], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     ranking = Run.read(tmp_path / "bm25.trec.gz").ranking
-    assert len(ranking) == 4 and all(found[0][1] == 1 and len(found) <= 13 for found in ranking.values())
+    assert len(ranking) == 4 and all(1 / 61 <= found[0][1] <= 2 / 61 for found in ranking.values())
 
     teacher = ["teacher=dense", f"teacher.model={student_folder}"]
     given = [*mined, *teacher, "input=new/candidates.arrow", "output=scores.parquet"]

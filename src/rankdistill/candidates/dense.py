@@ -30,9 +30,13 @@ class Dense:
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
         """Document rows, best first, int64 (Q, n); -1 where the index finds no more."""
+        return self.ranked(collection, query_rows)[0]
+
+    def ranked(self, collection: Collection, query_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As ``retrieve``, and the documents' scores float32 (Q, n)."""
         documents = stored_embeddings(self.model, collection)
         queries = embed_queries(self.model, [collection.queries[row] for row in query_rows])
-        return search(documents, queries, self.n, self.index)[0]
+        return search(documents, queries, self.n, self.index)
 
     @property
     def settings(self) -> dict:

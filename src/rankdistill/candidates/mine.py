@@ -72,7 +72,26 @@ def mine(
                 write_arrow(to_arrow(pools), path)
     candidates = read_candidates(path, collection)
     log.info("%s", candidates)
+    for source in dict.fromkeys(r.source for r in retrievers):
+        _say_nothing_found(candidates, source)
     return candidates
+
+
+def _say_nothing_found(candidates: Candidates, source: str) -> None:
+    """Warns of queries in whose pools ``source`` has no document."""
+    owners = np.repeat(np.arange(len(candidates)), np.diff(candidates.offsets))
+    found = np.bincount(owners[(candidates.sources & SOURCES[source]) > 0], minlength=len(candidates))
+    empty = np.flatnonzero(found == 0)
+    if len(empty):
+        query = candidates.query_rows[empty[0]]
+        log.warning(
+            "%s finds nothing for %d of %d queries, such as %r: %.60r",
+            source,
+            len(empty),
+            len(candidates),
+            candidates.collection.query_ids[query],
+            candidates.collection.queries[query],
+        )
 
 
 def identity(retriever: Retriever) -> list[str]:

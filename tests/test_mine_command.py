@@ -1,0 +1,121 @@
+"""What ``rankdistill.mine`` writes, and refuses to write."""
+
+import logging
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from rankdistill.candidates import BM25, Dense, Random, mine
+from rankdistill.data import Collection
+from rankdistill.errors import InputError
+from rankdistill.evaluation import Run
+from rankdistill.mine import as_run, new_file, run
+
+
+class Fixed:
+    """Finds the documents 3, 1 and nothing more for every query; gives no scores."""
+
+    source, fingerprint = "dense", "fixed"
+
+    def retrieve(self, collection, query_rows):
+        return np.tile([3, 1, -1], (len(query_rows), 1))
+
+
+def config(beir, output, retrievers, split="train"):
+    return OmegaConf.create(
+        {
+            "data": {"_target_": "rankdistill.data.read_beir", "path": str(beir)},
+            "output": str(output),
+            "candidates": {"split": split, "limit": None, "retrievers": retrievers},
+        }
+    )
+
+
+ONE = {"bm25": {"_target_": "rankdistill.candidates.BM25", "n": 6}}
+
+
+def test_a_single_retriever_is_written_with_its_own_scores(beir, collection, tmp_path, capsys):
+    run(config(beir, tmp_path / "new" / "r.trec.gz", ONE), None)
+    written = Run.read(tmp_path / "new" / "r.trec.gz")
+    assert written.name == "bm25" and "Run bm25 of 16 queries" in capsys.readouterr().out
+    rows, scores = BM25(6).ranked(collection, collection.query_rows("train"))
+    for query, found, values in zip(collection.query_rows("train"), rows, scores, strict=True):
+        expected = {
+            collection.document_ids[r]: pytest.approx(float(s), rel=1e-6)
+            for r, s in zip(found, values, strict=True)
+            if r >= 0
+        }
+        assert dict(written.ranking[collection.query_ids[query]]) == expected
+
+
+def test_dense_scores_are_cosines(collection, student_folder):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(student_folder, device="cpu")
+    found = as_run(collection, [Dense(model, 4), Random(3)], np.array([5]))
+    texts = dict(zip(collection.document_ids, collection.documents, strict=True))
+    query = model.encode_query(collection.queries[5], normalize_embeddings=True)
+    for document, score in found.ranking["q5"]:
+        assert score == pytest.approx(
+            float(query @ model.encode_document(texts[document], normalize_embeddings=True)), abs=1e-5
+        )
+    assert found.name == "dense" and len(found.ranking["q5"]) == 4
+
+
+def test_several_are_fused_by_rank(collection):
+    """1 / (60 + rank), summed: by hand."""
+    bm25 = BM25(2).retrieve(collection, np.array([0]))[0]
+    ids = collection.document_ids
+    expected = {"d3": 1 / 61, "d1": 1 / 62}
+    for rank, row in enumerate(bm25[bm25 >= 0], 1):
+        expected[ids[row]] = expected.get(ids[row], 0) + 1 / (60 + rank)
+    found = as_run(collection, [Fixed(), BM25(2), Random(5)], np.array([0]))
+    assert dict(found.ranking["q0"]) == pytest.approx(expected) and found.name == "rrf60"
+    alone = as_run(collection, [Fixed()], np.array([0]))
+    assert alone.ranking["q0"] == [("d3", 1 / 61), ("d1", 1 / 62)] and alone.name == "rrf60"
+
+
+@pytest.mark.parametrize("name", ["r.trec", "c.arrow"])
+def test_nothing_found_is_an_error_and_no_file(name, beir, tmp_path, monkeypatch):
+    monkeypatch.setattr(BM25, "ranked", lambda self, c, q: (np.full((len(q), 1), -1), np.zeros((len(q), 1))))
+    with pytest.raises(InputError, match="candidates.retrievers: bm25 found nothing for any query"):
+        run(config(beir, tmp_path / name, ONE), None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_random_documents_are_no_run(collection):
+    with pytest.raises(InputError, match="random documents have no rank, as a run must"):
+        as_run(collection, [Random(3)], np.array([0]))
+
+
+def test_queries_for_which_nothing_is_found_are_warned_of_each_time(caplog):
+    found = Collection(
+        "some",
+        ["d0", "d1"],
+        ["a cat", "a dog"],
+        ["q0", "q1"],
+        ["cat", "zebra"],
+        {"train": {"q0": {"d0": 1}, "q1": {"d1": 1}}},
+    )
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            mine(found, [BM25(2), Random(1)])
+        assert [record.getMessage() for record in caplog.records] == [
+            "bm25 finds nothing for 1 of 2 queries, such as 'q1': 'zebra'"
+        ]
+
+
+def test_what_cannot_be_an_output(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("nowhere")
+    for path, message in (
+        (tmp_path, "is a folder; name a file in it"),
+        (tmp_path / "file", "is there already"),
+        (tmp_path / "link", "is there already"),
+        (tmp_path / "file" / "x.trec", "file is a file, and no folder"),
+    ):
+        with pytest.raises(InputError, match=f"output={path}: .*{message}"):
+            new_file(str(path))
+    assert new_file(str(tmp_path / "new" / "x.trec")) == tmp_path / "new" / "x.trec"
