@@ -16,6 +16,7 @@ from rankdistill.data.frames import BLOCK, rows_of
 from rankdistill.data.lines import read_judgments, read_objects
 from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError
+from rankdistill.reach import asking_hub
 
 
 def read_hub(
@@ -66,7 +67,8 @@ def _remote(name: str) -> tuple[Iterator[Row], Iterator[Row], dict[str, Iterator
 def _load(place: tuple[str, str | None], *others: tuple[str, str | None]) -> DatasetDict:
     """The dataset and configuration ``place``, or the first of ``others``; no code of theirs runs."""
     try:
-        return load_dataset(*place)
+        with asking_hub():
+            return load_dataset(*place)
     except (ValueError, OSError, RuntimeError, DatasetsError) as error:
         if others and isinstance(error, ValueError):  # the dataset has no such configuration
             return _load(*others)

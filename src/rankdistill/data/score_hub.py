@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from rankdistill.errors import InputError
+from rankdistill.reach import asking_hub
 
 if TYPE_CHECKING:
     from rankdistill.data.scores import ScoreTable
@@ -70,7 +71,8 @@ def hub_batches(name: str, subset: str | None, split: str) -> Iterator[pa.Record
     import datasets
 
     try:
-        found = datasets.load_dataset(name, subset, split=split)
+        with asking_hub():
+            found = datasets.load_dataset(name, subset, split=split)
     except Exception as error:  # of the network, the hub, the dataset's layout
         raise InputError(
             f"{name}: no such file, and no dataset {_line(error)}; offline, give the path of a local copy "
@@ -112,10 +114,11 @@ def push(table: "ScoreTable", repo_id: str, private: bool = False) -> None:
 
     rows = id_only(table).read_all().replace_schema_metadata(None)
     try:
-        datasets.Dataset(rows).push_to_hub(repo_id, private=private)
-        uploaded = DatasetCard.load(repo_id)
-        uploaded.text = card(table, repo_id)  # below the fields that describe the files
-        uploaded.push_to_hub(repo_id, repo_type="dataset")
+        with asking_hub():
+            datasets.Dataset(rows).push_to_hub(repo_id, private=private)
+            uploaded = DatasetCard.load(repo_id)
+            uploaded.text = card(table, repo_id)  # below the fields that describe the files
+            uploaded.push_to_hub(repo_id, repo_type="dataset")
     except Exception as error:  # of the network, the hub, or a name that it doesn't take
         raise InputError(
             f"{repo_id}: cannot be pushed ({_line(error)}); write a file for later: write_scores(table, "

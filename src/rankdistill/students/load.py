@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.reach import asking_hub
 from rankdistill.students.kinds import check_kind, check_tokenizer
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.minilm import HUB_NAME, minilm_path
@@ -93,9 +95,10 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), **options
     try:
         if local:
             check_kind(name, model, wanted)
-        loaded = kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
-        if not local:
-            check_kind(name, model, wanted)
+        with nullcontext() if local else asking_hub():
+            loaded = kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
+            if not local:
+                check_kind(name, model, wanted)
         check_tokenizer(loaded.tokenizer, model)
         return loaded
     except InputError:
