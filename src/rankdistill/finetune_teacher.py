@@ -93,6 +93,13 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     check_seed(config.seed)
     at_least(1, negatives=config.negatives, max_length=config.max_length)
     set_seed(config.seed)
+    # the loss runs the model several times a step, which DDP bears only so
+    fields = {"ddp_find_unused_parameters": False} | plain(config.trainer)
+    arguments = training_arguments(
+        str(folder.checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **fields
+    )
+    if arguments.eval_strategy != "no":
+        raise InputError("trainer.eval_strategy: not here; the teacher is measured when it is trained")
     evaluator = make(config.evaluator, Evaluator)
     collection = make(config.data, Collection)
     log.info("%s", collection)
@@ -117,11 +124,6 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     inputs |= {"candidates": candidates.fingerprint, "model": hash_weights(model, [])}
     limit_length(model, config.max_length, config.model, pair=True)
     set_dropout(model.transformers_model, config.dropout)
-    # the loss runs the model several times a step, which DDP bears only so
-    fields = {"ddp_find_unused_parameters": False} | plain(config.trainer)
-    arguments = training_arguments(
-        str(folder.checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **fields
-    )
     loss = ListNetLoss(model)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
     log.info("training on %d groups of %d", len(rows), config.negatives + 1)

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from rankdistill.losses import InfoNCE, KLDivergence, info_nce, kl_divergence, margin_mse, rank_net
+from rankdistill.losses import (
+    InfoNCE,
+    KLDivergence,
+    WeightedSum,
+    info_nce,
+    kl_divergence,
+    margin_mse,
+    rank_net,
+)
 
 
 def margin_mse_oracle(student, teacher, positive, mask):
@@ -303,7 +311,7 @@ def test_margin_mse_ignores_pairs_that_it_does_not_count():
     assert value.item() == pytest.approx(1.44e38, rel=1e-6) and gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan"), True, "1", None])
 def test_a_temperature_is_finite_and_above_0(value):
     """An infinite one makes all scores equal: a loss without a gradient."""
     for make in (KLDivergence, partial(KLDivergence, 1.0)):
@@ -311,3 +319,18 @@ def test_a_temperature_is_finite_and_above_0(value):
             make(value)
     with pytest.raises(ValueError, match="temperature="):
         InfoNCE(value)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), True, "1"])
+def test_margins_and_weights_are_finite_numbers(value):
+    with pytest.raises(ValueError, match="false_negative_margin="):
+        InfoNCE(false_negative_margin=value)
+    with pytest.raises(ValueError, match="weights="):
+        WeightedSum({"kl": KLDivergence()}, {"kl": value})
+
+
+def test_a_temperature_may_be_learnt():
+    student, teacher, positive, mask = batch()
+    temperature = torch.tensor(2.0, requires_grad=True)
+    kl_divergence(student, teacher, positive, mask, temperature).backward()
+    assert temperature.grad != 0

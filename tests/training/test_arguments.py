@@ -8,7 +8,9 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from rankdistill.errors import InputError
+from rankdistill.candidates import Random
+from rankdistill.errors import InputError, check_seed
+from rankdistill.evaluation import Evaluator
 from rankdistill.losses import KLDivergence
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student
@@ -271,3 +273,12 @@ def test_fewer_groups_than_a_batch_are_not_all_dropped(table, student_folder, tm
         DistillationTrainer(
             load_student(student_folder), table, RandomSampler(1, 3), KLDivergence(), arguments
         )
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
+@pytest.mark.parametrize(
+    "make", [check_seed, lambda seed: Random(seed=seed), lambda seed: Evaluator(seed=seed)]
+)
+def test_a_seed_that_some_generator_refuses_is_named_everywhere(make, seed):
+    with pytest.raises(InputError, match=f"seed={seed}: it is an integer, 0 or more and below"):
+        make(seed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankdistill.data import Collection
-from rankdistill.errors import at_least
+from rankdistill.errors import at_least, check_seed
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Random:
 
     def __post_init__(self):
         at_least(1, n=self.n)
+        check_seed(self.seed)
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
         """Document rows, int64 (Q, n), distinct within a query."""

@@ -16,7 +16,7 @@ from rankdistill.data.candidates import SOURCES
 from rankdistill.data.collection import Collection, Qrels
 from rankdistill.data.rows import HIGHEST_GRADE
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, check_seed
 from rankdistill.evaluation.run import Run
 from rankdistill.retrieval import embed_queries, passing_embeddings, search
 from rankdistill.students.lengths import cut_texts
@@ -59,6 +59,7 @@ class Evaluator:
         if k < 1:
             raise InputError(f"evaluator.k={k}: it is a number of documents, 1 or more")
         self.measures = {str(name): parse_measure(str(name)) for name in measures}
+        check_seed(seed, "evaluator.seed")
         self.index, self.k, self.limit, self.seed = index, k, limit, seed
 
     @property

@@ -1,9 +1,11 @@
 """InfoNCE over the group (also called LCE), and with in-batch negatives."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from rankdistill.losses.shapes import check_group, check_temperature
+from rankdistill.losses.shapes import check_group, check_temperature, is_number
 
 
 def info_nce(
@@ -81,6 +83,9 @@ class InfoNCE(nn.Module):
     ):
         super().__init__()
         check_temperature("temperature", temperature)
+        margin = false_negative_margin
+        if margin is not None and not (is_number(margin) and math.isfinite(margin)):
+            raise ValueError(f"false_negative_margin={margin!r}: it is a finite number, or null")
         self.temperature = temperature
         self.in_batch = in_batch
         self.false_negative_margin = false_negative_margin

@@ -1,6 +1,7 @@
 """What every loss does first: check the shapes, leave half precision."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -26,7 +27,12 @@ def check_group(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor
     return student, teacher, positive & mask, mask
 
 
-def check_temperature(name: str, value: float) -> None:
+def check_temperature(name: str, value: float | Tensor) -> None:
     """Raises ``ValueError`` unless scores can be divided by ``value`` and still differ."""
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}={value}: a temperature is a finite number above 0")
+    if not is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"{name}={value!r}: a temperature is a finite number above 0")
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a number or, as one that is learnt, a tensor; True and False are none."""
+    return isinstance(value, (Real, Tensor)) and not isinstance(value, bool)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from rankdistill.losses.shapes import is_number
+
 
 def accepted(function, offered: Mapping) -> dict:
     """Those of ``offered`` that ``function`` names in its signature (all, if it takes ``**kwargs``)."""
@@ -27,7 +29,8 @@ class WeightedSum(nn.Module):
             raise ValueError(f"losses are {sorted(losses)}, weights are for {sorted(weights)}")
         if not all(isinstance(loss, nn.Module) for loss in losses.values()):
             raise ValueError(f"losses={dict(losses)}: each is a loss; leave one out with a weight of 0")
-        if not any(weights.values()) or not all(0 <= weight < math.inf for weight in weights.values()):
+        numbers = all(is_number(weight) and 0 <= weight < math.inf for weight in weights.values())
+        if not numbers or not any(weights.values()):
             raise ValueError(f"weights={dict(weights)}: they are 0 or more, and one is above 0")
         self.losses = nn.ModuleDict(dict(losses))
         self.weights = dict(weights)

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, at_least, shorten
 from rankdistill.evaluation import Evaluator
 from rankdistill.hardware import kept_memory
+from rankdistill.losses.shapes import is_number
 from rankdistill.packing import packed, tokens_in
 from rankdistill.students.lengths import cut_texts
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
 STRETCHED = 50.0  # a match factor beyond this is warned of
+LARGEST_SCALE = 1e6  # of the student's scores; float32 leaves few differences between larger ones
 ONE_HOT = 0.99  # a probability beyond this leaves the group's other documents nothing
 
 
@@ -43,14 +46,16 @@ def check_scores(
     similarity: str | None, scale: float, teacher_scale: float | str, chunk_tokens: int | None
 ) -> None:
     """Raises ``InputError`` unless student and teacher scores can be made so."""
+    if chunk_tokens is not None and (
+        isinstance(chunk_tokens, bool) or not isinstance(chunk_tokens, Integral)
+    ):
+        raise InputError(f"chunk_tokens={chunk_tokens!r}: it is a number of tokens, or null")
     at_least(1, chunk_tokens=chunk_tokens)
-    if not 0 < scale < np.inf:
-        raise InputError(f"scale={scale}: it is a number above 0")
+    if not is_number(scale) or not 0 < scale <= LARGEST_SCALE:
+        raise InputError(f"scale={scale!r}: it is a number above 0, at most {LARGEST_SCALE:g}")
     if similarity not in (None, "cosine", "dot"):
         raise InputError(f"similarity={similarity!r}: it is cosine or dot, or null for the model's own")
-    if teacher_scale != "match" and not (
-        isinstance(teacher_scale, (int, float)) and 0 < teacher_scale <= 1e38
-    ):
+    if teacher_scale != "match" and not (is_number(teacher_scale) and 0 < teacher_scale <= 1e38):
         raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
 
 
