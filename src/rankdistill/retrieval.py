@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 
 from rankdistill import processes
 from rankdistill.chunking import by_length, chunks, tokens_at_once
-from rankdistill.data.cache import cache_folder, draft_of, fingerprint, once, seal, sealed, sync
+from rankdistill.data.cache import cache_folder, draft_of, fingerprint, map_npy, once, seal, sealed, sync
 from rankdistill.data.collection import Collection
+from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
 from rankdistill.packing import first_position, packed
@@ -94,7 +95,8 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
     """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d).
 
     Memory-mapped, and written block by block, so that it may be larger than memory. The processes of
-    a job share the work.
+    a job share the work. Those that were used longest ago go when all take more than
+    RANKDISTILL_CACHE_LIMIT.
     """
     key = fingerprint(collection.fingerprint, fingerprint_of(model), has_bf16())
     path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.npy")
@@ -102,6 +104,7 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
         if not missing:
             log.info("reusing embeddings %s", path)
         else:
+            most = embeddings_limit()
             log.info("embedding %d documents of %s", len(collection.documents), collection.name)
             draft = processes.broadcast(draft_of(path))
             try:
@@ -109,18 +112,21 @@ def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.
                 if processes.is_main():
                     sync(draft)
                     draft.rename(path)
-                    seal(path)
+                    seal(path, f"{collection.name}, {len(collection.documents):,} documents")
             finally:
                 if processes.is_main():
                     draft.unlink(missing_ok=True)
-    return _open(path, (len(collection.documents), model.get_embedding_dimension()))
+    embeddings = _open(path, (len(collection.documents), model.get_embedding_dimension()))
+    if missing and processes.is_main():
+        limit_embeddings(most)  # these are in use now
+    return embeddings
 
 
 def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """The embeddings at ``path``, memory-mapped; raises ``InputError`` unless finite float32 of ``shape``."""
     trusted = sealed(path)
     try:
-        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
+        embeddings = map_npy(path)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: damaged ({error}); delete it to build it again") from None
     found = embeddings.shape, embeddings.dtype

@@ -69,7 +69,8 @@ def mine(
             found = [(r.source, retrieve_together(r, collection, query_rows)) for r in retrievers]
             if processes.is_main():
                 pools = union(collection, query_rows, found, collection.positive_rows(split))
-                write_arrow(to_arrow(pools), path)
+                belongs_to = f"{collection.name}, {len(pools):,} queries of {split}"
+                write_arrow(to_arrow(pools), path, belongs_to)
     candidates = read_candidates(path, collection)
     log.info("%s", candidates)
     for source in dict.fromkeys(r.source for r in retrievers):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -18,6 +19,11 @@ from platformdirs import user_cache_dir
 
 from rankdistill import processes
 from rankdistill.errors import InputError, disk_refuses
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +109,7 @@ def _used(path: Path) -> None:
         Path(f"{path}.lock").touch()
 
 
-def build_folder(path: Path, build: Callable[[Path], None]) -> Path:
+def build_folder(path: Path, build: Callable[[Path], None], belongs_to: str = "") -> Path:
     """``path``, filled by ``build(folder)`` unless it is there already.
 
     The work happens under a lock in a folder of another name that is sealed and then renamed, so that
@@ -120,9 +126,9 @@ def build_folder(path: Path, build: Callable[[Path], None]) -> Path:
             try:
                 build(draft)
                 share(draft)
-                for file in _files(draft).values():
+                for file in files_of(draft).values():
                     sync(file)
-                seal(draft)
+                seal(draft, belongs_to)
                 draft.rename(path)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -138,26 +144,68 @@ def share(folder: Path) -> None:
             file.chmod(0o666 & ~umask)
 
 
+def hold(file: BinaryIO) -> None:
+    """Marks the open ``file`` as in use, until it and what is mapped of it is closed."""
+    with suppress(OSError):  # of a file system without locks
+        if fcntl is not None:  # Windows removes no open file anyway
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def in_use(path: Path) -> bool:
+    """Whether somebody holds the file at ``path``."""
+    if fcntl is None:
+        return False
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # of a file system without locks
+            return False
+    return False
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """The array in the .npy file at ``path``, memory-mapped and held while it is; raises ``ValueError``."""
+    with open(path, "rb") as file:
+        hold(file)  # the map has a handle of its own to the same opening of the file, and so the lock
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("not written here")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if fortran or dtype.hasobject:
+            raise ValueError(f"{dtype} in another order")
+        return np.memmap(file, dtype, "r", file.tell(), shape)
+
+
 def sync(file: Path) -> None:
     """Until the contents of ``file`` are on the disk."""
     with open(file, "rb") as written:
         os.fsync(written.fileno())
 
 
-def seal(path: Path) -> None:
-    """Writes down the checksum of the file at ``path``, or of each file of a folder.
+def seal(path: Path, belongs_to: str = "") -> None:
+    """Writes down the checksum of the file at ``path``, or of each file of a folder, and whose it is.
 
-    Nothing where that cannot be written. See ``_seal_of`` for the place.
+    Nothing where that cannot be written. See ``seal_of`` for the place.
     """
-    mark = _seal_of(path)
+    mark = seal_of(path)
     draft = draft_of(mark)
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"files": _states(path), "sha256": _checksums(path)}))
+        stamp = {"files": _states(path), "sha256": _checksums(path), "about": belongs_to or about(path)}
+        draft.write_text(json.dumps(stamp))
         draft.replace(mark)
     except OSError:
         draft.unlink(missing_ok=True)
         log.debug("%s: not sealed", path)
+
+
+def about(path: Path) -> str:
+    """What ``path`` belongs to, as its seal says; empty where that isn't known."""
+    try:
+        return str(json.loads(seal_of(path).read_text())["about"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def sealed(path: Path) -> bool:
@@ -167,7 +215,7 @@ def sealed(path: Path) -> bool:
     Where these differ, what lies in the cache is damaged: raises ``InputError``. A file elsewhere is
     another one now, and not sealed.
     """
-    mark = _seal_of(path)
+    mark = seal_of(path)
     try:
         stamp = json.loads(mark.read_text())
         if stamp["files"] == _states(path):
@@ -191,7 +239,7 @@ def _in_cache(path: Path) -> bool:
     return path.resolve().is_relative_to(cache_folder().resolve())
 
 
-def _seal_of(path: Path) -> Path:
+def seal_of(path: Path) -> Path:
     """Within a folder, beside a file; of a file that isn't the cache's in the cache's folder ``seals``.
 
     What lies beside somebody's file may be anybody's, and a seal keeps a file from being checked.
@@ -201,7 +249,7 @@ def _seal_of(path: Path) -> Path:
     return path / ".sha256" if path.is_dir() else path.with_name(f"{path.name}.sha256")
 
 
-def _files(path: Path) -> dict[str, Path]:
+def files_of(path: Path) -> dict[str, Path]:
     """Name within ``path`` -> file; of a file its own."""
     if not path.is_dir():
         return {path.name: path}
@@ -212,7 +260,7 @@ def _files(path: Path) -> dict[str, Path]:
 def _states(path: Path) -> dict[str, list[int]]:
     """File name -> size and time; of a file that isn't the cache's also what nobody can set."""
     states = {}
-    for name, file in _files(path).items():
+    for name, file in files_of(path).items():
         found = file.stat()
         states[name] = [found.st_size, found.st_mtime_ns]
         if not _in_cache(path):
@@ -222,7 +270,7 @@ def _states(path: Path) -> dict[str, list[int]]:
 
 def _checksums(path: Path) -> dict[str, str]:
     checksums = {}
-    for name, file in _files(path).items():
+    for name, file in files_of(path).items():
         with open(file, "rb") as opened:
             checksums[name] = hashlib.file_digest(opened, "sha256").hexdigest()
     return checksums

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rankdistill.data.cache import draft_of, fingerprint, seal, sealed, sync
+from rankdistill.data.cache import draft_of, fingerprint, hold, seal, sealed, sync
 from rankdistill.data.collection import Collection
 from rankdistill.data.labels import copies
 from rankdistill.errors import InputError, shorten
@@ -131,7 +131,7 @@ def to_arrow(candidates: Candidates, scores: np.ndarray | None = None) -> pa.Tab
     return pa.table(columns).replace_schema_metadata(fingerprints)
 
 
-def write_arrow(table: pa.Table, path: Path) -> None:
+def write_arrow(table: pa.Table, path: Path, belongs_to: str = "") -> None:
     """Writes ``table`` as one uncompressed Arrow file, all of it or nothing, and seals it."""
     draft = draft_of(path)
     try:
@@ -139,7 +139,7 @@ def write_arrow(table: pa.Table, path: Path) -> None:
             writer.write_table(table.combine_chunks())
         sync(draft)
         os.replace(draft, path)
-        seal(path)
+        seal(path, belongs_to)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -162,6 +162,7 @@ def open_arrow(path: Path, trusted: bool) -> tuple[pa.Table, mmap.mmap]:
     """
     try:
         with open(path, "rb") as file:
+            hold(file)
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         table.validate(full=not trusted)  # a damaged offset would be read from outside the file

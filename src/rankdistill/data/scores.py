@@ -147,7 +147,8 @@ class ScoreTable:
             table = to_arrow(self.candidates, np.asarray(self.scores, dtype=np.float32))
             digest = hash_array(table.column("scores").chunk(0).values.to_numpy())
             metadata = table.schema.metadata | {"teacher": self.teacher, "scores": digest}
-            write_arrow(table.replace_schema_metadata(metadata), path)
+            belongs_to = f"{self.collection.name}, {len(self):,} queries"
+            write_arrow(table.replace_schema_metadata(metadata), path, belongs_to)
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be written ({disk_refuses(error) or error.strerror}); or write elsewhere"

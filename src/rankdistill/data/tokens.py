@@ -15,7 +15,7 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
-from rankdistill.data.cache import build_folder, cache_folder, fingerprint, seal, sealed
+from rankdistill.data.cache import build_folder, cache_folder, fingerprint, map_npy, seal, sealed
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 
@@ -50,7 +50,7 @@ class TokenStore:
         return json.loads((self.folder / "layout.json").read_text())
 
     def _open(self, name: str) -> np.ndarray:
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return map_npy(self.folder / f"{name}.npy")
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -122,7 +122,10 @@ def stored_tokens(
     path = cache_folder() / "tokens" / key
     if not path.exists():
         log.info("tokenising %d texts (%s) of %s", len(texts), kind, collection.name)
-    store = TokenStore(build_folder(path, lambda folder: _build(folder, texts, preprocess, layout)))
+    belongs_to = f"{collection.name}, {len(texts):,} texts ({kind})"
+    store = TokenStore(
+        build_folder(path, lambda folder: _build(folder, texts, preprocess, layout), belongs_to)
+    )
     if not sealed(path):  # of an earlier version, or where no seal could be written
         store.check(len(texts), len(tokenizer))
         seal(path)
