@@ -50,7 +50,7 @@ from rankdistill.training.arguments import check_batches
 from rankdistill.training.bi_encoder import check_trainable
 from rankdistill.training.checkpoints import check_sealed, finish, last_checkpoint, resume, step_of
 from rankdistill.training.dev import HOW, check_apart, hold_out
-from rankdistill.training.groups import check_fit
+from rankdistill.training.groups import check_fit, offered_sizes
 from rankdistill.training.trainer import check_scores, similarity_of
 
 __all__ = ["compose", "distil", "run"]
@@ -242,7 +242,7 @@ def training_queries(config: DictConfig, teacher, whole: ScoreTable, table: Scor
     collection, split = whole.collection, config.candidates.split
     judged, relevant = len(collection.judged(split)), len(collection.query_rows(split))
     scored = teacher.covers(collection, split) if isinstance(teacher, FileTeacher) else relevant
-    taught = int((np.diff(table.candidates.offsets) >= 2).sum())
+    taught = int((offered_sizes(table) >= 2).sum())
     reasons = {
         "no relevant document": judged - relevant,
         "no scores": relevant - scored,

@@ -153,6 +153,38 @@ def test_a_group_that_teaches_nothing_raises(kind, positives, negatives):
 
 
 @every
+@pytest.mark.parametrize("value", [True, 2.5, "3", None, np.nan])
+@pytest.mark.parametrize("field", ["positives", "negatives"])
+def test_a_size_that_is_no_whole_number_raises(kind, field, value):
+    with pytest.raises(ValueError, match=f"{field}={value!r}: it is a whole number"):
+        make(kind, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("sampler", "fields"),
+    [
+        (HardNegativeSampler, {"absolute_margin": np.nan}),
+        (HardNegativeSampler, {"absolute_margin": "0.1"}),
+        (HardNegativeSampler, {"relative_margin": np.inf}),
+        (HardNegativeSampler, {"relative_margin": True}),
+        (StratifiedSampler, {"jitter": "false"}),
+        (StratifiedSampler, {"jitter": 1}),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_named(sampler, fields):
+    """The text "false" is true; a margin that is no number leaves out everything."""
+    with pytest.raises(ValueError, match=f"{next(iter(fields))}="):
+        sampler(**fields)
+
+
+@every
+def test_a_group_far_larger_than_the_pool_is_the_pool(kind):
+    scores, positive = np.array([3, 1, 2], np.float32), np.array([True, False, False])
+    group = choose(make(kind, 10**9, 10**9), scores, positive)
+    assert sorted(group.tolist()) == [0, 1, 2] and group[0] == 0
+
+
+@every
 @pytest.mark.parametrize("positives", [0, 1])
 def test_no_group_shows_a_copy_of_a_positive(kind, positives, copied):
     """It scores as the positive does, so that hard negatives are copies before all else."""

@@ -15,7 +15,7 @@ from rankdistill.errors import InputError
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
 from rankdistill.teachers import score_candidates
 from rankdistill.training import EpochSampler, TrainingGroups
-from rankdistill.training.groups import check_split, normalise
+from rankdistill.training.groups import check_split, normalise, offered_sizes
 
 
 def same(a, b):
@@ -92,6 +92,7 @@ def test_a_query_with_but_a_positive_and_its_copy_is_left_out(copied):
         np.zeros(4, np.uint16),
     )
     groups = TrainingGroups(ScoreTable(candidates, np.zeros(4, np.float32)), RandomSampler(1, 1))
+    assert groups.left_out == 1 and offered_sizes(groups.table).tolist() == [1, 2]
     assert groups.queries.tolist() == [1] and groups[0].document_rows.tolist() == [3, 40]
 
 
@@ -239,3 +240,36 @@ def test_a_table_of_a_split_alone_is_trained_on_in_silence(table, caplog):
         check_split(table)
         check_split(table, "train")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ([0, 1, 1], r"\[0, 1, 1\]"),
+        ([-1, 0], r"\[-1, 0\]"),
+        ([0, 99], r"\[0, 99\]"),
+        ([0.0, 1.0], r"float64 \(2,\)"),
+        ([True, False], r"bool \(2,\)"),
+        ([], r"float64 \(0,\)"),
+        ([[0, 1]], r"int64 \(1, 2\)"),
+    ],
+)
+def test_what_a_sampler_of_ones_own_may_not_choose_is_said(table, chosen, found):
+    """A negative index takes another document, a mask the wrong ones: both in silence."""
+
+    class Own:
+        def select(self, scores, positive, rng):
+            return np.array(chosen)
+
+    with pytest.raises(InputError, match=rf"sampler: Own.select gave {found} for a pool of \d+; it gives"):
+        TrainingGroups(table, Own())[0]
+
+
+def test_a_table_without_queries_is_said(table):
+    empty = table.take([])
+    assert len(empty) == 0 and "0 queries" in repr(empty)
+    with pytest.raises(InputError, match="no query in it to train on"):
+        TrainingGroups(empty, RandomSampler(1, 1))
+    alone = table.take([0, 1], [np.array([0]), np.array([0])])
+    with pytest.raises(InputError, match="no query has two documents to show"):
+        TrainingGroups(alone, RandomSampler(0, 1))

@@ -97,7 +97,8 @@ class Candidates:
         sizes = np.diff(self.offsets)
         counts = {name: int(((self.sources & bit) > 0).sum()) for name, bit in SOURCES.items()}
         shown = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
-        return f"Candidates({len(self):,} queries, {sizes.min()}-{sizes.max()} documents each; {shown})"
+        each = f", {sizes.min()}-{sizes.max()} documents each; {shown}" if len(sizes) else ""
+        return f"Candidates({len(self):,} queries{each})"
 
 
 def hash_array(array: np.ndarray) -> str:

@@ -1,6 +1,7 @@
 """Hard negatives: those that look most relevant."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -33,6 +34,11 @@ class HardNegativeSampler:
         check_sizes(self.positives, self.negatives)
         if self.by not in ("teacher", "retriever"):
             raise ValueError(f"by={self.by!r}: it is 'teacher' or 'retriever'")
+        for name in ("absolute_margin", "relative_margin"):
+            margin = getattr(self, name)
+            number = isinstance(margin, Real) and not isinstance(margin, bool) and np.isfinite(margin)
+            if margin is not None and not number:
+                raise ValueError(f"{name}={margin!r}: it is a finite number, or null for none")
 
     def select(
         self,

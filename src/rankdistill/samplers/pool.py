@@ -1,10 +1,15 @@
 """What every sampler does first: check the pool, split it by label."""
 
+from numbers import Integral
+
 import numpy as np
 
 
 def check_sizes(positives: int, negatives: int) -> None:
-    """Raises ``ValueError`` unless a group of these sizes can teach anything."""
+    """Raises ``ValueError`` unless these are whole numbers, and a group of such sizes can teach anything."""
+    for name, value in (("positives", positives), ("negatives", negatives)):
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name}={value!r}: it is a whole number")
     if positives < 0 or negatives < 1:
         raise ValueError(
             f"positives={positives}, negatives={negatives}: a group takes 0 or more positives "

@@ -51,6 +51,8 @@ class StratifiedSampler:
             raise ValueError(f"space={self.space!r}: it is 'quantile' or 'score'")
         if self.placement not in ("mid", "ends"):
             raise ValueError(f"placement={self.placement!r}: it is 'mid' or 'ends'")
+        if not isinstance(self.jitter, bool):
+            raise ValueError(f"jitter={self.jitter!r}: it is true or false")
 
     def select(self, scores: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See ``rankdistill.samplers``."""

@@ -40,7 +40,8 @@ class TrainingGroups(Dataset):
     The group depends on (seed, epoch, query) alone, so it is the same whatever the number of
     workers or processes and wherever training resumed. A document that is the query itself, and copies
     of a positive (``Candidates.copies``), are shown in no group: the sampler chooses from the other
-    candidates. Queries that have fewer than two of these teach nothing and are left out.
+    candidates. Queries that have fewer than two of these teach nothing and are left out; ``left_out`` is
+    how many.
 
     ``teacher_scores``: ``raw``; ``minmax`` ((t - min) / (max - min) over the query's pool) or
     ``zscore`` ((t - mean) / deviation). A pool of equal scores becomes zeros. Samplers see raw
@@ -59,17 +60,20 @@ class TrainingGroups(Dataset):
         table = table.without_own()
         self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
         check_fit(sampler, table.candidates)
-        sizes = np.diff(table.candidates.offsets)
         self.copies = table.candidates.copies
-        for i, places in self.copies.items():
-            sizes[i] -= len(places)
         if self.copies:
             log.info(
                 "%d candidates of %d queries have the text of a known positive: they are in no group",
                 sum(map(len, self.copies.values())),
                 len(self.copies),
             )
+        sizes = offered_sizes(table)
         self.queries = np.flatnonzero(sizes >= 2)
+        self.left_out = len(table) - len(self.queries)
+        if not len(self.queries):
+            raise InputError("score table: no query has two documents to show; mine or score more candidates")
+        if self.left_out:
+            log.info("%d of %d queries have fewer than two documents to show", self.left_out, len(table))
         small = int((sizes[self.queries] < group_size(sampler)).sum())
         if small:
             log.info(
@@ -99,11 +103,35 @@ class TrainingGroups(Dataset):
         if i in self.copies:
             offered = np.delete(np.arange(len(rows)), self.copies[i])
             more = {name: values[offered] for name, values in more.items()}
-            chosen = offered[self.sampler.select(scores[offered], positive[offered], rng, **more)]
+            chosen = offered[self._select(scores[offered], positive[offered], rng, more)]
         else:
-            chosen = self.sampler.select(scores, positive, rng, **more)
+            chosen = self._select(scores, positive, rng, more)
         teacher = normalise(scores, self.teacher_scores)
         return Group(query_row, rows[chosen], teacher[chosen], positive[chosen], rows, teacher, positive)
+
+    def _select(self, scores: np.ndarray, positive: np.ndarray, rng, more: dict) -> np.ndarray:
+        """What the sampler chooses; raises ``InputError`` unless they are distinct indices into the pool."""
+        chosen = np.asarray(self.sampler.select(scores, positive, rng, **more))
+        places = chosen.tolist()
+        if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not places:
+            found = f"{chosen.dtype} {chosen.shape}"
+        elif len(set(places)) < len(places) or min(places) < 0 or max(places) >= len(scores):
+            found = f"{places}"
+        else:
+            return chosen
+        raise InputError(
+            f"sampler: {type(self.sampler).__name__}.select gave {found} for a pool of {len(scores)}; it "
+            "gives one or more distinct int64 indices into the pool"
+        )
+
+
+def offered_sizes(table: ScoreTable) -> np.ndarray:
+    """How many candidates of each query samplers choose from, int64 (Q,)."""
+    table = table.without_own()
+    sizes = np.diff(table.candidates.offsets).astype(np.int64)
+    for i, places in table.candidates.copies.items():
+        sizes[i] -= len(places)
+    return sizes
 
 
 def group_size(sampler) -> int:
@@ -113,6 +141,8 @@ def group_size(sampler) -> int:
 
 def check_fit(sampler, candidates: Candidates) -> None:
     """Raises ``InputError`` if no pool has as many documents as a group of ``sampler``."""
+    if not len(candidates):
+        raise InputError("score table: no query in it to train on")
     largest = int(np.diff(candidates.offsets).max())
     if group_size(sampler) > largest:
         raise InputError(
