@@ -1,4 +1,5 @@
 import logging
+import re
 
 import faiss
 import numpy as np
@@ -52,9 +53,10 @@ def test_an_index_that_finds_too_few_says_minus_one():
     assert all((row[n:] == -1).all() and len(set(row[:n])) == n for row, n in zip(rows, found, strict=True))
 
 
-@pytest.mark.parametrize(("index", "k", "moved"), [("Flat", 10, 2), ("IVF8,Flat", 10, 1), ("Flat", 150, 1)])
+@pytest.mark.parametrize(("index", "k", "moved"), [("Flat", 10, 2), ("IVF8,Flat", 10, 3), ("Flat", 150, 1)])
 def test_gpus_that_faiss_sees_search(monkeypatch, index, k, moved):
-    """The CPU plays them. Flat goes there by blocks, of 120 and 80; one with too many results stays."""
+    """The CPU plays them. Flat goes there by blocks, of 120 and 80, also to say what another index finds;
+    one with too many results stays."""
     expected, taken = search(DOCUMENTS, QUERIES, k, index), []
     monkeypatch.setattr(retrieval, "SEARCH_BLOCK", 120)
     monkeypatch.setattr(retrieval, "GPU_RESULTS", 100)
@@ -63,6 +65,119 @@ def test_gpus_that_faiss_sees_search(monkeypatch, index, k, moved):
     rows, scores = search(DOCUMENTS, QUERIES, k, index)
     assert len(taken) == moved and np.array_equal(rows, expected[0])
     assert np.allclose(scores, expected[1], atol=1e-5)
+
+
+def tied(scores, n=300, seed=0):
+    """Documents and queries of integers, most scores of which are equal."""
+    rng = np.random.default_rng(seed)
+    return [np.round(rng.normal(size=(m, 6))).astype(np.float32) for m in (n, scores)]
+
+
+@pytest.mark.parametrize("block", [10**6, 64])
+@pytest.mark.parametrize("queries", [3, 60], ids=["few", "many"])
+@pytest.mark.parametrize("k", [1, 7, 100, 299, 300])
+def test_equal_scores_at_the_cut_follow_the_ids(monkeypatch, block, queries, k):
+    """FAISS takes any of them, by the size of its blocks: R@100 was 0.656 where 0.672 is right."""
+    monkeypatch.setattr(retrieval, "SEARCH_BLOCK", block)
+    documents, asked = tied(queries)
+    ids = [f"d{i}" for i in np.random.default_rng(1).permutation(300)]
+    for names in (None, ids):
+        rows, scores = search(documents, asked, k, ids=names)
+        for query, found, values in zip(asked, rows, scores, strict=True):
+            exact = documents @ query
+            order = sorted(range(300), key=lambda row: (-exact[row], names[row] if names else row))[:k]
+            assert found.tolist() == order and values.tolist() == exact[order].tolist()
+
+
+def test_the_rule_by_hand():
+    ones = np.array([[1.0]] * 6 + [[2.0]] * 3, np.float32)
+    assert search(ones, np.ones((1, 1), np.float32), 5)[0].tolist() == [[6, 7, 8, 0, 1]]
+    rows, _ = search(np.ones((3, 1), np.float32), np.ones((1, 1), np.float32), 1, ids=["c", "b", "a"])
+    assert rows.tolist() == [[2]]
+
+
+@pytest.mark.parametrize("index", ["Flat", "IVF4,Flat", "HNSW16", "SQ8", "PCA64,Flat"])
+def test_equal_documents_are_equal_to_every_index(index):
+    """One matrix product gives copies of a document scores that differ in the last bits, by their place."""
+    rng = np.random.default_rng(0)
+    documents = rng.normal(size=(1003, 384 if index in ("Flat", "PCA64,Flat") else 64)).astype(np.float32)
+    documents /= np.linalg.norm(documents, axis=1, keepdims=True)
+    copies = rng.permutation(1003)[:40]
+    documents[copies] = documents[7]
+    queries = documents[[7] * 400] + rng.normal(size=(400, documents.shape[1])).astype(np.float32) * 0.02
+    rows, scores = search(documents, queries, 20, index, {"nprobe": 4} if "IVF" in index else None)
+    assert (np.sort(rows) == np.sort([*copies, 7])[:20]).all() if index != "HNSW16" else True
+    assert (np.diff(rows) > 0).all() and (np.ptp(scores, axis=1) == 0).all()
+
+
+def test_where_everything_ties_the_first_ids_are_found():
+    """As with embeddings that are all 0: every search for more ends at the whole collection."""
+    rows, _ = search(np.zeros((5000, 4), np.float32), np.ones((30, 4), np.float32), 3)
+    assert (rows == [0, 1, 2]).all()
+
+
+@pytest.mark.parametrize(("index", "k"), [("Flat", 3), ("Flat", 200), ("HNSW16", 3)])
+def test_a_querys_own_document_is_left_out(index, k):
+    similarity = DOCUMENTS[:6] @ DOCUMENTS.T
+    similarity[range(5), range(5)] = -np.inf
+    rows, scores = search(DOCUMENTS, DOCUMENTS[:6], k, index, own=np.array([0, 1, 2, 3, 4, -1]))
+    assert rows.shape == (6, k)
+    for i, (found, values) in enumerate(zip(rows, scores, strict=True)):
+        n = min(k, 199 + (i == 5))
+        assert np.array_equal(found[:n], np.argsort(-similarity[i])[:n]) and (found[n:] == -1).all()
+        assert np.allclose(values[:n], similarity[i, found[:n]], atol=1e-5)
+
+
+def test_few_are_searched_again_and_only_for_the_queries_that_tie(monkeypatch):
+    """Fifty copies of a document tie at the cut of one query; the others are done at the first time."""
+    documents, asked = DOCUMENTS.copy(), []
+    documents[100:150] = 10 * QUERIES[2]
+    queries = QUERIES * -np.sign(QUERIES @ QUERIES[2])[:, None]
+    queries[2] *= -1
+    plain = retrieval._search_blocks
+    monkeypatch.setattr(
+        retrieval, "_search_blocks", lambda d, q, n: asked.append((len(q), n)) or plain(d, q, n)
+    )
+    rows, _ = search(documents, queries, 10)
+    assert rows[2].tolist() == list(range(100, 110)) and asked == [(6, 18), (1, 72)]
+
+
+@pytest.mark.parametrize(
+    ("index", "few", "many"),
+    [
+        ("IVF16,Flat", {"nprobe": 1}, {"nprobe": 16}),
+        ("HNSW4", {"efSearch": 1}, {"efSearch": 400}),
+        ("PCA2,Flat,RFlat", {"k_factor": 1}, {"k_factor": 80.0}),
+    ],
+)
+def test_what_an_index_is_searched_with_can_be_set_and_what_it_finds_is_said(index, few, many, caplog):
+    rng = np.random.default_rng(3)
+    documents, queries = (rng.normal(size=(n, 16)).astype(np.float32) for n in (800, 150))
+    exact = np.argsort(-queries @ documents.T, axis=1)[:, :10]
+    caplog.set_level(logging.INFO)
+    shares = []
+    for parameters in (few, many):
+        rows, _ = search(documents, queries, 10, index, parameters)
+        shares.append(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, rows, strict=True)]))
+    assert shares[0] < 0.9 and shares[1] > 0.98 > shares[0] + 0.2
+    said = [float(re.search(r"finds ([\d.]+) % of the 10 best", m)[1]) / 100 for m in caplog.messages]
+    assert said == pytest.approx(shares, abs=0.05)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize(
+    ("index", "parameters", "message"),
+    [
+        ("Flat", {"nprobe": 2}, "evaluator.search={'nprobe': 2}: index=Flat has no such parameter"),
+        ("HNSW16", {"nprobe": 2}, "evaluator.search: nprobe=2: index=HNSW16 does not take it"),
+        ("IVF4,Flat", {"nprobes": 2}, "evaluator.search: nprobes=2: index=IVF4,Flat does not take it"),
+        ("IVF4,Flat", {"nprobe": 0}, "nprobe=0: .*a number of 1 or more"),
+        ("IVF4,Flat", {"nprobe": "many"}, "nprobe=many: .*a number of 1 or more"),
+    ],
+)
+def test_a_parameter_that_an_index_has_not_is_named(index, parameters, message):
+    with pytest.raises(InputError, match=message):
+        search(DOCUMENTS, QUERIES, 5, index, parameters)
 
 
 def test_an_index_that_gpus_refuse_stays_on_the_cpu(monkeypatch):

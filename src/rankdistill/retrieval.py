@@ -4,7 +4,8 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -33,6 +34,12 @@ BLOCK = 50_000  # texts embedded at a time
 SEARCH_BLOCK = 1_000_000  # documents searched, or added to an index, at a time
 GPU_RESULTS = 2048  # as many as FAISS finds for a query on a GPU
 SAMPLE = 1_000_000  # documents that an index is trained on at most
+BEYOND = 8  # results beyond the k-th, to see what ties with it
+NEAR = 1e-6  # scores that differ by less of the vectors' lengths may be of equal documents
+LOWEST = np.finfo(np.float32).min  # the score of no document, as FAISS has it
+RESULTS = 20_000_000  # scores and rows held at a time
+LENGTHS = 10_000  # documents whose lengths are computed at a time
+CHECKED = 100  # queries that say how much of the exact best an index finds, at most
 
 
 def embed_queries(model: SentenceTransformer, texts: Sequence[str], progress: bool = True) -> np.ndarray:
@@ -175,38 +182,205 @@ def _embed_into(file: Path, model: SentenceTransformer, texts: Sequence[str]) ->
 
 
 def search(
-    documents: np.ndarray, queries: np.ndarray, k: int, index: str = "Flat"
+    documents: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    index: str = "Flat",
+    parameters: Mapping[str, float] | None = None,
+    ids: Sequence[str] | None = None,
+    own: np.ndarray | None = None,
+    field: str = "evaluator",
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` best documents of each query by inner product: rows int64 and scores float32 (Q, k).
 
-    ``index`` is any FAISS ``index_factory`` string, trained on a sample of the documents if it must be.
-    ``Flat`` builds none: it goes through the documents block by block, which may be larger than memory.
-    A FAISS with GPU support searches on the GPUs there are, if they take the index (HNSW stays behind).
-    Where an index finds fewer than k, the row is -1. Raises ``InputError`` for a string FAISS rejects.
+    Best first, equal scores by ``ids`` ascending (by row without), whatever FAISS makes of them: which of
+    the documents that tie with the k-th are among the k too. ``own`` int64 (Q,) is a row to leave out for
+    each query, or -1.
+
+    ``index`` is any FAISS ``index_factory`` string, trained on a sample of the documents if it must be,
+    and ``parameters`` what it is searched with (``nprobe``, ``efSearch``, ``k_factor``). ``Flat`` builds
+    none: it goes through the documents block by block, which may be larger than memory. Of any other index
+    the log says how much of the exact k best it finds. A FAISS with GPU support searches on the GPUs there
+    are, if they take the index (HNSW stays behind). Where an index finds fewer than k, the row is -1.
+
+    Raises ``InputError``, under the name ``field``, for an index or a parameter that FAISS rejects.
     """
     k = min(k, len(documents))
     if index == "Flat":
-        return _search_blocks(documents, queries, k)
+        if parameters:
+            raise InputError(
+                f"{field}.search={dict(parameters)}: index=Flat has no such parameter; it is exact"
+            )
+        return _ranked(partial(_search_blocks, documents), documents, queries, k, True, ids, own)
     try:
         if re.search(r"[A-Z]0(?!\d)", index):  # HNSW0 ends the whole process
             raise RuntimeError("Error: a parameter of 0")
         built = faiss.index_factory(documents.shape[1], index, faiss.METRIC_INNER_PRODUCT)
+        _set(built, parameters or {}, index, field)
         if not built.is_trained:
             some = np.random.default_rng(0).permutation(len(documents))[:SAMPLE]
             built.train(np.ascontiguousarray(documents[np.sort(some)]))
         for start in range(0, len(documents), SEARCH_BLOCK):
             built.add(np.ascontiguousarray(documents[start : start + SEARCH_BLOCK]))
-        scores, rows = _on_gpus(built, k).search(queries, k)
+        moved = _on_gpus(built, k + BEYOND)
+
+        def find(queries: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+            return (moved if n <= GPU_RESULTS else built).search(queries, n)
+
+        rows, scores = _ranked(find, documents, queries, k, False, ids, own)
     except RuntimeError as error:
-        reason = str(error).split("Error:")[-1].strip().split("\n")[0]
         raise InputError(
-            f"evaluator.index={index!r}: FAISS refuses it ({reason}); such as Flat, HNSW32, IVF64,Flat"
+            f"{field}.index={index!r}: FAISS refuses it ({_reason(error)}); such as Flat, HNSW32, IVF64,Flat"
         ) from None
+    _say_what_is_found(rows, documents, queries, index, ids, own, field)
     return rows, scores
 
 
+def _set(built: faiss.Index, parameters: Mapping[str, float], index: str, field: str) -> None:
+    for name, value in parameters.items():
+        try:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
+                raise RuntimeError("Error: a number of 1 or more is expected")
+            refines = isinstance(faiss.downcast_index(built), faiss.IndexRefine)
+            known = "k_factor_rf" if name == "k_factor" and refines else name  # as FAISS calls RFlat's
+            faiss.ParameterSpace().set_index_parameter(built, known, value)
+        except RuntimeError as error:
+            raise InputError(
+                f"{field}.search: {name}={value}: index={index} does not take it ({_reason(error)}); IVF has "
+                "nprobe, HNSW efSearch, RFlat k_factor"
+            ) from None
+
+
+def _reason(error: RuntimeError) -> str:
+    return str(error).split("Error:")[-1].strip().split("\n")[0]
+
+
+def _say_what_is_found(rows, documents, queries, index, ids, own, field: str) -> None:
+    """Logs how many of the exact best documents are in ``rows`` (Q, k), by a sample of the queries."""
+    if not rows.size:
+        return
+    some = np.unique(np.linspace(0, len(queries) - 1, CHECKED).astype(int))
+    own = None if own is None else own[some]
+    exact, _ = search(documents, queries[some], rows.shape[1], ids=ids, own=own)
+    wanted = sum(np.count_nonzero(best >= 0) for best in exact)
+    found = sum(
+        np.intersect1d(best[best >= 0], given).size for best, given in zip(exact, rows[some], strict=True)
+    )
+    share = found / max(wanted, 1)
+    log.log(
+        logging.WARNING if share < 0.9 else logging.INFO,
+        "%s.index=%s finds %.1f %% of the %d best documents (by %d queries, against index=Flat); more with "
+        "%s.search={nprobe:...} of IVF, efSearch of HNSW, k_factor of RFlat",
+        field,
+        index,
+        100 * share,
+        rows.shape[1],
+        len(some),
+        field,
+    )
+
+
+def _ranked(
+    find: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
+    documents: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    exact: bool,
+    ids: Sequence[str] | None,
+    own: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``best_ranked`` of ``find(queries, n)``, whose scores of equal documents differ in the last bits.
+
+    One matrix product does that, by their place. Scores as near as that are computed again (``exact``), or
+    taken for equal where the documents are.
+    """
+
+    def settle(query: int, rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        vectors = documents[rows]
+        if exact:  # row by row, whatever stands beside it
+            return np.einsum("nd,d->n", vectors.astype(np.float64), queries[query].astype(np.float64))
+        alike: dict[bytes, float] = {}
+        return [alike.setdefault(v.tobytes(), s) for v, s in zip(vectors, scores, strict=True)]
+
+    tolerance = NEAR * np.linalg.norm(queries, axis=1) * _longest(documents)
+    return best_ranked(
+        lambda some, n: find(queries[some], n), len(queries), len(documents), k, ids, own, tolerance, settle
+    )
+
+
+def best_ranked(
+    find: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
+    queries: int,
+    documents: int,
+    k: int,
+    ids: Sequence[str] | None = None,
+    own: np.ndarray | None = None,
+    tolerance: np.ndarray | None = None,
+    settle: Callable[[int, np.ndarray, np.ndarray], Sequence[float]] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` best of so many ``documents`` for each of so many ``queries``: rows and scores (Q, k).
+
+    ``find(some, n)`` gives scores float32 and rows (len(some), n) of those queries, best first, -1 at the end
+    where there are fewer; which of equal scores and in what order does not matter. Here equal scores are
+    ordered by ``ids`` (by row without). A few more than k are looked at, and more again for those queries
+    alone whose k-th score ties with the last. ``own``: see ``search``. Scores that differ by ``tolerance``
+    (Q,) at most may be equal; ``settle(query, rows, scores)`` says what they are.
+    """
+    rows = np.full((queries, k), -1, dtype=np.int64)
+    scores = np.full((queries, k), LOWEST)
+    tolerance = np.zeros(queries) if tolerance is None else tolerance
+    left, width = np.arange(queries), min(k + BEYOND, documents)
+    while len(left):
+        again = []
+        at_once = max(1, RESULTS // width)
+        for start in range(0, len(left), at_once):
+            some = left[start : start + at_once]
+            found, where = find(some, width)
+            last, full = found[:, -1], where[:, -1] >= 0
+            if own is not None:
+                found, where = _without(found, where, own[some])
+            near = tolerance[some]
+            tied = full & (found[:, k - 1] - last <= near) & (width < documents)
+            again.append(some[tied])
+            close = (found[:, :-1] - found[:, 1:] <= near[:, None]) & (where[:, 1:] >= 0)
+            for i in np.flatnonzero(close.any(axis=1) & ~tied):
+                n = np.count_nonzero(where[i] >= 0)
+                found[i, :n], where[i, :n] = _ordered(
+                    int(some[i]), where[i, :n], found[i, :n], close[i, : n - 1], ids, settle
+                )
+            scores[some], rows[some] = found[:, :k], where[:, :k]
+        left, width = np.concatenate(again), min(4 * width, documents)
+    return rows, scores
+
+
+def _ordered(query: int, rows, scores, close, ids, settle) -> tuple[np.ndarray, np.ndarray]:
+    """``scores`` and ``rows`` (n,) of a query by the tie rule; ``close`` (n - 1,): as good as the next."""
+    if settle is not None:
+        near = np.flatnonzero(np.append(close, False) | np.append(False, close))
+        scores = scores.copy()
+        scores[near] = settle(query, rows[near], scores[near])
+    keys = [ids[row] for row in rows.tolist()] if ids is not None else rows.tolist()
+    order = sorted(range(len(rows)), key=lambda i: (-scores[i], keys[i]))
+    return scores[order], rows[order]
+
+
+def _without(scores: np.ndarray, rows: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``scores`` and ``rows`` (Q, n) without the row ``own`` (Q,): in its place -1, at the end."""
+    mine = (rows == own[:, None]) & (rows >= 0)
+    scores = np.where(mine, LOWEST, scores)
+    order = np.argsort(mine, axis=1, kind="stable")
+    return tuple(np.take_along_axis(x, order, axis=1) for x in (scores, np.where(mine, -1, rows)))
+
+
+def _longest(documents: np.ndarray) -> float:
+    """The greatest length of a document's vector."""
+    starts = range(0, len(documents), LENGTHS)
+    blocks = (documents[start : start + LENGTHS] for start in starts)
+    return float(np.sqrt(max((np.einsum("nd,nd->n", x, x).max() for x in blocks), default=0.0)))
+
+
 def _search_blocks(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The exact ``k`` best rows and scores, keeping the best of the blocks seen so far."""
+    """The exact ``k`` best scores and rows, keeping the best of the blocks seen so far."""
     rows = np.empty((len(queries), 0), np.int64)
     scores = np.empty((len(queries), 0), np.float32)
     for start in range(0, len(documents), SEARCH_BLOCK):
@@ -215,7 +389,7 @@ def _search_blocks(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[
         scores, rows = np.hstack([scores, found]), np.hstack([rows, where + start])
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores, rows = (np.take_along_axis(x, order, axis=1) for x in (scores, rows))
-    return rows, scores
+    return scores, rows
 
 
 def _best(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -234,5 +408,5 @@ def _on_gpus(index: faiss.Index, k: int) -> faiss.Index:
     try:
         return faiss.index_cpu_to_all_gpus(index)
     except RuntimeError as error:
-        log.info("searching on the CPU: %s", str(error).split("Error:")[-1].strip().split("\n")[0])
+        log.info("searching on the CPU: %s", _reason(error))
         return index

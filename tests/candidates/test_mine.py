@@ -307,3 +307,15 @@ def test_retrievers_alike_in_their_fields_are_not_alike(collection):
 
     keys = {mine(collection, [retriever]).fingerprint for retriever in (BM25(3), Mine(3), BM25(4))}
     assert len(keys) == 3
+
+
+def test_bm25_takes_equal_documents_by_their_ids():
+    """bm25s takes any of them: here the first and the last ones."""
+    ids = [f"d{i:02d}" for i in np.random.default_rng(0).permutation(40)]
+    texts = ["cat dog"] * 30 + ["cat cat dog"] * 2 + ["bird"] * 8
+    many = Collection("many", ids, texts, ["q", "r"], ["cat", "bird"], {"train": {"q": {ids[0]: 1}}})
+    rows = BM25(5).retrieve(many, np.array([0, 1]))
+    equal = sorted(range(30), key=ids.__getitem__)
+    assert rows[0].tolist() == [*sorted([30, 31], key=ids.__getitem__), *equal[:3]]
+    assert rows[1].tolist() == sorted(range(32, 40), key=ids.__getitem__)[:5]
+    assert (BM25(9).retrieve(many, np.array([1]))[0, 8:] == -1).all(), "the others have no word of it"

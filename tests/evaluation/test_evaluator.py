@@ -173,7 +173,8 @@ def model(student_folder):
 @pytest.mark.parametrize("given", [False, True], ids=["embeds", "given"])
 def test_a_model_is_measured_by_the_run_it_retrieves(model, collection, given):
     documents = embed_documents(model, collection.documents) if given else None
-    found = Evaluator(k=20).evaluate(model, collection, documents=documents)
+    measures = ["nDCG@10", "R@20", "AP"]
+    found = Evaluator(measures, k=20).evaluate(model, collection, documents=documents)
     similarity = embed_queries(model, collection.queries) @ embed_documents(model, collection.documents).T
     for row in range(16, 24):
         ranked = found.run.ranking[f"q{row}"]
@@ -181,7 +182,7 @@ def test_a_model_is_measured_by_the_run_it_retrieves(model, collection, given):
         assert [score for _, score in ranked] == pytest.approx(best.tolist(), abs=1e-6)
         assert [similarity[row, int(d[1:])] for d, _ in ranked] == pytest.approx(best.tolist(), abs=1e-6)
     assert len(found.run.ranking) == 8
-    assert found.mean == Evaluator().measure(found.run, collection).mean
+    assert found.mean == Evaluator(measures).measure(found.run, collection).mean
 
 
 @pytest.mark.parametrize("index", ["Flat", "IVF6,Flat"])
@@ -377,3 +378,63 @@ def test_what_ir_measures_cannot_compute_is_one_line():
     """It divides by the number of documents that are not relevant."""
     with pytest.raises(InputError, match="Accuracy@1: ir_measures cannot compute"):
         Evaluator(["Accuracy@1"]).measure(Run.from_scores({"q": {"b": 1.0}}), graded(b=1))
+
+
+class Fixed:
+    """Embeddings of a model by hand: what ``embed_queries`` and ``embed_documents`` would give."""
+
+    max_seq_length = tokenizer = None
+
+    def __init__(self, monkeypatch, documents, queries):
+        self.documents = np.array(documents, np.float32)
+        monkeypatch.setattr(
+            "rankdistill.evaluation.evaluator.embed_queries", lambda *_: np.array(queries, np.float32)
+        )
+
+
+def test_which_of_tied_documents_are_found_follows_their_ids(monkeypatch):
+    toy = Collection("toy", ["c", "b", "a"], list("123"), ["q"], ["?"], {"test": {"q": {"a": 1}}})
+    model = Fixed(monkeypatch, [[1.0]] * 3, [[1.0]])
+    found = Evaluator(["R@1"], k=1).evaluate(model, toy, documents=model.documents)
+    assert found.mean == {"R@1": 1.0} and found.run.ranking == {"q": [("a", 1.0)]}
+
+
+def test_a_measure_deeper_than_k_raises_it(monkeypatch, caplog):
+    """R@200 of k=100 was 1/3: the relevant documents at ranks 50, 150 and 250 of 300, in silence."""
+    caplog.set_level("INFO")
+    ids = [f"{i:03d}" for i in range(300)]
+    qrels = {"test": {"q": {"050": 1, "150": 1, "250": 1}}}
+    deep = Collection("deep", ids, ids, ["q"], ["?"], qrels)
+    model = Fixed(monkeypatch, -np.arange(300.0)[:, None], [[1.0]])
+    evaluator = Evaluator(["nDCG@10", "R@200", "AP"], k=100)
+    assert evaluator.k == 200 and "evaluator.k=100 is raised to 200 for R@200" in caplog.text
+    found = evaluator.evaluate(model, deep, documents=model.documents)
+    assert found.mean["R@200"] == pytest.approx(2 / 3) and len(found.run.ranking["q"]) == 200
+    assert "AP: over the 200 best documents (evaluator.k)" in caplog.text
+
+
+def test_a_query_that_is_a_document_costs_no_result(monkeypatch):
+    own = Collection("own", ["1", "2", "3"], list("abc"), ["1"], ["a"], {"test": {"1": {"2": 1}}})
+    model = Fixed(monkeypatch, [[3.0], [2.0], [1.0]], [[1.0]])
+    found = Evaluator(["RR@1"], k=1).evaluate(model, own, documents=model.documents)
+    assert found.run.ranking == {"1": [("2", 2.0)]} and found.mean == {"RR@1": 1.0}
+
+
+def test_the_teachers_row_is_cut_as_the_students(collection, caplog):
+    caplog.set_level("INFO")
+    candidates = Candidates(
+        collection, np.array([20]), np.array([0, 3]), np.array([3, 8, 20], np.int32),
+        np.array([1, 2, 2 | 8], np.uint8), np.zeros(3, np.uint16),
+    )  # fmt: skip
+    table = ScoreTable(candidates, np.array([3, 2, 1], np.float32))
+    assert Evaluator(["AP"], k=2).rerank(table).run.ranking == {"q20": [("d3", 3.0), ("d8", 2.0)]}
+    assert not caplog.messages
+    assert len(Evaluator(["AP"], k=100).rerank(table).run.ranking["q20"]) == 3
+    assert "the teacher ranks its candidates alone, 3 to 3 a query" in caplog.text
+
+
+def test_how_an_index_is_searched_is_set(model, collection):
+    few, all_ = (
+        Evaluator(index="IVF6,Flat", k=60, search={"nprobe": n}).evaluate(model, collection) for n in (1, 6)
+    )
+    assert all(len(all_.run.ranking[q]) == 60 > len(ranked) for q, ranked in few.run.ranking.items())

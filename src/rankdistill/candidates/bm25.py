@@ -13,6 +13,7 @@ from bm25s.tokenization import Tokenized
 
 from rankdistill.data import Collection
 from rankdistill.errors import InputError, at_least
+from rankdistill.retrieval import best_ranked
 
 # Letters and marks of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Bopomofo, Han.
 UNSPACED = (
@@ -42,15 +43,20 @@ class BM25:
         return self.ranked(collection, query_rows)[0]
 
     def ranked(self, collection: Collection, query_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As ``retrieve``, and the documents' scores float32 (Q, n)."""
+        """As ``retrieve``, and the documents' scores float32 (Q, n); equal ones by document id ascending."""
         n = min(self.n, len(collection.documents))
         index = bm25_index(collection.documents, self.k1, self.b, self.language)
         if index is None:
             return np.full((len(query_rows), n), -1), np.zeros((len(query_rows), n), np.float32)
-        rows, scores = index.retrieve(
-            words([collection.queries[row] for row in query_rows], self.language), k=n, show_progress=False
-        )
-        return np.where(scores > 0, rows, -1).astype(np.int64), scores
+        asked = words([collection.queries[row] for row in query_rows], self.language)
+
+        def find(some: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+            tokens = Tokenized([asked.ids[i] for i in some.tolist()], asked.vocab)
+            rows, scores = index.retrieve(tokens, k=n, show_progress=False)
+            return scores, np.where(scores > 0, rows, -1)
+
+        ids, own = collection.document_ids, collection.own_document[query_rows]
+        return best_ranked(find, len(query_rows), len(ids), n, ids, own)
 
 
 def bm25_index(

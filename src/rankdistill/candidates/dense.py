@@ -1,5 +1,6 @@
 """Dense candidates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,15 @@ from rankdistill.students import fingerprint_of
 
 @dataclass(frozen=True)
 class Dense:
-    """The ``n`` nearest documents by an encoder's cosine, through a FAISS index."""
+    """The ``n`` nearest documents by an encoder's cosine, through a FAISS index.
+
+    ``search`` is what the index is searched with, such as ``{"nprobe": 16}``.
+    """
 
     model: SentenceTransformer
     n: int = 20
     index: str = "Flat"
+    search: Mapping[str, float] | None = None
     source = "dense"
 
     def __post_init__(self):
@@ -36,8 +41,12 @@ class Dense:
         """As ``retrieve``, and the documents' scores float32 (Q, n)."""
         documents = stored_embeddings(self.model, collection)
         queries = embed_queries(self.model, [collection.queries[row] for row in query_rows])
-        return search(documents, queries, self.n, self.index)
+        own = collection.own_document[query_rows]
+        ids = collection.document_ids
+        field = "candidates.retrievers.dense"
+        return search(documents, queries, self.n, self.index, self.search, ids, own, field)
 
     @property
     def settings(self) -> dict:
-        return {"model": fingerprint_of(self.model), "n": self.n, "index": self.index}
+        settings = {"model": fingerprint_of(self.model), "n": self.n, "index": self.index}
+        return settings | ({"search": dict(self.search)} if self.search else {})

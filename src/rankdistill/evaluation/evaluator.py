@@ -1,5 +1,6 @@
 """Retrieval with a model, and measures of runs."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from rankdistill.evaluation.run import Run
 from rankdistill.retrieval import embed_queries, passing_embeddings, search
 from rankdistill.students.lengths import cut_texts
 
+log = logging.getLogger(__name__)
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 
 
@@ -40,9 +42,11 @@ class Evaluation:
 class Evaluator:
     """Scores models and runs on a split of a collection.
 
-    ``measures`` are any ir-measures expressions, the first one the main one; ``index`` a FAISS
-    ``index_factory`` string; ``k`` documents are retrieved per query; ``limit`` evaluates on that
-    many queries, drawn with ``seed``. Raises ``InputError`` for a measure ir-measures can't parse.
+    ``measures`` are any ir-measures expressions, the first one the main one; ``k`` documents are retrieved
+    per query, or as many as the deepest measure's cutoff, and measures without one (AP) see these. ``index``
+    is a FAISS ``index_factory`` string, ``search`` what it is searched with (``{"nprobe": 16}``); ``limit``
+    evaluates on that many queries, drawn with ``seed``. Raises ``InputError`` for a measure ir-measures
+    can't parse.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Evaluator:
         k: int = 100,
         limit: int | None = None,
         seed: int = 0,
+        search: Mapping[str, float] | None = None,
     ):
         measures = [measures] if isinstance(measures, str) else measures
         if not measures:
@@ -60,11 +65,25 @@ class Evaluator:
             raise InputError(f"evaluator.k={k}: it is a number of documents, 1 or more")
         self.measures = {str(name): parse_measure(str(name)) for name in measures}
         check_seed(seed, "evaluator.seed")
-        self.index, self.k, self.limit, self.seed = index, k, limit, seed
+        self.index, self.limit, self.seed, self.search = index, limit, seed, dict(search or {})
+        self.k = max(k, self.depth)
+        if self.k > k:
+            deepest = ", ".join(name for name, m in self.measures.items() if m.params.get("cutoff", 0) > k)
+            log.info("evaluator.k=%d is raised to %d for %s", k, self.k, deepest)
 
     @property
     def main(self) -> str:
         return next(iter(self.measures))
+
+    @property
+    def depth(self) -> int:
+        """The deepest cutoff of a measure, 0 if none has one."""
+        return max(measure.params.get("cutoff", 0) for measure in self.measures.values())
+
+    @property
+    def uncut(self) -> list[str]:
+        """The measures without a cutoff, which see all results that there are."""
+        return [name for name, measure in self.measures.items() if "cutoff" not in measure.params]
 
     def evaluate(
         self,
@@ -86,7 +105,12 @@ class Evaluator:
         if processes.is_main():
             cut_texts(model, collection)  # says how many
             queries = embed_queries(model, [collection.queries[row] for row in query_rows])
-            rows, scores = search(documents, queries, self.k, self.index)
+            own = collection.own_document[query_rows]
+            rows, scores = search(
+                documents, queries, self.k, self.index, self.search, collection.document_ids, own
+            )
+            if self.uncut:
+                log.info("%s: over the %d best documents (evaluator.k)", ", ".join(self.uncut), rows.shape[1])
             run = Run.from_rows(collection, query_rows, rows, scores, "student")
             result = self.measure(run, collection, split)
         return processes.broadcast(result)
@@ -94,7 +118,8 @@ class Evaluator:
     def rerank(self, table: ScoreTable, split: str = "test") -> Evaluation:
         """The teacher's own ranking of the candidates in ``table``.
 
-        Positives that no retriever found stay out, as they would if the teacher reranked.
+        Positives that no retriever found stay out, as they would if the teacher reranked; so do all beyond
+        the best ``k``, as in ``evaluate``.
         """
         collection, candidates = table.collection, table.candidates
         judged = collection.judged(split)
@@ -108,7 +133,18 @@ class Evaluator:
             keep = found[span]
             ids = [collection.document_ids[d] for d in candidates.document_rows[span][keep]]
             scored[collection.query_ids[row]] = dict(zip(ids, table.scores[span][keep].tolist(), strict=True))
-        return self.measure(Run.from_scores(scored, "teacher"), collection, split)
+        run = Run.from_scores(scored, "teacher").without_own(collection)
+        run = Run({query: ranked[: self.k] for query, ranked in run.ranking.items()}, run.name)
+        sizes = [len(ranked) for ranked in run.ranking.values()]
+        if min(sizes) < self.k and (self.uncut or min(sizes) < self.depth):
+            log.info(
+                "the teacher ranks its candidates alone, %d to %d a query, where a student has the %d best "
+                "of all documents",
+                min(sizes),
+                max(sizes),
+                self.k,
+            )
+        return self.measure(run, collection, split)
 
     def check(self, collection: Collection, split: str = "test") -> Qrels:
         """The judgments that are measured; raises ``InputError`` for a grade that a measure doesn't know."""
