@@ -29,9 +29,10 @@ from transformers import TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from rankdistill import processes
-from rankdistill.errors import InputError, disk_refuses
+from rankdistill.errors import InputError, disk_refuses, within
 from rankdistill.fields import check_targets
 from rankdistill.folders import RunFolder, RunLog
+from rankdistill.words import ambiguous, expand_home, readable
 
 log = logging.getLogger(__name__)
 ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
@@ -101,7 +102,7 @@ def compose(*overrides: str, name: str = "config") -> DictConfig:
     """
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            return hydra.compose(name, overrides=[open_field(override) for override in overrides])
+            return hydra.compose(name, overrides=[open_field(word) for word in readable(overrides)])
     except Exception as error:
         message = explain(error)
         if message is None:
@@ -147,6 +148,7 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
                 raise InputError("a sweep's jobs run in one process each; start them without torchrun")
             path = run_folder()
             again[1:] = [f"hydra.sweep.dir={path.parent}" if sweep else f"hydra.run.dir={path}"]
+            expand_home(config)
             check_names(config, config_name)
             accepted.append(False)
             with folder_of(config, path) as folder:
@@ -168,7 +170,7 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
     kept = sweep_notes(sys.argv[1:])
     try:
         processes.join()
-        sys.argv[1:] = [open_field(argument) for argument in sys.argv[1:]]
+        sys.argv[1:] = [open_field(argument) for argument in readable(sys.argv[1:])]
         if not processes.is_main():
             sys.argv[1:] = quiet(sys.argv[1:])
             logging.disable(logging.WARNING)  # the main process says the same
@@ -259,7 +261,7 @@ def explain(error: BaseException) -> str | None:
         cause = error.__cause__
         key = re.search(r"full_key: (.*)", str(error))
         if isinstance(cause, InputError):
-            return str(cause)
+            return str(within(key[1] if key else "", cause))
         if isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
             return f"{key[1] if key else 'configuration'}: {' '.join(str(cause).split())}"
         return None if cause is not None else " ".join(str(error).split())
@@ -274,6 +276,8 @@ def explain(error: BaseException) -> str | None:
         return f"{found[1]}: it overrides {found[2]}, which this command does not have; is it for another?"
     if found := re.match(r"Could not override '(.+?)'\. No match in the defaults list", str(error)):
         return f"{found[1]}: this command has no such part, or it has another name; --help says what it has"
+    if found := re.match(r"Ambiguous value for argument '(.+?)'\n1\. To use", str(error), re.DOTALL):
+        return ambiguous(found[1])
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
     if isinstance(error, ValueError) and "Config group override" in str(error):

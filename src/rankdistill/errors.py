@@ -2,6 +2,8 @@
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 
 REFUSED = {  # what it means, and what to do
@@ -25,6 +27,20 @@ def shorten(names, most: int = 3) -> str:
     names = list(names)
     text = ", ".join(repr(name) for name in names[:most])
     return text + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def within(part: str, error: InputError) -> InputError:
+    """``error``, a parameter of it named as the field of ``part`` that sets it: k=0 as evaluator.k=0."""
+    return InputError(f"{part}.{error}") if part and re.match(r"\w+=", str(error)) else error
+
+
+@contextmanager
+def fields_of(part: str) -> Iterator[None]:
+    """What is refused in here names its parameters as fields of ``part``."""
+    try:
+        yield
+    except InputError as error:
+        raise within(part, error) from None
 
 
 def at_least(least: float, **values: float | None) -> None:

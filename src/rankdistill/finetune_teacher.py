@@ -20,7 +20,7 @@ from rankdistill.candidates import mine
 from rankdistill.cards import teacher_card
 from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection
-from rankdistill.errors import InputError, at_least, check_seed
+from rankdistill.errors import InputError, at_least, check_seed, fields_of
 from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, write_json, write_text
@@ -118,7 +118,8 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     path, inputs = folder.path, {"collection": collection.fingerprint}
     if folder.ended and folder.finished(**inputs, model=hash_weights(starting_model(config), [])):
         return str(path / "model")
-    candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
+    with fields_of("candidates"):
+        candidates = mine(collection, retrievers, config.candidates.split, config.candidates.limit)
     rows = training_rows(candidates, config.negatives, config.seed)
     model = starting_model(config)
     inputs |= {"candidates": candidates.fingerprint, "model": hash_weights(model, [])}

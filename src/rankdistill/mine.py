@@ -18,7 +18,7 @@ from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Collection
 from rankdistill.data.candidates import SOURCES, to_arrow, write_arrow
 from rankdistill.data.formats.files import draft
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, fields_of
 from rankdistill.evaluation import Run
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder
@@ -46,11 +46,13 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     log.info("%s", collection)
     retrievers = make_retrievers(config.candidates.retrievers)
     split, limit = config.candidates.split, config.candidates.limit
+    with fields_of("candidates"):
+        query_rows = collection.query_rows(split, limit)
     if output.suffix == ".arrow":
         found = mine(collection, retrievers, split, limit)
         empty = not (found.sources & ~np.uint8(SOURCES["positive"])).any()
     else:
-        found = as_run(collection, retrievers, collection.query_rows(split, limit))
+        found = as_run(collection, retrievers, query_rows)
         empty = not any(found.ranking.values())
     if empty:
         raise InputError(

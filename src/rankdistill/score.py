@@ -13,7 +13,7 @@ from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection, write_scores
 from rankdistill.data.candidates import read_candidates as read_arrow
 from rankdistill.data.formats import check_format, read_run
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, fields_of
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder
 from rankdistill.mine import FIELDS, new_file
@@ -39,7 +39,8 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     else:
         retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
         wanted = config.candidates
-        table = score_split(teacher, retrievers, collection, wanted.split, wanted.limit)
+        with fields_of("candidates"):
+            table = score_split(teacher, retrievers, collection, wanted.split, wanted.limit)
     if processes.is_main():
         write_scores(table, output, format)
         print(f"\n{table.candidates}\n\nScores of {table.teacher} in {output}")

@@ -26,7 +26,7 @@ from rankdistill.candidates import mine
 from rankdistill.cards import model_card
 from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Collection, ScoreTable
-from rankdistill.errors import InputError, at_least, check_seed, shorten
+from rankdistill.errors import InputError, at_least, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
@@ -113,7 +113,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
     sampler, cut = make(config.sampler), make(config.cut, Cut)
-    check_scores(**{name: config.scores[name] for name in inspect.signature(check_scores).parameters})
+    with fields_of("scores"):
+        check_scores(**{name: config.scores[name] for name in inspect.signature(check_scores).parameters})
     stages = plan(config, folder.checkpoints)
     check_dev(config.evaluation, stages)
     collection = make(config.data, Collection)
@@ -260,9 +261,10 @@ def training_scores(
 ) -> ScoreTable:
     """What the stages train on; whether their groups fit its pools shows before anything is scored."""
     split, limit = config.candidates.split, config.candidates.limit
-    if isinstance(teacher, FileTeacher):
-        return teacher.table(collection, split, limit)
-    pools = mine(collection, retrievers, split, limit)
+    with fields_of("candidates"):
+        if isinstance(teacher, FileTeacher):
+            return teacher.table(collection, split, limit)
+        pools = mine(collection, retrievers, split, limit)
     for stage in stages:
         check_fit(stage.sampler, pools)
         check_batches(stage.arguments, len(pools) - (config.evaluation.dev_queries or 0))

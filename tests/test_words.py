@@ -1,0 +1,143 @@
+"""Values on the command line that Hydra's grammar has no place for."""
+
+import re
+import shlex
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+
+from rankdistill.command import compose, explain, make
+from rankdistill.errors import InputError, fields_of
+from rankdistill.words import ambiguous, expand_home, readable
+
+ODD = [
+    "with space", "a=b", "a,b", "par(1)", "brack[1]", "per%c", "hash#1", "käse", "日本", "quote'1",
+    "back\\slash", "semi;colon", "tilde~x", "amp&", "star*", "curly{x}", "both'\"x", "tail\\#", "ends'\\",
+    "ü,ö", "dollar$x",
+    "Ж \"x\"", "{title}: {text}", "{a} b,c", "pipe|x", "<x>", "x\\'y'",
+]  # fmt: skip
+
+
+def parsed(word):
+    """What Hydra makes of the value of ``word``."""
+    return OverridesParser.create().parse_override(word).value()
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_what_exists_is_taken_as_it_is_named(value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / value).mkdir()
+    (word,) = readable([f"data.path={value}"])
+    assert parsed(word) == value
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_what_is_shown_can_be_pasted_into_a_shell(value):
+    """It is taken, or the error shows a word that Hydra reads as this very value."""
+    try:
+        (word,) = readable([f"f={value}"])
+        if value != "a,b":
+            assert parsed(word) == value
+    except InputError as error:
+        shown = re.search(r"quoted it can: (.*)", str(error))
+        assert "\n" not in str(error) and str(error).startswith(f"f={value}: ") and shown
+        (pasted,) = shlex.split(shown[1])
+        assert parsed(pasted) == value and readable([pasted]) == [pasted]
+
+
+@pytest.mark.parametrize("value", ["käse", "日本", "résumé/d'été", "Ж/x y"])
+def test_a_word_with_other_letters_needs_no_quotes(value):
+    if "'" in value:
+        with pytest.raises(InputError, match="quoted it can"):
+            readable([f"f={value}"])
+    else:
+        assert parsed(*readable([f"f={value}"])) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("[P(rel=2)@5]", ["P(rel=2)@5"]),
+        ("[ERR@10,RBP(p=0.8)]", ["ERR@10", "RBP(p=0.8)"]),
+        ("[käse, b]", ["käse", "b"]),
+        ("{query:käse,document:x y}", {"query": "käse", "document": "x y"}),
+    ],
+)
+def test_lists_and_groups_are_quoted_within(value, expected):
+    with pytest.raises(InputError) as error:
+        readable([f"f={value}"])
+    (pasted,) = shlex.split(str(error.value).partition("quoted it can: ")[2])
+    assert parsed(pasted) == expected
+
+
+AS_EVER = [
+    "data=beir",
+    "-m",
+    "seed=0,1",
+    "~teacher.x",
+    "+a.b=1",
+    "++a=null",
+    "x=[a,b]",
+    "x={a:1}",
+    "x=",
+    "'x'",
+]
+
+
+def test_what_hydra_reads_is_left_alone():
+    assert readable(AS_EVER) == AS_EVER
+
+
+def test_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = ["data.path=~/x", "run=~", "--config-dir=~/c", "-cd", "~/d", "~x.y", "hydra.run.dir=~/o"]
+    home = str(tmp_path)
+    assert readable(given) == [
+        *(f"data.path={home}/x", f"run={home}", f"--config-dir={home}/c", "-cd", f"{home}/d"),
+        *("~x.y", f"hydra.run.dir={home}/o"),
+    ]
+
+
+def test_home_is_expanded_in_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = OmegaConf.create(
+        {"data": {"path": "~/x", "n": 1}, "model": ["~/a", "b~/c"], "run": "???", "other": "${data.path}"}
+    )
+    expand_home(config)
+    assert config.data.path == f"{tmp_path}/x" == config.other
+    assert config.model == [f"{tmp_path}/a", "b~/c"] and OmegaConf.is_missing(config, "run")
+
+
+def test_several_values_without_a_sweep():
+    said = ambiguous("data.path=a,b")
+    assert said == (
+        "data.path=a,b: several values, for a sweep (-m); one text is 'data.path=\"a,b\"', a list "
+        "'data.path=[a,b]'"
+    )
+    with pytest.raises(InputError, match=r"^seed=0,1: several values, for a sweep"):
+        compose("seed=0,1")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"_target_": "rankdistill.candidates.BM25", "n": 0}, r"a\.b\.n=0: it is 1 or more"),
+        ({"_target_": "rankdistill.candidates.BM25", "language": "xx"}, r"a\.b\.language='xx': no stemmer"),
+        (
+            {"_target_": "rankdistill.teachers.demo.demo_teacher", "part": "x"},
+            r"a\.b\.part='x': it is ensemble",
+        ),
+    ],
+)
+def test_a_parameter_is_named_by_the_field_that_sets_it(config, message):
+    with pytest.raises(InstantiationException) as error:
+        make(OmegaConf.create({"a": {"b": config}}).a.b)
+    assert re.match(message, explain(error.value))
+
+
+def test_fields_of_a_part_are_named_in_full_and_others_left_alone():
+    for said, expected in (("scale=0: it", "scores.scale=0: it"), ("x.tsv:3: bad", "x.tsv:3: bad")):
+        with pytest.raises(InputError, match=f"^{expected}"), fields_of("scores"):
+            raise InputError(said)
