@@ -1,4 +1,7 @@
 import dataclasses
+import hashlib
+import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -141,3 +144,19 @@ def test_what_becomes_of_identical_ids_is_said_once(given, said, caplog):
 def test_every_reader_takes_what_becomes_of_identical_ids(beir):
     assert read_beir(beir, ignore_identical_ids=False).ignore_identical_ids is False
     assert read_beir(beir).ignore_identical_ids is None
+
+
+def test_the_fingerprint_is_that_of_the_whole_as_json_but_needs_no_such_text():
+    """So that caches and published fingerprints remain: it was computed from one string of 5 MB here."""
+    texts = [f'Überraschung {i} "quoted"\\n' + "x" * 1000 for i in range(5_000)]
+    ids = [f"d{i}" for i in range(5_000)]
+    qrels = {"train": {"q": {"d1": 2, "d0": 1}}, "dev": {}}
+    collection = Collection("big", ids, texts, ["q"], ["what?"], qrels)
+    whole = json.dumps((ids, texts, ["q"], ["what?"], qrels), sort_keys=True, ensure_ascii=False)
+    expected = hashlib.sha256(whole.encode()).hexdigest()[:16]
+    del whole
+    tracemalloc.start()
+    found = collection.fingerprint
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == expected and peak < 1e6

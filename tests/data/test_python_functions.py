@@ -1,4 +1,5 @@
 import logging
+import os
 import sys
 
 import pytest
@@ -170,6 +171,27 @@ def test_sources_that_changed_are_read_anew(package):
     first = python_functions(package({"a.py": function("alpha")}))
     again = python_functions(package({"a.py": function("alpha") + function("beta")}))
     assert names(first) == {"fakery.a.alpha"} and names(again) == {"fakery.a.alpha", "fakery.a.beta"}
+
+
+def test_sources_that_changed_within_a_tick_of_the_clock_are_read_anew(package, tmp_path):
+    """Of the same size and time, as after the clock was set back, or an archive with times was unpacked."""
+    python_functions(package({"a.py": function("alpha")}))
+    file = tmp_path / "fakery" / "a.py"
+    state = file.stat()
+    file.write_text(function("omega"))
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file.stat().st_size == state.st_size
+    assert names(python_functions("fakery")) == {"fakery.a.omega"}
+
+
+def test_the_same_sources_in_another_place_are_the_same_collection(package, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    python_functions(package({"a.py": function("alpha")}))
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "fakery").rename(tmp_path / "moved" / "fakery")
+    monkeypatch.syspath_prepend(tmp_path / "moved")
+    python_functions("fakery")
+    assert caplog.text.count("reading the sources") == 1
 
 
 def test_a_single_file_is_a_package_too(tmp_path, monkeypatch):

@@ -134,8 +134,16 @@ def _version(package: str) -> str:
     if package == "stdlib":
         return sys.version.split()[0]
     root = package_root(package)  # sources that are being worked on change under one version
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(root)]
-    return fingerprint(states)
+    return fingerprint([[file.relative_to(root).as_posix(), _checksum(file)] for file in _files(root)])
+
+
+def _checksum(file: Path) -> str | None:
+    """None where ``functions`` could not read it either."""
+    try:
+        with open(file, "rb") as source:
+            return hashlib.file_digest(source, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _build(roots: dict[str, Path], limit: int | None, seed: int) -> Collection:
