@@ -225,11 +225,11 @@ def test_a_field_without_use_is_refused_in_one_line(student_folder, table, tmp_p
         ({"seed": 2**32}, "trainer.seed=4294967296: it is an integer, 0 or more and below"),
         ({"seed": -1}, "trainer.seed=-1"),
         ({"lr_scheduler_type": "nonsense"}, "nonsense is not a valid SchedulerType"),
-        ({"lr_scheduler_type": "cosine_with_min_lr"}, "trainer.lr_scheduler_type=.*min_lr"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "lr_scheduler_type=cosine_with_min_lr: .*min_lr"),
         ({"lr_scheduler_kwargs": {"nonsense": 1}}, "trainer.lr_scheduler_kwargs=.*nonsense"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "requires an eval strategy"),
         ({"optim": "nonsense"}, "nonsense is not a valid OptimizerNames"),
-        ({"optim": "adamw_8bit"}, "trainer.optim=.*bitsandbytes"),
+        ({"optim": "adamw_8bit"}, "trainer.optim=adamw_8bit: .*bitsandbytes"),
         ({"optim": "galore_adamw"}, "trainer.optim=galore_adamw: not used"),
         (
             {"optim_args": "momentum=0.5"},

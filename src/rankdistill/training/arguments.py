@@ -224,8 +224,9 @@ def _try_parts(arguments: TrainingArguments) -> None:
         for tracker in get_reporting_integration_callbacks(arguments.report_to):
             tracker()
     except Exception as error:  # of many makers, each with errors of its own
+        value = getattr(arguments, field, "...")
         raise InputError(
-            f"trainer.{field}={getattr(arguments, field, '...')}: {' '.join(str(error).split())}"
+            f"trainer.{field}={getattr(value, 'value', value)}: {' '.join(str(error).split())}"
         ) from None
 
 
