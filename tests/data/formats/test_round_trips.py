@@ -27,6 +27,10 @@ FILES = [
     ("hard_negatives", "negatives.jsonl.gz"),
     ("tevatron", "tevatron.jsonl"),
     ("bge", "bge.jsonl"),
+    ("tuples", "tuples.jsonl.gz"),
+    ("tuples", "tuples.parquet"),
+    ("lists", "lists.jsonl"),
+    ("lists", "lists.parquet"),
 ]
 EQUAL = ("query_rows", "offsets", "document_rows", "positive")
 

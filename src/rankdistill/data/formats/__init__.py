@@ -17,6 +17,7 @@ from rankdistill.data.formats.mapping import read_json, write_json
 from rankdistill.data.formats.runs import read_ranking, read_run, write_ranking, write_run
 from rankdistill.data.formats.texts import read_bge, write_bge
 from rankdistill.data.formats.triples import Invalid
+from rankdistill.data.formats.tuples import read_lists, read_tuples, write_lists, write_tuples
 from rankdistill.data.score_hub import FILES
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
@@ -32,6 +33,8 @@ FORMATS = {  # name: reader, writer, endings by which it is known
     "tevatron": (read_groups, write_tevatron, ()),
     "bge": (read_bge, write_bge, ()),
     "ranking": (read_ranking, write_ranking, ()),
+    "tuples": (read_tuples, write_tuples, ()),
+    "lists": (read_lists, write_lists, ()),
 }
 
 
@@ -92,19 +95,23 @@ __all__ = [
     "read_csv",
     "read_groups",
     "read_json",
+    "read_lists",
     "read_margins",
     "read_ranking",
     "read_scores",
     "read_run",
+    "read_tuples",
     "write_bge",
     "write_columns",
     "write_csv",
     "write_groups",
     "write_hard_negatives",
     "write_json",
+    "write_lists",
     "write_margins",
     "write_ranking",
     "write_scores",
     "write_tevatron",
+    "write_tuples",
     "write_run",
 ]

@@ -42,12 +42,13 @@ def read_bge(path: str | Path, collection: Collection, invalid: Invalid = "error
         collection,
         path,
         invalid,
-        query_row=_first_row(collection.queries),
-        document_row=_first_row(collection.documents),
+        query_row=first_row(collection.queries),
+        document_row=first_row(collection.documents),
     )
 
 
-def _first_row(texts) -> dict[str, int]:
+def first_row(texts) -> dict[str, int]:
+    """Text -> its row, of equal ones the first."""
     rows: dict[str, int] = {}
     for row, text in enumerate(texts):
         rows.setdefault(text, row)
