@@ -102,6 +102,7 @@ def test_a_run_that_left_nothing_makes_way_for_another(tmp_path):
     assert told["config"] == OmegaConf.to_container(OTHER) and told["settings"] == fingerprint(told["config"])
     assert told["overrides"] == ["a=b"] and told["choices"] == {"sampler": "hard"}
     assert OmegaConf.load(tmp_path / "config.yaml") == OTHER
+    assert OmegaConf.load(tmp_path / ".hydra" / "overrides.yaml") == ["a=b"]
 
 
 def test_the_log_holds_what_was_said_before_the_run_was_accepted(tmp_path):

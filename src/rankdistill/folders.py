@@ -246,6 +246,9 @@ class RunFolder:
         }
         write_json(self.path / "run.json", record)
         write_text(self.path / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
+        if self.overrides is not None:  # where Hydra's own programs look; nothing here reads it
+            (self.path / ".hydra").mkdir(exist_ok=True)
+            write_text(self.path / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(list(self.overrides)))
         self.accepted = True
         if self.log is not None:
             self.log.open()
