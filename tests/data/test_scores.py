@@ -106,7 +106,7 @@ def test_a_loaded_table_stays_on_disk(collection, tmp_path):
         np.zeros(n, np.uint8),
         np.zeros(n, np.uint16),
     )
-    ScoreTable(candidates, np.zeros(n, np.float32)).save(tmp_path / "big.arrow")
+    ScoreTable(candidates, np.zeros(n, np.float32), trusted=True).save(tmp_path / "big.arrow")
     before = pa.total_allocated_bytes()
     loaded = ScoreTable.load(tmp_path / "big.arrow", collection)
     assert pa.total_allocated_bytes() - before < 10_000 and loaded.scores.nbytes == 4 * n
@@ -125,7 +125,7 @@ def test_what_was_read_of_a_table_is_given_back_while_groups_are_drawn(collectio
         np.zeros(queries * n, np.uint16),
     )
     scores = np.random.default_rng(0).normal(size=queries * n).astype(np.float32)
-    ScoreTable(candidates, scores).save(tmp_path / "big.arrow")
+    ScoreTable(candidates, scores, trusted=True).save(tmp_path / "big.arrow")
     loaded = ScoreTable.load(tmp_path / "big.arrow", collection)
 
     def mapped() -> int:  # bytes of files in memory
@@ -210,6 +210,33 @@ def test_scores_that_are_not_finite_raise_with_the_query_and_document(table, sco
         ScoreTable(table.candidates, scores)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"query_rows": [2, 2]}, "a query is there twice"),
+        ({"query_rows": [2, 24]}, "query rows 2 to 24, but tiny has 24"),
+        ({"document_rows": [1, 5, 9, 3, 3]}, "a query's documents repeat or do not ascend"),
+        ({"document_rows": [1, 9, 5, 3, 4]}, "a query's documents repeat or do not ascend"),
+        ({"document_rows": [-1, 5, 9, 3, 4]}, "document rows -1 to 9, but tiny has 60"),
+    ],
+)
+def test_a_table_made_by_hand_is_checked(collection, changed, message):
+    """In-batch negatives are looked up by bisection: of a pool that does not ascend they are others."""
+    parts = {"query_rows": [2, 3], "document_rows": [1, 5, 9, 3, 4]}
+
+    def table(**parts):
+        rows = np.array(parts["document_rows"], np.int32)
+        zeros = np.zeros(5, np.uint8), np.zeros(5, np.uint16)
+        return ScoreTable(
+            Candidates(collection, np.array(parts["query_rows"]), np.array([0, 3, 5]), rows, *zeros),
+            [1, 2, 3, 4, 1e8],
+        )
+
+    assert table(**parts).scores.dtype == np.float32 and len(table(**parts)) == 2
+    with pytest.raises(InputError, match=f"score table: {message}"):
+        table(**parts | changed)
+
+
 @pytest.mark.parametrize("shape", [lambda s: s[:-1], lambda s: s[:, None]])
 def test_scores_that_do_not_match_the_candidates_raise(table, shape):
     with pytest.raises(InputError, match=f"scores for {len(table.scores)} candidates"):
@@ -264,7 +291,7 @@ def test_a_table_of_another_writer_is_checked_once_and_sealed(collection, tmp_pa
     assert loaded.candidates.query_rows.tolist() == [0, 1]
     assert loaded.pool(0)[0].tolist() == [0, 5] and loaded.pool(0)[1].tolist() == [1.0, 2.0]
     assert [file.name for file in tmp_path.iterdir()] == ["theirs.arrow"], "nothing beside somebody's file"
-    monkeypatch.setattr("rankdistill.data.candidates._check_pools", None)  # not called again
+    monkeypatch.setattr("rankdistill.data.candidates.check_pools", None)  # not called again
     again = ScoreTable.load(path, collection)
     assert np.array_equal(again.scores, loaded.scores)
     assert again.candidates.fingerprint == loaded.candidates.fingerprint

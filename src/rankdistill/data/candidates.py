@@ -240,7 +240,7 @@ def from_arrow(table: pa.Table, collection: Collection, path: Path, trusted: boo
         if b"candidates" in metadata:  # not in a file of another writer
             vars(candidates)["fingerprint"] = metadata[b"candidates"].decode()
         return candidates
-    _check_pools(candidates, path)
+    check_pools(candidates, path)
     if metadata.get(b"candidates", candidates.fingerprint.encode()) != candidates.fingerprint.encode():
         raise InputError(f"{path}: {CHANGED}")
     return candidates
@@ -265,14 +265,23 @@ def _check_documents(table: pa.Table, collection: Collection, path: Path) -> Non
         raise InputError(f"{path}: its document ids are not those of {collection.name}; build it again")
 
 
-def _check_pools(candidates: Candidates, path: Path) -> None:
-    """Raises ``InputError`` unless a query is there once, and a pool's rows ascend."""
-    rows = candidates.document_rows
+def check_pools(candidates: Candidates, path: Path | str) -> None:
+    """Raises ``InputError`` unless rows are the collection's, queries are distinct, and pools ascend."""
+    rows, collection = candidates.document_rows, candidates.collection
+    for kind, some, ids in (
+        ("query", candidates.query_rows, collection.query_ids),
+        ("document", rows, collection.document_ids),
+    ):
+        if len(some) and not (0 <= some.min() and some.max() < len(ids)):
+            raise InputError(
+                f"{path}: {kind} rows {some.min()} to {some.max()}, but {collection.name} has {len(ids)}"
+            )
     if len(np.unique(candidates.query_rows)) < len(candidates):
         raise InputError(f"{path}: a query is there twice; build it again")
-    inside = np.ones(len(rows), dtype=bool)
-    inside[candidates.offsets[:-1][np.diff(candidates.offsets) > 0]] = False
-    if (np.diff(rows.astype(np.int64), prepend=-1)[inside] <= 0).any():
+    falls = rows[1:] <= rows[:-1]
+    first = candidates.offsets[:-1][np.diff(candidates.offsets) > 0]
+    falls[first[first > 0] - 1] = False
+    if falls.any():
         raise InputError(f"{path}: a query's documents repeat or do not ascend; build it again")
     if (candidates.sources & ~np.uint8(sum(SOURCES.values()))).any():
         raise InputError(f"{path}: sources that are not known; there is {shorten(SOURCES, 9)}")

@@ -12,6 +12,7 @@ from rankdistill.data.candidates import (
     CHANGED,
     SOURCES,
     Candidates,
+    check_pools,
     from_arrow,
     hash_array,
     open_arrow,
@@ -30,8 +31,8 @@ class ScoreTable:
     """Candidates and ``scores`` float32 (N,), the teacher's, aligned with them.
 
     ``teacher`` is the fingerprint of who scored; ``mapped`` the file that a loaded table lies in. Raises
-    ``InputError`` if there are more or fewer scores than candidates or, unless they are ``trusted``, one is
-    not finite.
+    ``InputError`` if there are more or fewer scores than candidates or, unless both are ``trusted``, a score
+    is not finite, a query is there twice, or a pool's documents do not ascend.
     """
 
     candidates: Candidates
@@ -42,6 +43,10 @@ class ScoreTable:
 
     def __post_init__(self, trusted: bool):
         expected = len(self.candidates.document_rows)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+            object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float32))
+        if not trusted:
+            check_pools(self.candidates, "score table")
         if self.scores.shape != (expected,):
             raise InputError(f"score table: {self.scores.shape} scores for {expected} candidates")
         if not trusted and not np.isfinite(self.scores).all():
