@@ -44,7 +44,7 @@ def start(module, arguments, cwd, **environment):
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
 
 
@@ -215,7 +215,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tiny, tmp_path, uninterrupted, 
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
     assert killed.returncode == 9, killed.stderr[-3000:]
     again = start("train", arguments, tmp_path)
@@ -246,7 +246,7 @@ def test_two_processes_end_as_one_does(tiny, tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1", "RANKDISTILL_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
     assert two.returncode == 0, two.stderr[-3000:]
     assert two.stdout.count("Results in") == 1
@@ -478,7 +478,7 @@ def test_two_processes_fine_tune_a_teacher(beir, tmp_path, student_folder, cross
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Use it: teacher.model=") == 1

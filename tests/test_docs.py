@@ -29,7 +29,7 @@ def blocks(page: str, language: str) -> list[str]:
 def test_the_documentation_builds_without_a_warning(tmp_path):
     pytest.importorskip("furo", reason="needs the extra docs")
     command = [sys.executable, "-m", "sphinx", "-W", "-q", str(DOCS), str(tmp_path / "site")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert "StratifiedSampler" in (tmp_path / "site" / "reference.html").read_text()
 

@@ -40,7 +40,7 @@ def test_the_page_runs_top_to_bottom(tmp_path, table):
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
     assert {file.name for file in (tmp_path / "outputs" / "own").iterdir()} >= {

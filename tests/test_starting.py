@@ -26,7 +26,7 @@ def test_a_signal_while_modules_are_imported_ends_in_one_line(tmp_path, name):
     assert process.stdout.readline() == "here\n"
     time.sleep(0.05)
     process.send_signal(signal.Signals[name])
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.Signals[name]
     assert said.strip() == "interrupted; start the same command again"
 

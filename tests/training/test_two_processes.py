@@ -75,7 +75,7 @@ def test_two_gloo_processes_take_the_step_of_one(beir, student_folder, tmp_path,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return load_file(out / "model.safetensors")
