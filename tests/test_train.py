@@ -249,3 +249,17 @@ def test_evaluated_is_equal_for_the_same_test_queries_alone(tmp_path):
         (folder / name).write_text(text.replace(old, new))
         assert evaluated(read_beir(folder), "test") != first
         (folder / name).write_text(text)
+
+
+def test_card_and_conditions_say_how_many_texts_were_cut(job, tmp_path):
+    """Every text of the tiny collection has a token per word, and two special ones."""
+    job.student.max_length = 12
+    distil(job, tmp_path / "run")
+    collection = read_beir(tmp_path / "beir")
+    longer = sum(len(text.split()) + 2 > 12 for text in collection.documents)
+    assert 0 < longer < len(collection.documents)
+    truncated = json.loads((tmp_path / "run" / "conditions.json").read_text())["truncated"]
+    assert truncated["documents"] == {"longer": longer, "of": len(collection.documents), "tokens": 12}
+    assert truncated["queries"]["longer"] == 0
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert f"{longer} of {len(collection.documents)} documents" in card and "longer than 12 tokens" in card

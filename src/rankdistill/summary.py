@@ -15,7 +15,7 @@ from rankdistill import __version__
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Comparison, Evaluation
-from rankdistill.evaluation.conclusions import count
+from rankdistill.evaluation.conclusions import count, probability
 from rankdistill.folders import RESULTS, checksum, read_json, write_csv, write_json, write_text
 from rankdistill.hardware import has_bf16
 
@@ -122,7 +122,7 @@ def significance(measure: str, gain: Comparison, what: str = "after - before") -
     """One line: the mean difference, its interval, and the paired t-test."""
     return (
         f"{measure} {what}: {gain.difference:+.4f}, 95 % interval [{gain.low:+.4f}, {gain.high:+.4f}], "
-        f"paired t = {gain.t:.2f}, p = {gain.p:.2g}, {gain.n} queries"
+        f"paired t = {gain.t:.2f}, {probability(gain.p)}, {gain.n} queries"
     )
 
 

@@ -32,6 +32,7 @@ from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import fingerprint_of, load_weights_from, merge_adapter
+from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.summary import (
     accounted,
     evaluation_queries,
@@ -149,6 +150,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             log.info("resumed: %s", where)
             folder.note_resumed(where)
     processes.wait()
+    queries = {"training": training_queries(config, teacher, whole, table)}
     documents = stored_embeddings(student, collection)
     results = {"before": evaluator.evaluate(student, collection, test, documents)}
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
@@ -160,10 +162,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         agreements["before"] = agreement_of(teacher_table, pairs["before"], "before")
     measured = len(results["before"].per_query[evaluator.main])
     log.info("measured: %s", measured_queries(collection, test, measured))
-    queries = {
-        "training": training_queries(config, teacher, whole, table),
-        "evaluation": evaluation_queries(collection, test, measured, evaluator.limit),
-    }
+    queries["evaluation"] = evaluation_queries(collection, test, measured, evaluator.limit)
+    truncated = cut_texts(student, collection)
     del teacher  # its memory is needed
 
     if main:
@@ -191,13 +191,15 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
-        report(results, student, table, history, evaluator.main, config, folder, queries["training"])
+        notes = [f"Trained on {used_queries(queries['training'])}.", *(f"{x}." for x in said_of(truncated))]
+        report(results, student, table, history, evaluator.main, config, folder, notes)
         write_conditions(  # last: it says that the run is finished
             folder.path,
             settings=folder.settings,
             **inputs,
             evaluated=evaluated(collection, test),
             queries=queries,
+            truncated=truncated,
             resumed=folder.resumed,
         )
         folder.clear()
@@ -405,11 +407,11 @@ def report(
     main: str,
     config: DictConfig,
     folder: RunFolder,
-    used: Mapping[str, Any],
+    notes: Sequence[str],
 ) -> None:
     """Writes the run's files and prints the table before / after / teacher.
 
-    ``used`` says of how many training queries, and why others were left out.
+    ``notes`` are for the model card: what was left out, and what was cut.
     """
     before, after = results["before"], results["after"]
     text = summary(
@@ -419,7 +421,7 @@ def report(
     )
     split, path = config.evaluation.split, folder.path
     text += f"\n\nMeasured: {measured_queries(table.collection, split, len(after.per_query[main]))}."
-    card = model_card(plain(config), table, student, after.mean, text, [f"Trained on {used_queries(used)}."])
+    card = model_card(plain(config), table, student, after.mean, text, notes)
     with folder.drafted("model") as draft:
         student.save_pretrained(str(draft), create_model_card=False)
         write_text(draft / "README.md", card)

@@ -92,13 +92,21 @@ def cut_texts(model: SentenceTransformer, collection: Collection) -> dict[str, d
             longer = _longer(model, collection, kind, texts, tokens)
         name = "queries" if kind == "query" else "documents"
         found[name] = {"longer": longer, "of": len(texts), "tokens": tokens}
-    for name, counts in found.items():
-        line = "{longer:,} of {of:,} {name} ({share:.2g} %) are longer than {tokens} tokens, and are cut"
-        said = line.format(name=name, share=100 * counts["longer"] / max(counts["of"], 1), **counts)
-        if counts["longer"] and said not in _SAID:
-            log.info("%s: %s", collection.name, said)
-            _SAID.add(said)
+    for line in said_of(found):
+        if line not in _SAID:
+            log.info("%s: %s", collection.name, line)
+            _SAID.add(line)
     return found
+
+
+def said_of(found: dict[str, dict[str, int | None]]) -> list[str]:
+    """What ``cut_texts`` found, a line for each kind of text of which some are cut."""
+    line = "{longer:,} of {of:,} {name} ({share:.2g} %) are longer than {tokens} tokens, and are cut"
+    return [
+        line.format(name=name, share=100 * counts["longer"] / counts["of"], **counts)
+        for name, counts in found.items()
+        if counts["longer"]
+    ]
 
 
 def _longer(
