@@ -1,9 +1,11 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
 from rankdistill.evaluation.significance import effect_size, equivalence, holm, letters, randomisation
 
@@ -38,8 +40,9 @@ def test_the_difference_is_second_minus_first():
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
 
 
-@pytest.mark.parametrize(("shift", "t", "p"), [(0.0, 0.0, 1.0), (0.25, np.inf, 0.0), (-0.25, -np.inf, 0.0)])
+@pytest.mark.parametrize(("shift", "t", "p"), [(0.0, 0.0, 1.0), (0.25, np.inf, 0.25), (-0.25, -np.inf, 0.25)])
 def test_differences_all_equal_are_no_division_by_zero(shift, t, p):
+    """p is the sign test's: two of eight patterns of signs are as far from 0."""
     a = [0.25, 0.5, 0.125]
     found = compare(values(a), values([x + shift for x in a]))
     assert (found.difference, found.low, found.high, found.t, found.p) == (shift, shift, shift, t, p)
@@ -78,7 +81,7 @@ def test_equivalence_is_the_larger_of_two_one_sided_tests():
     upper = stats.t.cdf((differences.mean() - margin) / error, n - 1)
     assert equivalence(differences, margin) == pytest.approx(max(lower, upper))
     assert equivalence(differences + 1, margin) > 0.99
-    assert equivalence(np.zeros(5), margin) == 0.0 and equivalence(np.full(5, 0.02), margin) == 1.0
+    assert equivalence(np.zeros(5), margin) == 2**-5 and equivalence(np.full(5, 0.02), margin) == 1.0
 
 
 def test_holm_on_the_example_of_four():
@@ -92,6 +95,72 @@ def test_effect_size_is_in_deviations_of_the_differences():
     differences = np.array([0.1, 0.3, 0.2, 0.4])
     assert effect_size(differences) == pytest.approx(0.25 / np.std(differences, ddof=1))
     assert effect_size(np.zeros(4)) == 0.0 and effect_size(np.full(4, -0.5)) == -np.inf
+
+
+@pytest.mark.parametrize("n", [3, 2000])
+def test_no_p_is_zero_by_rounding(n):
+    """0.1 more for each query is not 0.1 exactly: of the deviations' rounding t was 1e16, and p 0."""
+    a = np.random.default_rng(0).uniform(size=n)
+    found = compare(values(a), values(a + 0.1))
+    assert found.p == max(2.0 ** (1 - n), 1e-300) and found.t == np.inf
+    assert effect_size(np.array([0.1, 0.3 - 0.2, 0.7 - 0.6])) == np.inf
+    assert equivalence(a + 0.1 - a, 0.2) == max(2.0**-n, 1e-300) and equivalence(a + 0.1 - a, 0.05) == 1
+    wide = np.random.default_rng(1).normal(0.5, 0.001, size=n)
+    assert 0 < compare(values(np.zeros(n)), values(wide)).p < 1e-4 and 0 < equivalence(wide, 0.9) < 1e-4
+
+
+def test_series_are_paired_by_their_index():
+    """Iterating over a Series gives its values: it compared the values as if they were ids."""
+    a, b = values([0.1, 0.5, 0.2]), values([0.3, 0.4, 0.9])
+    series = pd.Series(a), pd.Series(b).iloc[::-1]
+    assert compare(*series) == compare(a, b) == compare(series[0], b)
+    numbered = pd.Series([0.1, 0.5, 0.2], index=[3, 1, 2]), pd.Series([0.4, 0.9, 0.3], index=[1, 2, 3])
+    assert compare(*numbered) == compare(a, b)
+
+
+@pytest.mark.parametrize(
+    ("a", "message"),
+    [
+        ([0.1, 0.2], "compare: a is a list; expected a dict or a Series"),
+        (np.ones(2), "compare: a is a ndarray; expected"),
+        ({"q0": 1.0, "q1": None}, "compare: a has values that are no numbers"),
+        ({"q0": 1.0, "q1": float("nan")}, "compare: a is not finite for 'q1'"),
+        (pd.Series([1.0, 2.0], index=["q0", "q0"]), "compare: a has queries twice: 'q0'"),
+        ({"q0": 1.0, "x": 2.0}, "got 2 and 2, 1 shared; in one alone: 'x', 'q1'"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(a, message):
+    with pytest.raises(InputError, match=message):
+        compare(a, {"q0": 1.0, "q1": 2.0})
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_letter_can_be_taken_away(seed):
+    """Whichever letter of whichever setting goes, two settings that do not differ share none any more."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 10))
+    different = np.triu(rng.random((n, n)) < rng.random(), 1)
+    different |= different.T
+    shown = [set(text) for text in letters(different)]
+
+    def holds(given):
+        share = np.array([[bool(one & other) for other in given] for one in given])
+        return np.array_equal(share, ~different)
+
+    assert holds(shown)
+    for i, own in enumerate(shown):
+        for letter in own:
+            assert not holds([*shown[:i], own - {letter}, *shown[i + 1 :]])
+
+
+def test_piephos_sweep_by_hand():
+    """A hexagon's neighbours and the inner triangle: three columns do, of the four that absorbing leaves."""
+    alike = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (1, 3), (3, 5), (5, 1)]
+    different = ~np.eye(6, dtype=bool)
+    for i, j in alike:
+        different[i, j] = different[j, i] = False
+    shown = letters(different)
+    assert len(set("".join(shown))) == 3 and sorted(map(len, shown)) == [1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from rankdistill.evaluation.settings import Setting
-from rankdistill.evaluation.significance import Comparison, compare, holm
+from rankdistill.evaluation.significance import LEAST, Comparison, compare, holm
 
 ALPHA = 0.05
 TOLD = 6  # names or differences in a sentence; the files have all
@@ -100,5 +100,5 @@ def count(n: int, noun: str) -> str:
 
 
 def probability(p: float) -> str:
-    """``p = 0.012``; below what a float can hold, or where every query changed alike, ``p < 1e-300``."""
-    return f"p = {p:.2g}" if p > 0 else "p < 1e-300"
+    """``p = 0.012``; below what is told apart, ``p < 1e-300``."""
+    return f"p = {p:.2g}" if p > LEAST else f"p < {LEAST:g}"

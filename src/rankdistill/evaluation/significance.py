@@ -1,13 +1,18 @@
 """Is a difference of two systems, or of any two of many, more than chance?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_letters
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
+from rankdistill.errors import InputError, shorten
+
 DRAWS = 10_000  # of a randomisation test
+LEAST = 1e-300  # the smallest p that is given: no chance is 0
+ROUNDING = 1e-12  # deviations by less of the values are of floating point
 
 
 @dataclass(frozen=True)
@@ -22,25 +27,58 @@ class Comparison:
     n: int
 
 
-def compare(a: Mapping[str, float], b: Mapping[str, float]) -> Comparison:
+def compare(a: Mapping[str, float] | pd.Series, b: Mapping[str, float] | pd.Series) -> Comparison:
     """Paired t-test of per-query values (Student 1908; Urbano et al. 2019 on its use in IR).
 
-    Raises ``ValueError`` unless both have the same queries, two or more.
+    ``a`` and ``b`` map query ids to values, or are Series with the ids as index. Where every query changed
+    alike, t is infinite and p that of the sign test, 2^(1 - n): the least that n queries can show.
+
+    Raises ``InputError`` unless both have the same queries, two or more, and finite values.
     """
+    a, b = by_query("a", a), by_query("b", b)
     if set(a) != set(b) or len(a) < 2:
-        raise ValueError(
-            f"expected the same two or more queries: got {len(a)} and {len(b)}, {len(set(a) & set(b))} shared"
+        alone = [query for query in [*a, *b] if (query in a) != (query in b)]
+        raise InputError(
+            f"compare: expected the same two or more queries: got {len(a)} and {len(b)}, "
+            f"{len(set(a) & set(b))} shared" + (f"; in one alone: {shorten(alone)}" if alone else "")
         )
     differences = np.array([b[query] - a[query] for query in a])
     mean, n = float(differences.mean()), len(differences)
+    if constant(differences):
+        if mean == 0:
+            return Comparison(0.0, 0.0, 0.0, 0.0, 1.0, n)
+        return Comparison(mean, mean, mean, float(np.copysign(np.inf, mean)), max(2.0 ** (1 - n), LEAST), n)
     error = float(differences.std(ddof=1) / np.sqrt(n))
-    if error == 0:  # every query changed alike: nothing to test if by 0, certain otherwise
-        return Comparison(
-            mean, mean, mean, 0.0 if mean == 0 else float(np.copysign(np.inf, mean)), float(mean == 0), n
-        )
     t = mean / error
     half = float(stats.t.ppf(0.975, n - 1)) * error
-    return Comparison(mean, mean - half, mean + half, t, float(2 * stats.t.sf(abs(t), n - 1)), n)
+    p = max(float(2 * stats.t.sf(abs(t), n - 1)), LEAST)
+    return Comparison(mean, mean - half, mean + half, t, p, n)
+
+
+def by_query(name: str, values: Mapping[str, float] | pd.Series) -> dict[str, float]:
+    """``values`` as a dict; raises ``InputError`` if they are no numbers by query id."""
+    if isinstance(values, pd.Series):
+        if not values.index.is_unique:
+            twice = values.index[values.index.duplicated()].unique()
+            raise InputError(f"compare: {name} has queries twice: {shorten(twice)}")
+        values = values.to_dict()
+    if not isinstance(values, Mapping):
+        raise InputError(
+            f"compare: {name} is a {type(values).__name__}; expected a dict or a Series of values by query "
+            "id, such as evaluation.per_query['nDCG@10']"
+        )
+    try:
+        found = {query: float(value) for query, value in values.items()}
+    except (TypeError, ValueError):
+        raise InputError(f"compare: {name} has values that are no numbers") from None
+    if bad := [query for query, value in found.items() if not np.isfinite(value)]:
+        raise InputError(f"compare: {name} is not finite for {shorten(bad)}")
+    return found
+
+
+def constant(differences: np.ndarray) -> bool:
+    """Whether all are equal but for rounding, which would pass for a deviation of its own."""
+    return bool(np.ptp(differences) <= ROUNDING * np.abs(differences).max())
 
 
 def randomisation(differences: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
@@ -62,21 +100,21 @@ def randomisation(differences: np.ndarray, draws: int = DRAWS, seed: int = 0) ->
 def equivalence(differences: np.ndarray, margin: float) -> float:
     """p of two one-sided t-tests (TOST, Schuirmann 1987): small if |mean difference| < ``margin``.
 
-    ``differences`` (n,), per query, two or more.
+    ``differences`` (n,), per query, two or more. Where all are equal it is that of one-sided sign tests,
+    2^-n, or 1.
     """
-    if differences.std() == 0:
-        return float(abs(differences.mean()) >= margin)
+    if constant(differences):
+        return 1.0 if abs(differences.mean()) >= margin else max(2.0 ** -len(differences), LEAST)
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
-    return float(max(above, below))
+    return float(max(above, below, LEAST))
 
 
 def effect_size(differences: np.ndarray) -> float:
     """Mean difference in standard deviations of the differences (Cohen's d_z); 0 where all are 0."""
-    deviation = differences.std(ddof=1)
-    if deviation == 0:
+    if constant(differences):
         return 0.0 if differences.mean() == 0 else float(np.copysign(np.inf, differences.mean()))
-    return float(differences.mean() / deviation)
+    return float(differences.mean() / differences.std(ddof=1))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -90,7 +128,8 @@ def holm(p: np.ndarray) -> np.ndarray:
 def letters(different: np.ndarray) -> list[str]:
     """Compact letters (Piepho 2004): two settings share one unless ``different``, bool (S, S).
 
-    The first setting has an ``a``; past z the letters go on with A, past Z with a2.
+    Insert and absorb give columns of settings that do not differ, sweeping takes out each letter that no
+    pair needs. The first setting has an ``a``; past z the letters go on with A, past Z with a2.
     """
     columns = [frozenset(range(len(different)))]
     for i, j in zip(*np.nonzero(np.triu(different, 1)), strict=True):
@@ -98,10 +137,27 @@ def letters(different: np.ndarray) -> list[str]:
             columns.remove(column)
             columns += [column - {i}, column - {j}]
         columns = [c for c in set(columns) if not any(c < other for other in columns)]
-    columns.sort(key=sorted)
+    columns = sorted(swept(sorted(columns, key=sorted), len(different)), key=sorted)
     rounds = range(1, len(columns) // len(ascii_letters) + 2)
     names = [letter + (str(i) if i > 1 else "") for i in rounds for letter in ascii_letters]
     return [
         "".join(name for name, column in zip(names, columns, strict=False) if s in column)
         for s in range(len(different))
     ]
+
+
+def swept(columns: Sequence[frozenset[int]], size: int) -> list[frozenset[int]]:
+    """``columns`` of ``size`` settings, less each member that meets all its companions in others too."""
+    shared = np.zeros((size, size), dtype=np.int64)  # columns that hold both
+    for column in columns:
+        shared[np.ix_(list(column), list(column))] += 1
+    left = []
+    for column in columns:
+        kept = sorted(column)
+        for member in list(kept):
+            if (shared[member, kept] > 1).all():
+                shared[member, kept] -= 1
+                shared[kept, member] = shared[member, kept]
+                kept.remove(member)
+        left.append(frozenset(kept))
+    return [column for column in left if column]
