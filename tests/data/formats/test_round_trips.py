@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankdistill.candidates import BM25, Random, mine
+from rankdistill.data import Candidates, Collection, ScoreTable
 from rankdistill.data.formats import FORMATS, guess, read_scores, write_scores
 from rankdistill.errors import InputError
 from rankdistill.teachers import score_candidates
@@ -201,3 +202,28 @@ def test_the_page_of_formats_names_them_all():
     for format, (_, writer, endings) in FORMATS.items():
         assert f"`{writer.__name__}`" in rows[format]
         assert all(f"`{ending}`" in rows[format] for ending in endings if not ending.startswith(".p"))
+
+
+@pytest.mark.parametrize(
+    ("format", "name"), [(f, n) for f, n in FILES if f in ("margins", "groups", "hard_negatives", "tevatron")]
+)
+def test_a_copy_of_a_positive_is_written_as_no_negative(tmp_path, format, name):
+    """It says what the positive says; formats that call the other documents negatives leave it out."""
+    collection = Collection(
+        "copied",
+        ["a", "b", "c"],
+        ["same text", "same text", "another"],
+        ["q"],
+        ["who"],
+        {"train": {"q": {"a": 1}}},
+    )
+    pool = Candidates(
+        collection,
+        np.array([0]),
+        np.array([0, 3]),
+        *(np.array(x) for x in ([0, 1, 2], [24, 16, 16], [0, 1, 2])),
+    )
+    write_scores(ScoreTable(pool, np.array([3.0, 2.0, 1.0], np.float32)), tmp_path / name, format)
+    again = read_scores(tmp_path / name, collection, format, **options(format, tmp_path))
+    assert again.candidates.document_rows.tolist() == [0, 2]
+    assert again.scores.tolist() == [3.0, 1.0]

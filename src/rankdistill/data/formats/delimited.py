@@ -119,7 +119,7 @@ def write_margins(table: ScoreTable, path: str | Path) -> None:
     """Writes every relevant document of a query with every other one of its pool."""
     ids = table.collection.document_ids
     with _writer(path, "\t") as write:
-        for query, rows, scores, positive in pools(table):
+        for query, rows, scores, positive in pools(table, copies=False):
             for pos in np.flatnonzero(positive):
                 for neg in np.flatnonzero(~positive):
                     write((f"{scores[pos]:.9g}", f"{scores[neg]:.9g}", query, ids[rows[pos]], ids[rows[neg]]))

@@ -37,9 +37,14 @@ def writing(path: str | Path) -> Iterator[TextIO]:
         yield out
 
 
-def pools(table: ScoreTable) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each query its id, document rows, scores and positive (n,), the retriever's best first."""
+def pools(table: ScoreTable, copies: bool = True) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each query its id, document rows, scores and positive (n,), the retriever's best first.
+
+    Without ``copies``, for formats that call the rest negatives, those of a positive are left out.
+    """
     for i, query in enumerate(table.candidates.query_rows):
         order = np.argsort(table.candidates.ranks[table.candidates.pool(i)], kind="stable")
+        if not copies and i in table.candidates.copies:
+            order = order[~np.isin(order, table.candidates.copies[i])]
         rows, scores, positive = table.pool(i)
         yield table.collection.query_ids[query], rows[order], scores[order], positive[order]

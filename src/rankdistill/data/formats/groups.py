@@ -97,7 +97,7 @@ def write_groups(table: ScoreTable, path: str | Path) -> None:
     """
     ids = table.collection.document_ids
     with writing(path) as out:
-        for query, rows, _, positive in pools(table):
+        for query, rows, _, positive in pools(table, copies=False):
             others = [ids[row] for row in rows[~positive]]
             for row in rows[positive]:
                 line = {"query_id": query, "doc_id_a": ids[row], "doc_id_b": others}
@@ -115,7 +115,7 @@ def write_hard_negatives(table: ScoreTable, path: str | Path) -> None:
     """Writes msmarco-hard-negatives' lines, the documents with their ids and scores."""
     ids = table.collection.document_ids
     with writing(path) as out:
-        for query, rows, scores, positive in pools(table):
+        for query, rows, scores, positive in pools(table, copies=False):
             items = [
                 {"pid": ids[row], "ce-score": float(f"{score:.9g}")}
                 for row, score in zip(rows, scores, strict=True)
@@ -128,7 +128,7 @@ def write_tevatron(table: ScoreTable, path: str | Path) -> None:
     """Writes Tevatron's lines, with texts; a passage's score stands beside its text."""
     collection = table.collection
     with writing(path) as out:
-        for query, rows, scores, positive in pools(table):
+        for query, rows, scores, positive in pools(table, copies=False):
             items = [
                 {
                     "docid": collection.document_ids[row],

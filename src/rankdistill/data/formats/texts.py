@@ -59,7 +59,7 @@ def write_bge(table: ScoreTable, path: str | Path) -> None:
     """Writes a line per query."""
     collection = table.collection
     with writing(path) as out:
-        for query, rows, scores, positive in pools(table):
+        for query, rows, scores, positive in pools(table, copies=False):
             line = {"query": collection.queries[collection.query_row[query]]}
             for side, chosen in (("pos", np.flatnonzero(positive)), ("neg", np.flatnonzero(~positive))):
                 line[side] = [collection.documents[rows[i]] for i in chosen]

@@ -85,7 +85,7 @@ def write_tuples(table: ScoreTable, path: str | Path) -> None:
     first (as many as the smallest pool has, where it has fewer; the last row takes some again). Queries
     without any are left out. Raises ``InputError`` if no query has one.
     """
-    sizes = [int((~positive).sum()) for _, _, _, positive in pools(table) if positive.any()]
+    sizes = [int((~positive).sum()) for _, _, _, positive in pools(table, copies=False) if positive.any()]
     n = min([NEGATIVES, *filter(None, sizes)])
     if not any(sizes):
         raise InputError(f"{path}: no query has a relevant document and another, as a tuple must")
@@ -93,7 +93,7 @@ def write_tuples(table: ScoreTable, path: str | Path) -> None:
 
     def rows() -> Iterator[dict[str, Any]]:
         texts = table.collection.documents
-        for query, found, scores, positive in pools(table):
+        for query, found, scores, positive in pools(table, copies=False):
             others = np.flatnonzero(~positive)
             for at in np.flatnonzero(positive) if len(others) else ():
                 for start in range(0, len(others), n):
