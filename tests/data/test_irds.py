@@ -141,5 +141,5 @@ def test_the_main_process_reads_before_the_others(irds, monkeypatch, main):
 
 def test_without_ir_datasets_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ir_datasets", None)
-    with pytest.raises(InputError, match=r"pip install 'rankdistill\[irds\]'"):
+    with pytest.raises(InputError, match="data=irds needs ir_datasets: pip install ir_datasets"):
         read_irds("tiny")
