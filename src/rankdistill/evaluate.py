@@ -17,6 +17,7 @@ from rankdistill import processes
 from rankdistill.command import command, make
 from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
+from rankdistill.data.faults import resemblance
 from rankdistill.errors import InputError, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, Run
 from rankdistill.evaluation.systems import (
@@ -130,7 +131,7 @@ def listed_names(field: str, value: Any) -> list[str]:
 def measure_run(
     given: Run, path: str, evaluator: Evaluator, collection: Collection, split: str
 ) -> Evaluation:
-    """Measures ``given``, read from ``path``; logs how many of the measured queries it lacks."""
+    """Measures ``given``, read from ``path``; logs the measured queries and the ranks that it lacks."""
     result = evaluator.measure(given, collection, split)
     measured = result.per_query[evaluator.main]
     if lacking := sum(query not in given.ranking for query in measured):
@@ -141,6 +142,17 @@ def measure_run(
             lacking,
             len(measured),
         )
+    deepest = max(map(len, given.ranking.values()))
+    if deepest < min(evaluator.depth, len(collection.documents)):
+        log.warning(
+            "%s: has at most %d documents a query, fewer than the deepest measure's %d; what is below counts "
+            "as not found",
+            path,
+            deepest,
+            evaluator.depth,
+        )
+    if evaluator.uncut:
+        log.info("%s: %s: over all its documents, %d at most", path, ", ".join(evaluator.uncut), deepest)
     return result
 
 
@@ -149,15 +161,21 @@ def check_run(given: Run, collection: Collection, split: str, path: str) -> None
     judged = collection.judged(split)
     unknown = [query for query in given.ranking if query not in judged]
     if len(unknown) == len(given.ranking):
-        raise InputError(f"{path}: none of its queries is in split {split!r} of {collection.name}")
+        raise InputError(
+            f"{path}: none of its queries is in split {split!r} of {collection.name}: {shorten(unknown)}"
+            + resemblance(unknown, judged)
+        )
     if unknown:
-        log.warning("%s: queries that are not in split %r: %s", path, split, shorten(unknown))
+        hint = resemblance(unknown, judged)
+        log.warning("%s: queries that are not in split %r: %s%s", path, split, shorten(unknown), hint)
     found = {document for ranked in given.ranking.values() for document, _ in ranked}
     strange = sorted(document for document in found if document not in collection.document_row)
     if len(strange) == len(found):
-        raise InputError(f"{path}: none of its documents is in {collection.name}: {shorten(strange)}")
+        hint = resemblance(strange, collection.document_ids)
+        raise InputError(f"{path}: none of its documents is in {collection.name}: {shorten(strange)}{hint}")
     if strange:
-        log.warning("%s: documents that are not in %s: %s", path, collection.name, shorten(strange))
+        hint = resemblance(strange, collection.document_ids)
+        log.warning("%s: documents that are not in %s: %s%s", path, collection.name, shorten(strange), hint)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""A run file given to ``rankdistill.evaluate``: what it lacks, and ids that are almost the collection's."""
+
+import pytest
+
+from rankdistill.data import Collection
+from rankdistill.errors import InputError
+from rankdistill.evaluate import check_run, measure_run
+from rankdistill.evaluation import Evaluator, Run
+
+TOY = Collection(
+    "toy",
+    ["caf\u00e9", "b", "c", "d"],
+    list("1234"),
+    ["na\u00efve", "r"],
+    ["?", "!"],
+    {"test": {"na\u00efve": {"b": 1}, "r": {"d": 1}}},
+)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (
+            {"nai\u0308ve": {"b": 1.0}},
+            "none of its queries .*differs from 'na\u00efve' only by Unicode normalisation",
+        ),
+        (
+            {"r": {"cafe\u0301": 1.0}},
+            "none of its documents .*differs from 'caf\u00e9' only by Unicode normalisation",
+        ),
+    ],
+)
+def test_ids_that_differ_by_unicode_normalisation_alone_are_named_as_such(scores, message, caplog):
+    with pytest.raises(InputError, match=message):
+        check_run(Run.from_scores(scores), TOY, "test", "a.run")
+    more = {"na\u00efve": {"b": 1.0}, "r": {"d": 1.0}}
+    check_run(Run.from_scores({**scores, **more} if "r" not in scores else {"r": {**scores["r"], "d": 1.0}}),
+              TOY, "test", "a.run")  # fmt: skip
+    assert "only by Unicode normalisation" in caplog.text
+
+
+@pytest.mark.parametrize(("depth", "said"), [(1, True), (3, False)])
+def test_a_run_shallower_than_a_measure_is_said(depth, said, caplog):
+    caplog.set_level("INFO")
+    ranked = dict(zip("bcd", (3.0, 2.0, 1.0), strict=True))
+    run = Run.from_scores({q: dict(list(ranked.items())[:depth]) for q in TOY.query_ids})
+    measure_run(run, "a.run", Evaluator(["R@2", "AP"]), TOY, "test")
+    warned = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    line = "a.run: has at most 1 documents a query, fewer than the deepest measure's 2"
+    assert [m.startswith(line) for m in warned] == [True] * said
+    assert f"a.run: AP: over all its documents, {depth} at most" in caplog.messages
