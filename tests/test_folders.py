@@ -171,6 +171,33 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("before", ["nothing", "a run that failed"])
+@pytest.mark.parametrize("name", ["model.safetensors", "README.md"])
+def test_a_model_that_no_run_wrote_there_is_not_replaced(tmp_path, name, before):
+    """It may be the student or teacher that the run starts from."""
+    if before != "nothing":
+        train(tmp_path, until="start")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / name).write_text("somebody's own")
+    held = contents(tmp_path)
+    with pytest.raises(
+        InputError, match=r"model: is there already.*give another hydra\.run\.dir.*move it away"
+    ):
+        train(tmp_path)
+    assert contents(tmp_path) == held
+
+
+def test_the_model_of_an_interrupted_run_is_replaced_when_it_resumes(tmp_path):
+    """Even of one that keeps no checkpoints."""
+    with RunFolder(tmp_path, ONE) as place:
+        place.begin(**INPUTS)
+        with place.drafted("model") as draft:
+            draft.mkdir()
+            (draft / "cut").write_text("")
+    assert train(tmp_path).conditions is None
+    assert (tmp_path / "conditions.json").exists()
+
+
 def test_a_folder_takes_the_place_of_another_when_it_is_full(tmp_path):
     with RunFolder(tmp_path, ONE) as place:
         for text in ("one", "two"):

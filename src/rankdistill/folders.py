@@ -191,6 +191,12 @@ class RunFolder:
         for name in ("checkpoints", "model", "plots"):
             if (self.path / name).exists() and not (self.path / name).is_dir():
                 raise InputError(f"{self.path / name}: a file stands where a folder must; move it away")
+        begun = (self.checkpoints / "identity.json").exists() or kept(self.checkpoints)
+        if (self.path / "model").exists() and not begun and not (self.path / "conditions.json").exists():
+            raise InputError(
+                f"{self.path / 'model'}: is there already, and no run that began here wrote it; {ELSEWHERE}, "
+                "or move it away: it would be replaced"
+            )
         self.conditions = finished_conditions(self.path)
         if self.conditions is None:
             self._lock_it()
