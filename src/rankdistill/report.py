@@ -7,7 +7,6 @@ with --by they are named after the fields: report_by_loss.md.
 """
 
 import argparse
-import csv
 import logging
 import sys
 import textwrap
@@ -16,20 +15,20 @@ from pathlib import Path
 
 from rankdistill.analysis import plot_report
 from rankdistill.analysis.plots import save
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, disk_refuses
 from rankdistill.evaluation.report import Report, as_markdown, report
+from rankdistill.folders import write_csv, write_text
 
 FEW = 6  # pairs whose tests the terminal shows too
 WIDTH = 80  # columns of a terminal
 
 
 def write(found: Report, folder: Path, ending: str = "") -> None:
-    """The report in ``folder``, in every form; ``ending`` is added to the files' names."""
-    (folder / f"report{ending}.md").write_text(found.markdown(), encoding="utf-8")
-    (folder / f"report{ending}.tex").write_text(found.latex(), encoding="utf-8")
-    for name, rows in (("report", found.numbers()), ("pairs", found.pair_numbers())):
-        with open(folder / f"{name}{ending}.csv", "w", newline="", encoding="utf-8") as out:
-            csv.writer(out).writerows(rows)
+    """The report in ``folder``, in every form, each file whole; ``ending`` is added to the files' names."""
+    write_text(folder / f"report{ending}.md", found.markdown())
+    write_text(folder / f"report{ending}.tex", found.latex())
+    write_csv(folder / f"report{ending}.csv", found.numbers())
+    write_csv(folder / f"pairs{ending}.csv", found.pair_numbers())
     save(plot_report(found), folder / f"report{ending}.png")
 
 
@@ -106,7 +105,8 @@ def main():
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = error.filename or given.folder
+        print(f"error: {where}: {disk_refuses(error) or error.strerror}; then report again", file=sys.stderr)
         sys.exit(2)
     print(f"{printed(found)}\n\nThe tests of every pair, and more: {given.folder / f'report{ending}.md'}")
 

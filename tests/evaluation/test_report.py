@@ -15,7 +15,7 @@ from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
 from rankdistill.evaluation.training_runs import read_runs
 from rankdistill.folders import RunFolder, checksum, read_json, write_csv, write_json
-from rankdistill.report import bullets, narrow, printed
+from rankdistill.report import bullets, main, narrow, printed
 
 
 def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None):
@@ -504,3 +504,22 @@ def test_the_command_prints_the_table_and_writes_every_form(sweep):
     assert done.returncode == 0 and (folder / "report_by_sampler.md").exists(), done.stderr
     done = subprocess.run([*words, str(folder / "nowhere")], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch, capsys):
+    for i, sampler in enumerate(("hard", "random")):
+        write_run(tmp_path / str(i), {"sampler": sampler}, values={"after": {"AP": [0.5, 0.25 * i, 0.125]}})
+    before = {name: b"the earlier one" for name in ("report.md", "report.tex", "report.csv", "pairs.csv")}
+    for name, text in before.items():
+        (tmp_path / name).write_bytes(text)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"error: {tmp_path}: no space is left on the disk: make room" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
