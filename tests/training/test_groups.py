@@ -265,6 +265,27 @@ def test_what_a_sampler_of_ones_own_may_not_choose_is_said(table, chosen, found)
         TrainingGroups(table, Own())[0]
 
 
+class Writing:
+    """Normalises what it is given in place, as NumPy code often does, and takes all of it."""
+
+    def select(self, scores, positive, rng, ranks):
+        scores -= scores.mean()
+        ranks[:] = 0
+        positive[:] = True
+        return np.arange(len(scores))
+
+
+def test_a_sampler_may_write_into_what_it_is_given(table):
+    """In memory it would change the teacher's scores for good, and make every document a positive."""
+    scores = np.array(table.scores)
+    kept = ScoreTable(table.candidates, scores.copy(), table.teacher)
+    group = TrainingGroups(kept, Writing())[0]
+    span = table.candidates.pool(0)
+    assert np.array_equal(kept.scores, scores)
+    assert np.array_equal(group.teacher, scores[span])
+    assert group.positive.tolist() == table.candidates.positive[span].tolist()
+
+
 def test_a_table_without_queries_is_said(table):
     empty = table.take([])
     assert len(empty) == 0 and "0 queries" in repr(empty)

@@ -110,8 +110,12 @@ class TrainingGroups(Dataset):
         return Group(query_row, rows[chosen], teacher[chosen], positive[chosen], rows, teacher, positive)
 
     def _select(self, scores: np.ndarray, positive: np.ndarray, rng, more: dict) -> np.ndarray:
-        """What the sampler chooses; raises ``InputError`` unless they are distinct indices into the pool."""
-        chosen = np.asarray(self.sampler.select(scores, positive, rng, **more))
+        """What the sampler chooses; raises ``InputError`` unless they are distinct indices into the pool.
+
+        It gets copies, which it may write into: the table and the group keep their own.
+        """
+        more = {name: values.copy() for name, values in more.items()}
+        chosen = np.asarray(self.sampler.select(scores.copy(), positive.copy(), rng, **more))
         places = chosen.tolist()
         if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not places:
             found = f"{chosen.dtype} {chosen.shape}"
