@@ -2,6 +2,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from conftest import WordTeacher
 
 from rankdistill.candidates import BM25, Random, mine
@@ -158,6 +159,30 @@ def test_a_score_that_is_not_finite_raises_with_the_query_and_is_not_kept(candid
 def test_scores_of_another_shape_raise(candidates, what):
     """(n, 1) against (n,) would broadcast."""
     with pytest.raises(InputError, match="one a pair"):
+        score_candidates(Failing(0, what), candidates)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_teacher_may_give_tensors(candidates, kind):
+    """A model's output as it is: with a gradient, and in bf16, which NumPy has not."""
+    whole = score_candidates(WordTeacher(), candidates).scores
+    given = Failing(0, lambda scores: torch.tensor(scores, dtype=kind, requires_grad=True))
+    given.fingerprint = "tensors"
+    expected = torch.tensor(np.array(whole)).to(kind).float().tolist()
+    first = score_candidates(given, candidates).scores[:BLOCK]
+    assert first.tolist() == expected[:BLOCK]
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        (lambda scores: (score for score in scores), "a generator of no numbers"),
+        (lambda scores: ["high"] * len(scores), "could not convert string to float: 'high'"),
+        (lambda scores: dict(enumerate(scores)), "a dict of no numbers"),
+    ],
+)
+def test_scores_that_are_no_numbers_raise(candidates, what, found):
+    with pytest.raises(InputError, match=f"^teacher: .*{found}.*one a pair"):
         score_candidates(Failing(0, what), candidates)
 
 

@@ -381,6 +381,37 @@ def test_groups_that_teach_a_loss_nothing_are_refused(student_folder, table, tmp
     assert "of 16 groups only 5 move" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (lambda student: student.sum(dim=1), r"a tensor \(\d+,\)"),
+        (lambda student: student.sum()[None], r"a tensor \(1,\)"),
+        (lambda student: student.sum().item(), "float"),
+        (lambda student: {"loss": student.sum()}, "dict"),
+        (lambda student: None, "NoneType"),
+    ],
+)
+def test_a_loss_of_ones_own_that_gives_no_scalar_is_told_so(student_folder, table, tmp_path, value, found):
+    class Own(nn.Module):
+        def forward(self, student, teacher, positive, mask):
+            return value(student)
+
+    with pytest.raises(InputError, match=f"^loss: Own gives {found}; it gives a scalar tensor"):
+        trainer_of(student_folder, table, tmp_path, Own()).train()
+
+
+@pytest.mark.parametrize("loss", ["kl", KLDivergence, lambda student, teacher, positive, mask: student.sum()])
+def test_a_loss_that_is_no_module_is_refused(student_folder, table, tmp_path, loss):
+    with pytest.raises(InputError, match=r"^loss: .* is no torch.nn.Module, such as KLDivergence\(\)"):
+        trainer_of(student_folder, table, tmp_path, loss)
+
+
+@pytest.mark.parametrize("sampler", ["random", RandomSampler, lambda scores, positive, rng: [0, 1]])
+def test_what_is_no_sampler_is_refused(student_folder, table, tmp_path, sampler):
+    with pytest.raises(InputError, match=r"^sampler: .* is no object with select\(scores, positive, rng\)"):
+        trainer_of(student_folder, table, tmp_path, sampler=sampler)
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_queries_and_scores(student_folder, table, tmp_path):
     class Broken(nn.Module):
         def forward(self, student, teacher, positive, mask):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from rankdistill import processes
@@ -59,7 +60,7 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
         else:
             part = path.with_suffix(".part")
             if hasattr(teacher, "score_pools"):
-                scores = np.asarray(teacher.score_pools(candidates), dtype=np.float32)
+                scores = _float32(teacher.score_pools(candidates))
             else:
                 scores = _score(teacher, candidates, part)
             if processes.is_main():
@@ -87,7 +88,7 @@ def _score(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
         for i in todo[processes.rank() :: jobs]:
             start, stop = i * BLOCK, min((i + 1) * BLOCK, n)
             queries, documents = zip(*candidates.pairs(start, stop), strict=True)
-            scores = np.asarray(teacher.score(queries, documents), dtype=np.float32)
+            scores = _float32(teacher.score(queries, documents))
             if scores.shape != (stop - start,) or not np.isfinite(scores).all():
                 raise InputError(f"teacher: {_fault(scores, queries)}; scores must be finite, one a pair")
             block = np.zeros((), kind)
@@ -100,6 +101,18 @@ def _score(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
         processes.wait()
         file.seek(0)  # opened above: the main process removes it while others may still read
         return np.fromfile(file, kind)["scores"].reshape(-1)[:n]
+
+
+def _float32(scores) -> np.ndarray:
+    """What a teacher gave, float32; raises ``InputError`` for what is no array of numbers."""
+    if isinstance(scores, Tensor):  # NumPy takes none with a gradient, on a GPU or in bf16
+        scores = scores.detach().float().cpu()
+    try:
+        return np.asarray(scores, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"teacher: a {type(scores).__name__} of no numbers ({error}); scores must be finite, one a pair"
+        ) from None
 
 
 def _whole(block: np.void) -> bool:

@@ -144,7 +144,12 @@ def group_size(sampler) -> int:
 
 
 def check_fit(sampler, candidates: Candidates) -> None:
-    """Raises ``InputError`` if no pool has as many documents as a group of ``sampler``."""
+    """Raises ``InputError`` if ``sampler`` is none, or no pool has as many documents as a group of it."""
+    if isinstance(sampler, type) or not hasattr(sampler, "select"):
+        raise InputError(
+            f"sampler: {sampler!r:.60} is no object with select(scores, positive, rng), such as "
+            "RandomSampler()"
+        )
     if not len(candidates):
         raise InputError("score table: no query in it to train on")
     largest = int(np.diff(candidates.offsets).max())

@@ -8,6 +8,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from rankdistill import processes
+from rankdistill.errors import InputError
 from rankdistill.losses.weighted_sum import accepted
 from rankdistill.training.bi_encoder import BiEncoder
 from rankdistill.training.collator import in_batch_negatives
@@ -43,6 +44,7 @@ class Step(BiEncoder):
         """The loss's value, the student's and the teacher's scores (B, G), and ``scores``.
 
         ``scores`` (B, U) are the student's for the process's own documents; another ``loss`` may be tried.
+        Raises ``InputError`` unless the loss gives a tensor of one number and no dimension.
         """
         loss = self.loss if loss is None else loss
         student = scores.gather(1, groups["index"])
@@ -65,4 +67,10 @@ class Step(BiEncoder):
             }
         more = accepted(loss.forward, offered)
         value = loss(student, teacher, groups["positive"], groups["mask"], **more)
+        if not isinstance(value, Tensor) or value.ndim:
+            found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(
+                f"loss: {type(loss).__name__} gives {found}; it gives a scalar tensor, the mean over the "
+                "queries"
+            )
         return value, student, teacher, scores

@@ -151,6 +151,8 @@ class DistillationTrainer(Trainer):
         check_scores(similarity, scale, teacher_scale, chunk_tokens)
         check_split(table, split)
         check_trainable(student)
+        if not isinstance(loss, nn.Module):
+            raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
         self.similarity = similarity_of(student, similarity)
         args.remove_unused_columns = False  # groups are no columns
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
