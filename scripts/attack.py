@@ -348,7 +348,7 @@ def attack_by_values(arena: Arena):
     run = arena.folder / "odd"
     for field in FIELDS:
         for value in VALUES:
-            ended = arena.train(run, f"{field}={value}", "trainer.max_steps=1", "warmup=none")
+            ended = arena.train(run, f"{field}={value}", "trainer.max_steps=1", "warmup.trainer.max_steps=1")
             refused = ended.one_line(field.rpartition(".")[2], value) and "scores of" not in ended.text
             yield f"{field}={value}", ended.status == 0 or refused, ended
             shutil.rmtree(run, ignore_errors=True)
