@@ -270,6 +270,27 @@ class Held:
     retrieve = Ones.retrieve
 
 
+class Lists:
+    """Found documents as they come: lists of different lengths."""
+
+    source, fingerprint = "bm25", "lists"
+
+    def retrieve(self, collection, query_rows):
+        return [list(range(i)) for i in range(len(query_rows))]
+
+
+class Unsigned(Lists):
+    fingerprint = "unsigned"
+
+    def retrieve(self, collection, query_rows):
+        return np.tile(np.array([3, 1], np.uint64), (len(query_rows), 1))
+
+
+def test_rows_may_be_unsigned(collection):
+    found = mine(collection, [Unsigned()], "test")
+    assert found.document_rows[found.pool(0)].tolist() == [1, 3, 16]
+
+
 @pytest.mark.parametrize(
     ("retriever", "message"),
     [
@@ -284,6 +305,7 @@ class Held:
             "^retriever Ones: retrieve gives rows from 1 to 60 for 60 documents; it gives integers",
         ),
         (Ones([-2, 1]), "gives rows from -2 to 1 for 60 documents"),
+        (Lists(), r"gives object of shape \(\) for 16 queries; it gives integers"),
         (Ones([0.5]), r"gives float64 of shape \(16, 1\) for 16 queries"),
         (Ones(3), r"gives int64 of shape \(16,\) for 16 queries"),
     ],

@@ -71,8 +71,16 @@ def test_the_fingerprint_changes_with_the_settings():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"k1": -1}, "teacher.k1=-1: it is 0 or more"), ({"b": 1.5}, "teacher.b=1.5: it is between 0 and 1")],
+    [
+        ({"k1": -1}, "k1=-1: it is a finite number, 0 or more"),
+        ({"k1": float("nan")}, "k1=nan: it is a finite number"),
+        ({"k1": float("inf")}, "k1=inf: it is a finite number"),
+        ({"b": 1.5}, "b=1.5: it is between 0 and 1"),
+        ({"b": float("nan")}, "b=nan: it is between 0 and 1"),
+    ],
 )
 def test_settings_out_of_range_raise(settings, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"^teacher.{message}"):
         BM25Teacher(**settings)
+    with pytest.raises(InputError, match=f"^{message}"):
+        BM25(**settings)

@@ -36,6 +36,7 @@ class BM25:
 
     def __post_init__(self):
         at_least(1, n=self.n)
+        check_bm25(self.k1, self.b)
         stemming(self.language)
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
@@ -57,6 +58,14 @@ class BM25:
 
         ids, own = collection.document_ids, collection.own_document[query_rows]
         return best_ranked(find, len(query_rows), len(ids), n, ids, own)
+
+
+def check_bm25(k1: float, b: float, prefix: str = "") -> None:
+    """Raises ``InputError`` for settings out of range; with k1=nan BM25 finds nothing."""
+    if not 0 <= k1 < np.inf:
+        raise InputError(f"{prefix}k1={k1}: it is a finite number, 0 or more")
+    if not 0 <= b <= 1:
+        raise InputError(f"{prefix}b={b}: it is between 0 and 1")
 
 
 def bm25_index(

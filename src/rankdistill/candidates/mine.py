@@ -126,13 +126,17 @@ def retrieve_together(retriever: Retriever, collection: Collection, query_rows: 
 
 def _retrieve(retriever: Retriever, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
     """What ``retriever`` gives; raises ``InputError`` unless it is rows of documents, -1 for none."""
-    rows = np.asarray(retriever.retrieve(collection, query_rows))
+    given = retriever.retrieve(collection, query_rows)
+    try:
+        rows = np.asarray(given)
+    except ValueError:  # lists of different lengths, as NumPy has no array of
+        rows = np.array(None)
     if rows.ndim != 2 or len(rows) != len(query_rows) or not np.issubdtype(rows.dtype, np.integer):
         fault = f"{rows.dtype} of shape {rows.shape} for {len(query_rows)} queries"
-    elif rows.min(initial=-1) < -1 or rows.max(initial=-1) >= len(collection.documents):
+    elif rows.size and (rows.min() < -1 or rows.max() >= len(collection.documents)):
         fault = f"rows from {rows.min()} to {rows.max()} for {len(collection.documents)} documents"
     else:
-        return rows
+        return rows.astype(np.int64, copy=False)  # unsigned ones have no -1
     raise InputError(
         f"retriever {type(retriever).__name__}: retrieve gives {fault}; it gives integers (queries, n), rows "
         "of documents or -1"

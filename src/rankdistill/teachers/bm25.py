@@ -7,10 +7,9 @@ import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
 from rankdistill import processes
-from rankdistill.candidates.bm25 import bm25_index, stemming, words
+from rankdistill.candidates.bm25 import bm25_index, check_bm25, stemming, words
 from rankdistill.data import Candidates, Collection
 from rankdistill.data.cache import fingerprint
-from rankdistill.errors import InputError, at_least
 
 BLOCK = 100_000  # pairs scored at a time
 
@@ -22,9 +21,7 @@ class BM25Teacher:
     """
 
     def __init__(self, k1: float = 0.9, b: float = 0.4, language: str | None = "en"):
-        at_least(0, **{"teacher.k1": k1})
-        if not 0 <= b <= 1:
-            raise InputError(f"teacher.b={b}: it is between 0 and 1")
+        check_bm25(k1, b, "teacher.")
         stemming(language)
         self.k1, self.b, self.language = k1, b, language
 
