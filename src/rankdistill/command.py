@@ -204,7 +204,8 @@ def folder_of(config: DictConfig, path: Path) -> RunFolder:
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == path:
             logging.getLogger().removeHandler(handler)
             handler.close()
-    return RunFolder(path, config, list(hydra_config.overrides.task), choices, hydra_config.job.name)
+    given = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)  # ${...} means this config
+    return RunFolder(path, config, given, choices, hydra_config.job.name)
 
 
 def sweep_notes(arguments: Sequence[str]) -> dict[Path, bytes]:
