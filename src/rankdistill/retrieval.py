@@ -35,7 +35,7 @@ SEARCH_BLOCK = 1_000_000  # documents searched, or added to an index, at a time
 GPU_RESULTS = 2048  # as many as FAISS finds for a query on a GPU
 SAMPLE = 1_000_000  # documents that an index is trained on at most
 BEYOND = 8  # results beyond the k-th, to see what ties with it
-NEAR = 1e-6  # scores that differ by less of the vectors' lengths may be of equal documents
+NEAR = 4e-7  # scores that differ by less of the vectors' lengths may be of equal documents
 LOWEST = np.finfo(np.float32).min  # the score of no document, as FAISS has it
 RESULTS = 20_000_000  # scores and rows held at a time
 LENGTHS = 10_000  # documents whose lengths are computed at a time
@@ -354,14 +354,19 @@ def best_ranked(
 
 
 def _ordered(query: int, rows, scores, close, ids, settle) -> tuple[np.ndarray, np.ndarray]:
-    """``scores`` and ``rows`` (n,) of a query by the tie rule; ``close`` (n - 1,): as good as the next."""
+    """``scores`` and ``rows`` (n,) of a query by the tie rule; ``close`` (n - 1,): as good as the next.
+
+    Only those that are change places, each within its run.
+    """
+    near = np.flatnonzero(np.append(close, False) | np.append(False, close))
+    some, values = rows[near], scores[near]
     if settle is not None:
-        near = np.flatnonzero(np.append(close, False) | np.append(False, close))
-        scores = scores.copy()
-        scores[near] = settle(query, rows[near], scores[near])
-    keys = [ids[row] for row in rows.tolist()] if ids is not None else rows.tolist()
-    order = sorted(range(len(rows)), key=lambda i: (-scores[i], keys[i]))
-    return scores[order], rows[order]
+        values = np.asarray(settle(query, some, values), dtype=np.float32)
+    keys = some.tolist() if ids is None else [ids[row] for row in some.tolist()]
+    order = [i for *_, i in sorted(zip((-values).tolist(), keys, range(len(keys)), strict=True))]
+    rows, scores = rows.copy(), scores.copy()
+    rows[near], scores[near] = some[order], values[order]
+    return scores, rows
 
 
 def _without(scores: np.ndarray, rows: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
