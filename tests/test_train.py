@@ -196,17 +196,18 @@ def test_a_scores_file_that_changed_in_place_is_known(job, tmp_path, table, monk
 
 
 def test_every_training_query_is_accounted_for(table):
-    """Of 18: 2 without a relevant document, 3 beyond the limit, 4 cut away, 1 without a second candidate."""
+    """Of 18: 2 without a relevant document, 3 beyond the limit, 2 held out, 2 cut, 1 of one candidate."""
     judged = table.collection.qrels["train"] | {"q22": {"d1": 0}, "q23": {"d2": 0}}
     collection = replace(table.collection, qrels=table.collection.qrels | {"train": judged})
-    whole = ScoreTable(replace(table.candidates, collection=collection), table.scores).take(range(13))
+    scored = ScoreTable(replace(table.candidates, collection=collection), table.scores).take(range(13))
+    whole = scored.take(range(11))
     few = [np.arange(np.diff(whole.candidates.offsets)[i]) for i in range(9)]
     few[0] = few[0][:1]
     config = OmegaConf.create({"candidates": {"split": "train", "limit": 13}})
-    found = training_queries(config, SimpleNamespace(), whole, whole.take(range(9), few))
+    found = training_queries(config, SimpleNamespace(), scored, whole, whole.take(range(9), few))
     assert used_queries(found) == (
-        "8 of 18 queries of train; left out: 2 (no relevant document), 3 (candidates.limit=13), 4 (cut), "
-        "1 (fewer than two candidates)"
+        "8 of 18 queries of train; left out: 2 (no relevant document), 3 (candidates.limit=13), 2 (held "
+        "out to evaluate on), 2 (cut), 1 (fewer than two candidates)"
     )
     assert found == {
         "split": "train",
@@ -215,7 +216,8 @@ def test_every_training_query_is_accounted_for(table):
         "left out": {
             "no relevant document": 2,
             "candidates.limit=13": 3,
-            "cut": 4,
+            "held out to evaluate on": 2,
+            "cut": 2,
             "fewer than two candidates": 1,
         },
     }

@@ -137,9 +137,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             print(f"\n{summary(metrics, '', None)}\n\nResults in {folder.path}")
         return next(iter(metrics["after"].values()))
     retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
-    whole = training_scores(config, teacher, retrievers, collection, stages)
+    scored = whole = training_scores(config, teacher, retrievers, collection, stages)
     if (count := config.evaluation.dev_queries) is not None:
-        whole, dev = hold_out(whole, count, config.candidates.split, evaluator.seed)
+        whole, dev = hold_out(scored, count, config.candidates.split, evaluator.seed)
     table = cut(whole)
     if len(table) < len(whole):
         log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
@@ -150,7 +150,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             log.info("resumed: %s", where)
             folder.note_resumed(where)
     processes.wait()
-    queries = {"training": training_queries(config, teacher, whole, table)}
+    queries = {"training": training_queries(config, teacher, scored, whole, table)}
     documents = stored_embeddings(student, collection)
     results = {"before": evaluator.evaluate(student, collection, test, documents)}
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
@@ -240,16 +240,23 @@ def evaluated(collection: Collection, split: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def training_queries(config: DictConfig, teacher, whole: ScoreTable, table: ScoreTable) -> dict[str, Any]:
-    """How many queries of the training split are trained on, and how many are left out for what reason."""
+def training_queries(
+    config: DictConfig, teacher, scored: ScoreTable, whole: ScoreTable, table: ScoreTable
+) -> dict[str, Any]:
+    """How many queries of the training split are trained on, and how many are left out for what reason.
+
+    ``scored`` are the pools with scores, ``whole`` those that are not held out, ``table`` what the cut keeps
+    of these.
+    """
     collection, split = whole.collection, config.candidates.split
     judged, relevant = len(collection.judged(split)), len(collection.query_rows(split))
-    scored = teacher.covers(collection, split) if isinstance(teacher, FileTeacher) else relevant
+    covered = teacher.covers(collection, split) if isinstance(teacher, FileTeacher) else relevant
     taught = int((offered_sizes(table) >= 2).sum())
     reasons = {
         "no relevant document": judged - relevant,
-        "no scores": relevant - scored,
-        f"candidates.limit={config.candidates.limit}": scored - len(whole),
+        "no scores": relevant - covered,
+        f"candidates.limit={config.candidates.limit}": covered - len(scored),
+        "held out to evaluate on": len(scored) - len(whole),
         "cut": len(whole) - len(table),
         "fewer than two candidates": len(table) - taught,
     }

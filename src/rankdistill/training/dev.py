@@ -22,7 +22,8 @@ def hold_out(
 ) -> tuple[ScoreTable, Qrels]:
     """``table`` without ``queries`` of its queries of ``split``, drawn with ``seed``, and their judgments.
 
-    Queries with the text of one that is held out leave the table too. Raises ``InputError`` if none is left.
+    Queries with the text of one that is held out (``SameText``) leave the table too. Raises ``InputError`` if
+    none is left.
     """
     at_least(1, dev_queries=queries)
     collection, rows = table.collection, table.candidates.query_rows
@@ -32,9 +33,10 @@ def hold_out(
             f"dev_queries={queries}: {len(known)} training queries are judged, and some must be left"
         )
     drawn = np.random.default_rng(seed).choice(known, queries, replace=False)
-    texts = {collection.queries[row] for row in rows[drawn]}
-    left = [i for i, row in enumerate(rows) if collection.queries[row] not in texts]
-    if not left:
+    same = collection.same_queries
+    gone = rows[drawn] if same is None else list(same.rows(rows[drawn]))
+    left = np.flatnonzero(~np.isin(rows, gone))
+    if not len(left):
         raise InputError(f"dev_queries={queries}: no training query with another text is left")
     judged = collection.judged(split)
     held = [collection.query_ids[row] for row in sorted(rows[drawn])]
