@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from rankdistill.cards import model_card, private, public, teacher_card
+from rankdistill.cards import is_distilled, model_card, private, public, teacher_card
 from rankdistill.command import config_folder
 from rankdistill.evaluation import Evaluator
 from rankdistill.folders import plain
@@ -89,6 +89,28 @@ def test_a_card_says_what_a_hub_needs_and_names_no_folder(base, beir, table, tmp
     assert fields["data"]["path"] == "tiny" and fields["student"]["model"] == "my_base"
     assert fields["trainer"]["learning_rate"] == 5e-5 and fields["sampler"]["negatives"] == 7
     assert saved(base, beir, table, tmp_path / "b" / "elsewhere")[2] == card, "the same wherever a run lies"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "distilled"),
+    [
+        ([], True),
+        (["+experiment=contrastive"], False),
+        (["loss=lce"], False),
+        (["loss=infonce", "loss.false_negative_margin=1"], True),
+        (["loss.weights.kl=0"], False),
+        (["loss.weights.infonce=0"], True),
+        (["loss=lce", "+distillation.loss._target_=my_losses.ReverseKL"], True),
+    ],
+)
+def test_a_card_speaks_of_a_teacher_where_a_loss_reads_its_scores(overrides, distilled, base, table):
+    given = config("config", f"student.model={base}", *overrides)
+    assert is_distilled(given) == distilled
+    student = load_student(str(base), device="cpu")
+    card = model_card(given, table, student, {"nDCG@10": 0.5}, "")
+    assert ("as a slower teacher scores them" in card) == distilled
+    assert ("no teacher's scores" in card) == ("my_base trained on tiny" in card) == (not distilled)
+    assert ("ranking-distillation" in ModelCard(card).data.tags) == distilled
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])

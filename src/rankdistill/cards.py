@@ -46,8 +46,8 @@ def model_card(
     on ``evaluation.split``; ``results`` a table of them in Markdown; ``notes`` say what was left out.
     """
     collection, fields = scores.collection, config.get("student") or {}
-    base = Base(fields.get("model"), student)
-    title = f"{base.name} distilled on {collection.name}"
+    base, distilled = Base(fields.get("model"), student), is_distilled(config)
+    title = f"{base.name} {'distilled' if distilled else 'trained'} on {collection.name}"
     similarity = student.similarity_fn_name or "cosine"
     data = metadata(
         base,
@@ -58,7 +58,12 @@ def model_card(
         config["evaluation"]["split"],
         pipeline_tag="sentence-similarity",
         task=("information-retrieval", "Information Retrieval"),
-        tags=["sentence-transformers", "feature-extraction", "ranking-distillation", "rankdistill"],
+        tags=[
+            "sentence-transformers",
+            "feature-extraction",
+            *(["ranking-distillation"] if distilled else []),
+            "rankdistill",
+        ],
     )
     options = "".join(
         f", {name}={value}"
@@ -97,7 +102,10 @@ scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, th
         data,
         title,
         f"A bi-encoder for search, trained by ranking distillation with rankdistill {__version__}: it was\n"
-        "taught to order the candidates of each query as a slower teacher scores them.",
+        "taught to order the candidates of each query as a slower teacher scores them."
+        if distilled
+        else f"A bi-encoder for search, trained by a contrastive loss with rankdistill {__version__}: it\n"
+        "was taught to put relevant documents first; no teacher's scores were in the loss.",
         snippet,
         rows,
         f"{results}\n\n`before` is the model it started from, `after` this one; `teacher`, where\n"
@@ -107,6 +115,20 @@ scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, th
         {name: config[name] for name in (*parts, "trainer", "scores") if config.get(name)},
         base,
     )
+
+
+def is_distilled(config: Mapping[str, Any]) -> bool:
+    """Whether a loss of the run ``config`` reads the teacher's scores; InfoNCE does with a margin alone."""
+
+    def reads_teacher(loss: Mapping[str, Any]) -> bool:
+        if "losses" in loss:
+            weights = loss.get("weights") or {}
+            return any(reads_teacher(part) for name, part in loss["losses"].items() if weights.get(name, 1))
+        return not loss["_target_"].endswith(".InfoNCE") or loss.get("false_negative_margin") is not None
+
+    losses = [(config.get("distillation") or {}).get("loss") or config["loss"]]
+    losses += [one for one in [(config.get("warmup") or {}).get("loss")] if one]
+    return any(map(reads_teacher, losses))
 
 
 def teacher_card(
