@@ -102,8 +102,20 @@ def test_a_dict_and_a_folder_are_enough(job, tmp_path):
     assert SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu").encode(["w1"]).shape == (1, 16)
     conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
     assert conditions["queries"] == {
-        "training": {"split": "train", "judged": 16, "used": 12, "left out": {"candidates.limit=12": 4}},
-        "evaluation": {"split": "test", "judged": 8, "used": 5, "left out": {"evaluator.limit=5": 3}},
+        "training": {
+            "split": "train",
+            "judged": 16,
+            "used": 12,
+            "left out": {"candidates.limit=12": 4},
+            "shown": 12,
+        },
+        "evaluation": {
+            "split": "test",
+            "judged": 8,
+            "used": 5,
+            "left out": {"evaluator.limit=5": 3},
+            "trained on": 0,
+        },
     }
     assert conditions["resumed"] == []
     assert json.loads((tmp_path / "run" / "run.json").read_text())["config"] == OmegaConf.to_container(
@@ -221,6 +233,42 @@ def test_every_training_query_is_accounted_for(table):
             "fewer than two candidates": 1,
         },
     }
+
+
+def test_steps_that_end_before_every_query_was_shown_are_said(job, tmp_path):
+    """Of 12: one step of the first stage shows four, two of the second the same four and four more."""
+    job.trainer = {**job.trainer, "max_steps": 2}
+    small = ("warmup.trainer.max_steps=1", "warmup.trainer.per_device_train_batch_size=4")
+    job.warmup = compose("warmup.sampler.negatives=2", *small).warmup
+    distil(job, tmp_path / "run")
+    trained = json.loads((tmp_path / "run" / "conditions.json").read_text())["queries"]["training"]
+    assert (trained["used"], trained["shown"]) == (12, 8)
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "* Trained on 12 of 16 queries of train, 8 of which were shown before the steps ended" in card
+
+
+def test_measured_queries_that_are_trained_on_are_said(job, tmp_path, caplog):
+    """Also where one split is for both, of which 12 queries are trained on."""
+    job.evaluation.split, job.evaluator.limit = "train", None
+    distil(job, tmp_path / "run")
+    said = "12 of the 16 measured queries are trained on too, by id or by text"
+    assert f"{said}: evaluation.split=train, candidates.split=train" in caplog.messages
+    assert f"* {said}." in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
+    assert conditions["queries"]["evaluation"]["trained on"] == 12
+
+
+def test_measured_queries_are_known_by_their_text_too(table):
+    """q16 of the test split has the text of q0, which is trained on, but for white space."""
+    collection = table.collection
+    assert module.measured_and_trained(table, "test", Evaluator()) == 0
+    queries = [*collection.queries]
+    queries[16] = f" {queries[0]}\n"
+    copied = ScoreTable(
+        replace(table.candidates, collection=replace(collection, queries=queries)), table.scores
+    )
+    assert module.measured_and_trained(copied, "test", Evaluator()) == 1
+    assert module.measured_and_trained(copied.take(range(1, 16)), "test", Evaluator()) == 0
 
 
 def test_queries_that_a_file_cannot_measure_are_named(tmp_path, collection, caplog):

@@ -87,6 +87,8 @@ def accounted(split: str, judged: int, used: int, reasons: Mapping[str, int]) ->
 def used_queries(found: Mapping[str, Any]) -> str:
     """``accounted``, in words."""
     said = f"{found['used']:,} of {count(found['judged'], 'query')} of {found['split']}"
+    if (shown := found.get("shown", found["used"])) < found["used"]:
+        said += f", {shown:,} of which were shown before the steps ended"
     left_out = ", ".join(f"{number:,} ({reason})" for reason, number in found["left out"].items())
     return f"{said}; left out: {left_out}" if left_out else said
 

@@ -163,6 +163,10 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     measured = len(results["before"].per_query[evaluator.main])
     log.info("measured: %s", measured_queries(collection, test, measured))
     queries["evaluation"] = evaluation_queries(collection, test, measured, evaluator.limit)
+    queries["evaluation"]["trained on"] = shared = measured_and_trained(table, test, evaluator)
+    seen = f"{shared:,} of the {measured:,} measured queries are trained on too, by id or by text"
+    if shared:
+        log.warning("%s: evaluation.split=%s, candidates.split=%s", seen, test, config.candidates.split)
     truncated = cut_texts(student, collection)
     del teacher  # its memory is needed
 
@@ -172,12 +176,16 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         save_group_plots(folder.path / "plots", table, {name: sampler}, student, documents, config.seed)
     processes.wait()
     history: list[dict] = []
+    steps: dict[str, int] = {}
     measured = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
     for stage in stages:
         more = plain(config.scores) | {"split": config.candidates.split}
         if stage.arguments.eval_strategy != "no":
             more |= measured
+        before = history[-1]["step"] if history else 0
         history += train_stage(student, table, stage, more, history)
+        steps[stage.name] = history[-1]["step"] - before
+    queries["training"]["shown"] = shown_queries(stages, steps, queries["training"]["used"])
     merge_adapter(student)
 
     documents = passing_embeddings(student, collection.documents)
@@ -192,6 +200,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
         notes = [f"Trained on {used_queries(queries['training'])}.", *(f"{x}." for x in said_of(truncated))]
+        notes += [f"{seen}."] if shared else []
         report(results, student, table, history, evaluator.main, config, folder, notes)
         write_conditions(  # last: it says that the run is finished
             folder.path,
@@ -262,6 +271,34 @@ def training_queries(
     }
     found = accounted(split, judged, taught, reasons)
     log.info("training on %s", used_queries(found))
+    return found
+
+
+def measured_and_trained(table: ScoreTable, split: str, evaluator: Evaluator) -> int:
+    """How many of the queries of ``split`` that ``evaluator`` measures are in ``table``, by id or by text."""
+    collection, trained = table.collection, table.candidates.query_rows
+    rows = collection.query_rows(split, evaluator.limit, evaluator.seed)
+    if (same := collection.same_queries) is not None:
+        rows, trained = same.first[rows], same.first[trained]
+    return int(np.isin(rows, trained).sum())
+
+
+def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], groups: int) -> int:
+    """How many of ``groups`` queries a step has shown, after ``steps`` of each stage.
+
+    Every stage takes them in the same order (``EpochSampler``), so that the longest one has shown all of the
+    others'.
+    """
+    reached = [
+        steps[stage.name]
+        * stage.arguments.train_batch_size
+        * stage.arguments.world_size
+        * stage.arguments.gradient_accumulation_steps
+        for stage in stages
+    ]
+    found = min(groups, max(reached))
+    if found < groups:
+        log.info("%d of the %d training queries were shown: the steps ended before the others", found, groups)
     return found
 
 
