@@ -129,11 +129,12 @@ def test_the_best_weights_are_kept_and_training_stops(student_folder, tmp_path, 
 def test_a_resumed_run_stops_and_keeps_as_one_that_was_not(student_folder, tmp_path, split):
     """From each checkpoint, the one after which it had stopped too, in a folder that was moved."""
     table, dev = split
-    fields = BEST | {"save_steps": 1, "save_total_limit": None}
+    fields = BEST | {"save_steps": 1, "save_total_limit": None, "learning_rate": 1e-2}
     whole = trainer_of(student_folder, table, tmp_path / "whole", dev, patience=3, **fields)
     whole.train()
     stopped = whole.state.global_step
     best = whole.state.best_global_step
+    assert 1 < best < stopped, "else nothing is resumed from before it, or from after it"
     for step in (best - 1, best + 1, stopped):
         folder = tmp_path / f"from {step}"
         for earlier in range(1, step + 1):
