@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 
 import pytest
 from filelock import FileLock
@@ -14,6 +15,7 @@ from rankdistill.folders import RunFolder, read_json, write_json, write_text
 from rankdistill.summary import write_conditions
 
 ONE, OTHER = OmegaConf.create({"seed": 0, "x": [1, "a"]}), OmegaConf.create({"seed": 1, "x": [1, "a"]})
+TRAINING = OmegaConf.create({"seed": 0, "trainer": {}})
 INPUTS = {"collection": "c", "candidates": "k", "teacher": "t", "student": "s"}
 
 
@@ -176,26 +178,58 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_a_model_that_no_run_wrote_there_is_not_replaced(tmp_path, name, before):
     """It may be the student or teacher that the run starts from."""
     if before != "nothing":
-        train(tmp_path, until="start")
+        train(tmp_path, TRAINING, until="start")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / name).write_text("somebody's own")
     held = contents(tmp_path)
     with pytest.raises(
         InputError, match=r"model: is there already.*give another hydra\.run\.dir.*move it away"
     ):
-        train(tmp_path)
+        train(tmp_path, TRAINING)
     assert contents(tmp_path) == held
 
 
 def test_the_model_of_an_interrupted_run_is_replaced_when_it_resumes(tmp_path):
     """Even of one that keeps no checkpoints."""
-    with RunFolder(tmp_path, ONE) as place:
+    with RunFolder(tmp_path, TRAINING) as place:
         place.begin(**INPUTS)
         with place.drafted("model") as draft:
             draft.mkdir()
             (draft / "cut").write_text("")
-    assert train(tmp_path).conditions is None
+    assert train(tmp_path, TRAINING).conditions is None
     assert (tmp_path / "conditions.json").exists()
+
+
+def test_a_run_that_measures_leaves_a_model_in_its_folder_alone(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_text("somebody's own")
+    with RunFolder(tmp_path, ONE) as place:
+        assert place.accepted
+    assert (tmp_path / "model" / "model.safetensors").read_text() == "somebody's own"
+
+
+@pytest.mark.parametrize("until", ["damaged", "gone", "card", "all gone"])
+def test_a_finished_run_whose_model_is_not_what_it_measured_is_named(tmp_path, until):
+    """Its card may be edited, and the whole of it be removed to make room."""
+    with RunFolder(tmp_path, ONE) as place:
+        place.begin(**INPUTS)
+        with place.drafted("model") as draft:
+            (draft / "1_Pooling").mkdir(parents=True)
+            for name in ("README.md", "model.safetensors", "1_Pooling/config.json"):
+                (draft / name).write_text("as it was")
+        write_conditions(place.path, settings=place.settings, **INPUTS)
+        place.clear()
+    if until in ("card", "all gone"):
+        (tmp_path / "model" / "README.md").write_text("edited")
+        if until == "all gone":
+            shutil.rmtree(tmp_path / "model")
+        assert train(tmp_path).conditions is not None
+        return
+    file = tmp_path / "model" / ("model.safetensors" if until == "damaged" else "1_Pooling/config.json")
+    file.write_text("as it is") if until == "damaged" else file.unlink()
+    word = "damaged" if until == "damaged" else "missing"
+    with pytest.raises(InputError, match=f"{file}: {word}.*delete {tmp_path} to run it again"):
+        train(tmp_path)
 
 
 def test_a_folder_takes_the_place_of_another_when_it_is_full(tmp_path):

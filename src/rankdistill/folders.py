@@ -32,7 +32,7 @@ from rankdistill.errors import InputError
 log = logging.getLogger(__name__)
 FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 ELSEWHERE = "give another hydra.run.dir (hydra.sweep.dir in a sweep)"
-RESULTS = ("run.json", "per_query.csv", "metrics.json")  # their checksums are in conditions.json
+RESULTS = ("run.json", "per_query.csv", "metrics.json")  # what a report reads
 
 
 def plain(config: DictConfig) -> dict:
@@ -192,7 +192,10 @@ class RunFolder:
             if (self.path / name).exists() and not (self.path / name).is_dir():
                 raise InputError(f"{self.path / name}: a file stands where a folder must; move it away")
         begun = (self.checkpoints / "identity.json").exists() or kept(self.checkpoints)
-        if (self.path / "model").exists() and not begun and not (self.path / "conditions.json").exists():
+        foreign = (
+            (self.path / "model").exists() and not begun and not (self.path / "conditions.json").exists()
+        )
+        if foreign and "trainer" in self.plain:  # one that measures leaves a model alone
             raise InputError(
                 f"{self.path / 'model'}: is there already, and no run that began here wrote it; {ELSEWHERE}, "
                 "or move it away: it would be replaced"
@@ -280,7 +283,10 @@ class RunFolder:
                     f"place): its results are not of what is there now; {ELSEWHERE}, or delete it"
                 )
             remedy = f"delete {self.path} to run it again"
-            check(self.path, files_of(self.conditions, self.path), remedy)
+            files = files_of(self.conditions, self.path)
+            if not (self.path / "model").exists():  # removed whole, to make room
+                files = {name: files[name] for name in RESULTS if name in files}
+            check(self.path, files, remedy)
             log.info("finished earlier, nothing to do; to run it again delete %s", self.path)
         return True
 
@@ -347,6 +353,16 @@ class RunFolder:
             for emptied in [*folders, self.checkpoints]:
                 if not any(emptied.iterdir()):
                     emptied.rmdir()
+
+
+def results_of(folder: Path) -> list[str]:
+    """The files of ``folder`` whose checksums its conditions.json holds: results, and the model's.
+
+    Not the model's card, which is there to be edited.
+    """
+    model = sorted(path.relative_to(folder).as_posix() for path in (folder / "model").rglob("*"))
+    names = [*RESULTS, *(name for name in model if name != "model/README.md")]
+    return [name for name in names if (folder / name).is_file()]
 
 
 def files_of(conditions: Mapping[str, Any], folder: Path) -> dict[str, str]:

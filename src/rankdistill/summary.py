@@ -16,7 +16,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Comparison, Evaluation
 from rankdistill.evaluation.conclusions import count, probability
-from rankdistill.folders import RESULTS, checksum, read_json, write_csv, write_json, write_text
+from rankdistill.folders import checksum, read_json, results_of, write_csv, write_json, write_text
 from rankdistill.hardware import has_bf16
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "bm25s", "ir-measures")
@@ -103,7 +103,7 @@ def read_measures(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def write_conditions(folder: Path, **facts: Any) -> None:
-    """conditions.json: what the results depend on, versions and hardware, and the results' checksums.
+    """conditions.json: what the results depend on, versions and hardware, and checksums of what it left.
 
     ``facts`` that are texts must be equal for two runs to be comparable, beside what they set.
     """
@@ -116,7 +116,7 @@ def write_conditions(folder: Path, **facts: Any) -> None:
         "faiss": faiss.__version__,
     }
     conditions |= {name: version(name) for name in PACKAGES}
-    files = {name: checksum(folder / name) for name in RESULTS if (folder / name).exists()}
+    files = {name: checksum(folder / name) for name in results_of(folder)}
     write_json(folder / "conditions.json", conditions | {"files": files})
 
 

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
-from rankdistill.folders import check, files_of, finished_conditions, plain, read_json
+from rankdistill.folders import RESULTS, check, files_of, finished_conditions, plain, read_json
 
 PARTS = ("sampler", "loss", "teacher")  # what a configuration of rankdistill.train has, and no other
 
@@ -93,7 +93,8 @@ def _read(place: Path) -> TrainingRun | None:
     run = TrainingRun(place, overrides, config, choices, {}, measured, "" if conditions else _why(place))
     if not conditions:
         return run
-    check(place, files_of(conditions, place), remedy)
+    files = files_of(conditions, place)
+    check(place, {name: files[name] for name in RESULTS if name in files}, remedy)
     split = OmegaConf.select(config, "evaluation.split")
     evaluated = conditions.get("evaluated") or f"{conditions.get('collection')} {split}"
     measured.pop("evaluated", None)

@@ -32,7 +32,7 @@ def step_of(checkpoint: Path) -> int:
 def _drop_cut_off(folder: Path) -> None:
     """Removes what was killed while it was written: by its step it would pass for the latest."""
     for path in folder.glob("checkpoint-*[0-9]"):
-        if not (path / CHECKSUMS).exists():
+        if path.is_dir() and not (path / CHECKSUMS).exists():
             log.info("%s: cut off while it was written, and not used", path)
             shutil.rmtree(path)
 
