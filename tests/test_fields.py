@@ -1,10 +1,12 @@
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from rankdistill.errors import InputError, at_least
+from rankdistill.errors import InputError, check_counts
 from rankdistill.fields import check_fields, check_targets, fits
 
 LISTED, MAPPED = OmegaConf.create([1]), OmegaConf.create({"a": 1})
@@ -61,12 +63,11 @@ def test_fields_without_a_target_are_checked_by_name():
         check_fields(config, {"scores.scale": float})
 
 
-def test_at_least_names_the_value_and_lets_none_pass():
-    at_least(1, n=1, limit=None)
-    with pytest.raises(InputError, match="n=0: it is 1 or more"):
-        at_least(1, n=0)
-    with pytest.raises(InputError, match="rate=nan"):
-        at_least(0, rate=float("nan"))
+def test_a_count_is_named_unless_it_is_an_integer_of_1_or_more():
+    check_counts(n=1, of_numpy=np.int64(3), limit=None)
+    for wrong in (0, -2, 1.5, float("nan"), True, "3", [1]):
+        with pytest.raises(InputError, match=f"n={re.escape(repr(wrong))}: it is 1 or more, an integer"):
+            check_counts(limit=None, n=wrong)
 
 
 def test_a_target_that_is_nowhere_is_named_with_the_remedy():

@@ -43,11 +43,13 @@ def fields_of(part: str) -> Iterator[None]:
         raise within(part, error) from None
 
 
-def at_least(least: float, **values: float | None) -> None:
-    """Raises ``InputError`` naming the first of ``values`` that is below ``least``; None passes."""
+def check_counts(**values: int | None) -> None:
+    """Raises ``InputError`` naming the first of ``values`` that is no integer of 1 or more; None passes."""
     for name, value in values.items():
-        if value is not None and not value >= least:
-            raise InputError(f"{name}={value}: it is {least} or more")
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise InputError(f"{name}={value!r}: it is 1 or more, an integer")
 
 
 def disk_refuses(error: BaseException) -> str | None:

@@ -20,7 +20,7 @@ from rankdistill.candidates import mine
 from rankdistill.cards import teacher_card
 from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection
-from rankdistill.errors import InputError, at_least, check_seed, fields_of
+from rankdistill.errors import InputError, check_counts, check_seed, fields_of
 from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, write_json, write_text
@@ -91,7 +91,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     main = processes.is_main()
     check_fields(config, FIELDS)
     check_seed(config.seed)
-    at_least(1, negatives=config.negatives, max_length=config.max_length)
+    check_counts(negatives=config.negatives, max_length=config.max_length)
     set_seed(config.seed)
     # the loss runs the model several times a step, which DDP bears only so
     fields = {"ddp_find_unused_parameters": False} | plain(config.trainer)

@@ -26,7 +26,7 @@ from rankdistill.candidates import mine
 from rankdistill.cards import model_card
 from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Collection, ScoreTable
-from rankdistill.errors import InputError, at_least, check_seed, fields_of, shorten
+from rankdistill.errors import InputError, check_counts, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
@@ -387,7 +387,7 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
 
 def check_dev(evaluation: DictConfig, stages: Sequence[Stage]) -> None:
     """Raises ``InputError`` unless it is said both when the dev split is measured, and which it is."""
-    at_least(1, **{f"evaluation.{name}": evaluation[name] for name in ("dev_queries", "patience")})
+    check_counts(**{f"evaluation.{name}": evaluation[name] for name in ("dev_queries", "patience")})
     given = [name for name in ("dev_split", "dev_queries") if evaluation[name] is not None]
     if len(given) > 1:
         raise InputError("evaluation.dev_split and evaluation.dev_queries: give one of them")

@@ -205,3 +205,15 @@ def test_a_dev_split_shares_no_query_with_test_or_train(collection):
         check_dev_queries(collection, "dev", "test", "train")
     with pytest.raises(InputError, match="evaluation.dev_queries=100 holds out training queries instead"):
         check_dev_queries(collection, "validation", "test", "train")
+
+
+@pytest.mark.parametrize(
+    ("fields", "patience", "chosen"),
+    [(STEPS, None, False), (STEPS, 2, True), (BEST, None, True)],
+    ids=["watched", "patience", "best"],
+)
+def test_whoever_lets_test_choose_the_model_is_told(
+    fields, patience, chosen, student_folder, table, tmp_path, caplog
+):
+    trainer_of(student_folder, table, tmp_path, "test", patience, **fields)
+    assert ("choose the model" in caplog.text) == chosen

@@ -361,6 +361,26 @@ def test_spreads_far_apart_are_warned_of(student_folder, table, tmp_path, caplog
     assert "times as far as the student's" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("loss", "heeds"),
+    [
+        (InfoNCE(), False),
+        (InfoNCE(in_batch=True), False),
+        (InfoNCE(false_negative_margin=0.1), True),
+        (MarginMSE(), True),
+        (WeightedSum({"nce": InfoNCE(), "kl": KLDivergence()}, {"nce": 1.0, "kl": 1e-3}), True),
+    ],
+    ids=["contrastive", "in-batch", "margin", "margin-mse", "sum"],
+)
+def test_only_a_loss_that_heeds_the_teacher_is_warned_of_it(
+    loss, heeds, student_folder, table, tmp_path, caplog
+):
+    trainer = trainer_of(student_folder, table, tmp_path, loss=loss, max_steps=1, teacher_scale=1000.0)
+    with caplog.at_level(logging.WARNING, logger="rankdistill"):
+        trainer.train()
+    assert ("times as far as the student's" in caplog.text) == heeds
+
+
 def test_groups_that_teach_a_loss_nothing_are_refused(student_folder, table, tmp_path, caplog):
     """InfoNCE without labels: nothing to move. With some, it trains and says on how few."""
 

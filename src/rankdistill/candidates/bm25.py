@@ -12,7 +12,7 @@ import Stemmer
 from bm25s.tokenization import Tokenized
 
 from rankdistill.data import Collection
-from rankdistill.errors import InputError, at_least
+from rankdistill.errors import InputError, check_counts
 from rankdistill.retrieval import best_ranked
 
 # Letters and marks of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Bopomofo, Han.
@@ -35,7 +35,7 @@ class BM25:
     source = "bm25"
 
     def __post_init__(self):
-        at_least(1, n=self.n)
+        check_counts(n=self.n)
         check_bm25(self.k1, self.b)
         stemming(self.language)
 

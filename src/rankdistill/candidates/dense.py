@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
-from rankdistill.errors import at_least
+from rankdistill.errors import check_counts
 from rankdistill.retrieval import embed_queries, search, stored_embeddings
 from rankdistill.students import fingerprint_of
 
@@ -27,7 +27,7 @@ class Dense:
     source = "dense"
 
     def __post_init__(self):
-        at_least(1, n=self.n)
+        check_counts(n=self.n)
 
     @property
     def fingerprint(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankdistill.data import Collection
-from rankdistill.errors import at_least, check_seed
+from rankdistill.errors import check_counts, check_seed
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Random:
     source = "random"
 
     def __post_init__(self):
-        at_least(1, n=self.n)
+        check_counts(n=self.n)
         check_seed(self.seed)
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The candidate documents of each query: ids and numbers, on disk as an Arrow table."""
 
 import hashlib
+import logging
 import mmap
 import os
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.labels import copies
 from rankdistill.errors import InputError, shorten
 
+log = logging.getLogger(__name__)
 SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8, "file": 16}  # bits of ``sources``
 COLUMNS = {  # of a file: ids, then lists
     "query_id": None,
@@ -68,9 +70,17 @@ class Candidates:
 
         They have the text of a known positive of the query, or of a query of the same text, or that of the
         query itself where it is a document, and are not labelled themselves: no negatives. Empty where no
-        two texts of the collection are the same.
+        two texts of the collection are the same. The log says how many there are, once.
         """
-        return copies(self)
+        found = copies(self)
+        if found:
+            count = sum(map(len, found.values()))
+            log.info(
+                "%d candidates of %d queries have the text of a known positive: they are in no group",
+                count,
+                len(found),
+            )
+        return found
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rankdistill.data.cache import fingerprint
 from rankdistill.data.same_text import SameText, same_text
-from rankdistill.errors import InputError, shorten
+from rankdistill.errors import InputError, check_counts, shorten
 
 log = logging.getLogger(__name__)
 Qrels = Mapping[str, Mapping[str, int]]
@@ -150,8 +150,7 @@ class Collection:
         With ``limit``, at most that many, drawn with ``seed``. int64. Raises ``InputError`` if
         there is none.
         """
-        if limit is not None and limit < 1:
-            raise InputError(f"limit={limit}: it is a number of queries, 1 or more")
+        check_counts(limit=limit)
         rows = sorted(
             self.query_row[query]
             for query, judged in self.judged(split).items()

@@ -17,7 +17,7 @@ from rankdistill.data.candidates import SOURCES
 from rankdistill.data.collection import Collection, Qrels
 from rankdistill.data.rows import HIGHEST_GRADE
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError, at_least, check_seed
+from rankdistill.errors import InputError, check_counts, check_seed
 from rankdistill.evaluation.run import Run
 from rankdistill.retrieval import embed_queries, passing_embeddings, search
 from rankdistill.students.lengths import cut_texts
@@ -63,7 +63,7 @@ class Evaluator:
             raise InputError("evaluator.measures is empty: name one or more, such as nDCG@10")
         if k < 1:
             raise InputError(f"evaluator.k={k}: it is a number of documents, 1 or more")
-        at_least(1, **{"evaluator.limit": limit})
+        check_counts(**{"evaluator.limit": limit})
         self.measures = {str(name): parse_measure(str(name)) for name in measures}
         check_seed(seed, "evaluator.seed")
         self.index, self.limit, self.seed, self.search = index, limit, seed, dict(search or {})

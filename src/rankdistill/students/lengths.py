@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from rankdistill.data.cache import cache_folder, fingerprint, locked
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import tokenizer_rules
-from rankdistill.errors import InputError, at_least
+from rankdistill.errors import InputError, check_counts
 from rankdistill.students.prompts import prompt_of
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def limit_length(
 
     Raises ``InputError`` if that leaves no word.
     """
-    at_least(1, max_length=max_length)
+    check_counts(max_length=max_length)
     limits = [limit for limit in (model.max_seq_length, positions(model)) if limit is not None]
     own = min(limits, default=math.inf)
     length = own if max_length is None else min(max_length, own)

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankdistill.data.tokens import tokenizer_rules
-from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.reach import asking_hub
 from rankdistill.students.kinds import check_kind, check_tokenizer
 from rankdistill.students.lengths import check_prompt, limit_length
@@ -51,7 +51,7 @@ def load_student(
     Raises ``InputError`` if the model can't be had, is of another kind, isn't in safetensors, or has fewer
     layers, or if ``max_length`` or a prompt leaves no word of a text.
     """
-    at_least(1, max_length=max_length)
+    check_counts(max_length=max_length)
     if dropout is not None and not 0 <= dropout < 1:
         raise InputError(f"dropout={dropout}: it is 0 or more and below 1")
     if set(prompts or {}) - {"query", "document"}:

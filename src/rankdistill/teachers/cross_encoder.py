@@ -9,7 +9,7 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.util import batch_to_device
 
 from rankdistill.chunking import by_length, chunks, tokens_at_once
-from rankdistill.errors import InputError, at_least
+from rankdistill.errors import InputError, check_counts
 from rankdistill.hardware import has_bf16
 from rankdistill.packing import first_position, packed
 from rankdistill.students.lengths import check_prompt, limit_length
@@ -36,7 +36,7 @@ class CrossEncoderTeacher:
         device: str | None = None,
         trust_remote_code: bool = False,
     ):
-        at_least(1, max_length=max_length, chunk_tokens=chunk_tokens)
+        check_counts(max_length=max_length, chunk_tokens=chunk_tokens)
         self.name = str(model)
         self.model = load_weights(
             CrossEncoder,

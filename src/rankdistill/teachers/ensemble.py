@@ -8,7 +8,7 @@ import numpy as np
 
 from rankdistill.data import Candidates
 from rankdistill.data.cache import fingerprint
-from rankdistill.errors import InputError, at_least
+from rankdistill.errors import InputError
 from rankdistill.teachers.scoring import identity, score_candidates
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class EnsembleTeacher:
             raise InputError(f"teacher: teachers are {sorted(teachers)}, weights are for {sorted(weights)}")
         if combine not in COMBINE:
             raise InputError(f"teacher.combine={combine!r}: it is {', '.join(COMBINE[:-1])} or {COMBINE[-1]}")
-        at_least(0, **{"teacher.constant": constant})
+        if not isinstance(constant, Real) or not 0 <= constant < np.inf:
+            raise InputError(f"teacher.constant={constant!r}: it is 0 or more")
         for name, weight in weights.items():
             if not isinstance(weight, Real) or not np.isfinite(weight):
                 raise InputError(f"teacher.weights.{name}={weight!r}: it is a finite number")

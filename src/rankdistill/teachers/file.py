@@ -14,7 +14,7 @@ from rankdistill.data.formats import check_format, check_options, read_scores
 from rankdistill.data.formats.triples import Invalid
 from rankdistill.data.score_hub import is_hub_name
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError, at_least
+from rankdistill.errors import InputError, check_counts
 from rankdistill.teachers.scoring import score_candidates
 
 
@@ -45,7 +45,7 @@ class FileTeacher:
 
         Raises ``InputError`` if there is none.
         """
-        at_least(1, limit=limit)
+        check_counts(limit=limit)
         table = self._whole(collection).of_split(split)
         rows = table.candidates.query_rows
         if not len(rows):

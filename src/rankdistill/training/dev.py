@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from rankdistill.data.collection import Collection, Qrels
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
 from rankdistill.training.checkpoints import CHECKSUMS, check_sealed
 
@@ -25,7 +25,7 @@ def hold_out(
     Queries with the text of one that is held out (``SameText``) leave the table too. Raises ``InputError`` if
     none is left.
     """
-    at_least(1, dev_queries=queries)
+    check_counts(dev_queries=queries)
     collection, rows = table.collection, table.candidates.query_rows
     known = np.flatnonzero(np.isin(rows, collection.query_rows(split)))
     if queries >= len(known):

@@ -61,12 +61,6 @@ class TrainingGroups(Dataset):
         self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
         check_fit(sampler, table.candidates)
         self.copies = table.candidates.copies
-        if self.copies:
-            log.info(
-                "%d candidates of %d queries have the text of a known positive: they are in no group",
-                sum(map(len, self.copies.values())),
-                len(self.copies),
-            )
         sizes = offered_sizes(table)
         self.queries = np.flatnonzero(sizes >= 2)
         self.left_out = len(table) - len(self.queries)

@@ -5,7 +5,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from rankdistill import processes
 from rankdistill.data.collection import Qrels
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError, at_least, shorten
+from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
 from rankdistill.hardware import kept_memory
 from rankdistill.losses.shapes import is_number
@@ -46,11 +45,7 @@ def check_scores(
     similarity: str | None, scale: float, teacher_scale: float | str, chunk_tokens: int | None
 ) -> None:
     """Raises ``InputError`` unless student and teacher scores can be made so."""
-    if chunk_tokens is not None and (
-        isinstance(chunk_tokens, bool) or not isinstance(chunk_tokens, Integral)
-    ):
-        raise InputError(f"chunk_tokens={chunk_tokens!r}: it is a number of tokens, or null")
-    at_least(1, chunk_tokens=chunk_tokens)
+    check_counts(chunk_tokens=chunk_tokens)
     if not is_number(scale) or not 0 < scale <= LARGEST_SCALE:
         raise InputError(f"scale={scale!r}: it is a number above 0, at most {LARGEST_SCALE:g}")
     if similarity not in (None, "cosine", "dot"):
@@ -161,7 +156,7 @@ class DistillationTrainer(Trainer):
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         check_batches(args, len(groups))
         self.evaluator, self.dev = evaluator or Evaluator(), None
-        at_least(1, patience=patience)
+        check_counts(patience=patience)
         if (args.eval_strategy == "no") != (eval_dataset is None) or (eval_dataset is None and patience):
             raise InputError(
                 "trainer.eval_strategy (steps or epoch) says when a dev split is measured, eval_dataset "
@@ -171,6 +166,8 @@ class DistillationTrainer(Trainer):
         if eval_dataset is not None:
             self.dev = dev_collection(table, eval_dataset)
             with_measure(args, self.evaluator)
+            if self.dev[1] == "test" and (patience or args.load_best_model_at_end):
+                log.warning("eval_dataset='test': its queries choose the model: figures of them are too good")
             self._progress = DevCallback(patience)
             callbacks.append(self._progress)
         self._starts_measured = args.eval_on_start
@@ -338,7 +335,7 @@ class DistillationTrainer(Trainer):
         )
         model = self.model.to(self.args.device).eval()
         trial = _copied(model.loss)  # the loss itself sees the steps of training alone
-        spreads, sizes, moves, teachers = [], [], [], []
+        spreads, sizes, moves, teachers, heeded = [], [], [], [], trial is None
         for batch in few:
             batch = self._prepare_inputs(batch)
             queries, documents = model(batch["queries"], batch["documents"])
@@ -348,7 +345,9 @@ class DistillationTrainer(Trainer):
             sizes.append(len(student))
             teachers.append(batch["teacher"].masked_fill(~batch["mask"], -torch.inf))
             if trial is not None:
-                moves.append(_moves(model, trial, scores, queries, documents, batch))
+                given = scores, queries, documents, batch
+                moves.append(_moves(model, trial, *given))
+                heeded = heeded or _heeds_teacher(model, trial, *given)
         moved, count = int(torch.cat(moves).sum()) if moves else len(few.dataset), len(few.dataset)
         if moved < count / 2:
             message = (
@@ -372,6 +371,8 @@ class DistillationTrainer(Trainer):
             factor,
             teacher * factor,
         )
+        if not heeded:
+            return
         self._warn_of_one_hot(teachers, factor)
         if self.teacher_scale == "match" and factor > STRETCHED:
             log.warning(
@@ -425,6 +426,19 @@ def _moves(
             return torch.zeros(len(scores), dtype=torch.bool)
         gradient = torch.autograd.grad(value, scores, allow_unused=True)[0]
     return torch.ones(len(scores), dtype=torch.bool) if gradient is None else gradient.any(dim=1).cpu()
+
+
+@torch.no_grad()
+def _heeds_teacher(
+    step: Step, loss: nn.Module, scores: Tensor, queries: Tensor, documents: Tensor, batch: Mapping[str, Any]
+) -> bool:
+    """Whether ``loss`` has another value where the teacher's scores are others."""
+    others = torch.arange(batch["teacher"].shape[1]).to(batch["teacher"]).expand_as(batch["teacher"])
+    values = [
+        step.compare(scores, queries, documents, {**batch, "teacher": teacher}, loss)[0]
+        for teacher in (batch["teacher"], others)
+    ]
+    return not torch.equal(*values)
 
 
 def spread(scores: Tensor, mask: Tensor) -> Tensor:
