@@ -48,6 +48,17 @@ def test_optimum_is_the_teacher_up_to_a_constant_per_row():
     torch.testing.assert_close(student.grad, torch.zeros_like(student))
 
 
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_an_offset_of_one_side_costs_the_other_no_digit(side):
+    student, teacher = torch.tensor([[0.25, -1.5, 3.125]]), torch.tensor([[16.0, 0.0, 8.0]])
+    exact = margin_mse(student, teacher, FIRST, ALL).item()
+    assert exact == ((1.75 - 16) ** 2 + (-2.875 - 8) ** 2) / 2
+    if side == "teacher":
+        assert margin_mse(student, teacher + 1e8, FIRST, ALL).item() == exact
+    else:
+        assert margin_mse(teacher + 1e8, student, FIRST, ALL).item() == exact
+
+
 def test_scaling_one_side_changes_it():
     """Margins are compared as they are: a cosine student cannot reach a logit teacher's."""
     assert margin_mse(2 * S, T, FIRST, ALL).item() == 0

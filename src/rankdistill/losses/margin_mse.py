@@ -13,9 +13,11 @@ def margin_mse(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor)
     be on like scales.
     """
     student, teacher, positive, mask = check_group(student, teacher, positive, mask)
-    gap = student - teacher  # (s+ - s-) - (t+ - t-) = (s+ - t+) - (s- - t-)
     pairs = positive.unsqueeze(2) & (mask & ~positive).unsqueeze(1)
-    error = (gap.unsqueeze(2) - gap.unsqueeze(1)).masked_fill(~pairs, 0.0)  # (B, positive, negative)
+    # margins (B, positive, negative) of each side first: beside a teacher's offset of 1e8 the student's
+    # scores would have no digit left
+    of_student, of_teacher = (scores.unsqueeze(2) - scores.unsqueeze(1) for scores in (student, teacher))
+    error = (of_student - of_teacher).masked_fill(~pairs, 0.0)
     return error.square().sum() / pairs.sum().clamp(min=1)
 
 

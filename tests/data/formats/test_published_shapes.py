@@ -18,6 +18,7 @@ LISTS = {"q0": {"d0": (1.0, True), "d4": (0.5, False)}, "q2": {"d3": (2.0, True)
 PAIRS = [("q0", "d0", 1.0), ("q0", "d4", 0.5), ("q2", "d3", 2.0), ("q2", "d5", -2.0)]
 IDS = [["d0", "d4"], ["d3", "d5"]]
 SCORES = [[1.0, 0.5], [2.0, -2.0]]
+QRELS = {"train": {"[q]": {"[1]": 1}}}
 
 
 @pytest.mark.parametrize("query", ["query_id", "qid", "query-id", "queryid"])
@@ -47,6 +48,30 @@ def test_lists_and_lists_kept_as_text(documents, ids, scores, small, tmp_path):
     assert rows_of(read_scores(tmp_path / "s.parquet", small)) == LISTS
     pd.DataFrame(columns).to_csv(tmp_path / "s.csv", index=False)
     assert rows_of(read_scores(tmp_path / "s.csv", small)) == LISTS
+
+
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv", "s.tsv"])
+def test_ids_that_look_like_lists_beside_a_number(name, tmp_path):
+    collection = Collection("c", ["[1]", "['a','b']", "d"], ["one", "two", "three"], ["[q]"], ["?"], QRELS)
+    pairs = pd.DataFrame([("[q]", "[1]", 1.0), ("[q]", "['a','b']", 0.5)], columns=["qid", "pid", "score"])
+    pairs.to_parquet(tmp_path / "s.parquet")
+    table = read_scores(tmp_path / "s.parquet", collection)
+    if name != "s.parquet":
+        write_scores(table, tmp_path / name)
+        table = read_scores(tmp_path / name, collection)
+    assert rows_of(table) == {"[q]": {"[1]": (1.0, True), "['a','b']": (0.5, False)}}
+
+
+def test_an_empty_path_is_no_folder(small):
+    with pytest.raises(InputError, match="path: it is empty"):
+        read_scores("", small)
+
+
+def test_labels_are_no_scores(small, tmp_path):
+    table = pa.table({"qid": ["q0", "q0"], "pid": ["d0", "d4"], "score": [True, False]})
+    pq.write_table(table, tmp_path / "s.parquet")
+    with pytest.raises(InputError, match="s.parquet: .* scores numbers .true and false are labels"):
+        read_scores(tmp_path / "s.parquet", small)
 
 
 @pytest.mark.parametrize(

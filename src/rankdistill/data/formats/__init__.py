@@ -53,7 +53,9 @@ def guess(path: str | Path) -> str:
 
 
 def check_format(format: str | None, path: str | Path) -> str:
-    """``format``, or what the name of ``path`` says."""
+    """``format``, or what the name of ``path`` says; raises ``InputError`` where there is no name."""
+    if not str(path):
+        raise InputError("path: it is empty; name a file of scores, or a hub's dataset")
     if format is not None and format not in FORMATS:
         raise InputError(f"format={format!r}: there is {', '.join(FORMATS)}")
     return format or guess(path)

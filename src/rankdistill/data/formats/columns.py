@@ -179,7 +179,9 @@ def as_chunk(queries: pa.Array, documents: pa.Array, scores: pa.Array | None, pa
 
     Raises ``InputError`` for lists of unequal lengths, and Arrow's errors for other kinds of values.
     """
-    documents, scores = (as_lists(values, path) for values in (documents, scores))
+    scores = as_lists(scores, path)
+    if scores is None or _is_list(scores):  # beside a number, "[1]" is the name of a document
+        documents = as_lists(documents, path)
     if scores is None and not _is_list(documents):
         raise InputError(f"{path}: by=rank reads lists of documents, a query's ranking each")
     if scores is not None and _is_list(documents) != _is_list(scores):
@@ -196,6 +198,8 @@ def as_chunk(queries: pa.Array, documents: pa.Array, scores: pa.Array | None, pa
             )
         queries = queries.take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))
         documents, scores = pc.list_flatten(documents), pc.list_flatten(scores)
+    if pa.types.is_boolean(scores.type):
+        raise pa.ArrowInvalid("true and false are labels; grades are read as qrels, or as numbers")
     return (
         _text(queries),
         _text(documents),
