@@ -3,45 +3,34 @@
     python scripts/attack.py
     python scripts/attack.py --only kills values --json attacks.json
 
-Tiny random models on a tiny collection; each attempt is a process of its own, forked from this one, in
-which everything is imported already. An attempt is survived if the command ends with status 0 and the
-right result, or with status 2 and one line "error: ..." that names what was attacked; never with a
-traceback, nor with another result than the undisturbed run's.
+Tiny random models on a tiny collection; each attempt is a process of its own, forked from one in which
+everything is imported already, and draws no plots. An attempt is survived if the command ends with
+status 0 and the right result, or with status 2 and one line "error: ..." that names what was attacked;
+never with a traceback, nor with another result than the undisturbed run's.
 """
 
 import argparse
 import json
-import os
 import random
 import resource
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))  # for the tiny models
+sys.path.insert(0, str(ROOT / "tests"))  # for the tiny models, and to start commands
 
 import torch
-from conftest import tiny_config, tiny_tokenizer, write_collection
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from commands import RESULTS, die, start, tiny_arguments
+from conftest import save_cross_encoder, save_student, write_collection
 from tqdm import tqdm
-from transformers import BertForSequenceClassification, BertModel
-
-import rankdistill.evaluate
-import rankdistill.report
-import rankdistill.score
-import rankdistill.train
-from rankdistill.command import command
-
-RESULT = ("model/model.safetensors", "metrics.json", "per_query.csv")
 
 
 @dataclass(frozen=True)
@@ -63,94 +52,27 @@ class Arena:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.collection = write_collection(folder / "collection")
-        models = folder / "models"
-        torch.manual_seed(0)
-        BertModel(tiny_config()).save_pretrained(models / "bert")
-        tiny_tokenizer().save_pretrained(models / "bert")
-        SentenceTransformer(
-            modules=[Transformer(str(models / "bert")), Pooling(16)], device="cpu"
-        ).save_pretrained(str(models / "student"), create_model_card=False)
-        config = tiny_config()
-        config.num_labels = 1
-        BertForSequenceClassification(config).save_pretrained(models / "teacher")
-        tiny_tokenizer().save_pretrained(models / "teacher")
-        self.arguments = [
-            "data=beir",
-            f"data.path={self.collection}",
-            f"student.model={models / 'student'}",
-            "student.max_length=64",
-            "teacher=cross_encoder",
-            f"teacher.model={models / 'teacher'}",
-            "teacher.max_length=64",
-            "candidates.retrievers.bm25.n=8",
-            "candidates.retrievers.dense.n=5",
-            "candidates.retrievers.random.n=6",
-            "sampler.negatives=3",
-            "warmup.sampler.negatives=2",
-            "warmup.trainer.num_train_epochs=1",
-            "warmup.trainer.per_device_train_batch_size=4",
-            "trainer.per_device_train_batch_size=4",
-            "trainer.gradient_accumulation_steps=1",
-            "trainer.save_steps=2",
-        ]
+        student, teacher = save_student(folder / "models"), save_cross_encoder(folder / "models" / "teacher")
+        self.arguments = tiny_arguments(write_collection(folder / "collection"), student, teacher)
         done = self.train(folder / "whole")
         if done.status:
             raise SystemExit(f"the undisturbed run failed:\n{done.text}")
 
     def train(self, run: Path, *more: str, **options) -> Ended:
-        arguments = [*self.arguments, *more, f"hydra.run.dir={run}"]
-        return self.start(lambda: command(rankdistill.train.run, "config"), "train", arguments, **options)
+        return self.start("train", [*self.arguments, *more, f"hydra.run.dir={run}"], **options)
 
-    def start(
-        self,
-        main: Callable,
-        name: str,
-        arguments: Sequence[str],
-        cache: str = "cache",
-        before: Callable = lambda: None,
-        kill: tuple[float, int] | None = None,
-    ) -> Ended:
-        """Runs ``main`` in a fork, ``before`` first there; ``kill``: seconds, and the signal sent then."""
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                os.dup2(writing, 1)
-                os.dup2(writing, 2)
-                os.chdir(self.folder)
-                os.environ["RANKDISTILL_CACHE"] = str(self.folder / cache)
-                sys.argv = [f"rankdistill.{name}", *arguments]
-                before()
-                main()
-                status = 0
-            except SystemExit as ended:
-                status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(status)
-        os.close(writing)
-        if kill:
-            timer = threading.Timer(kill[0], os.kill, (child, kill[1]))
-            timer.start()
-        with open(reading, errors="replace") as printed:
-            text = printed.read().replace("\r", "\n")
-        if kill:
-            timer.cancel()
-        return Ended(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text)
+    def start(self, command: str, arguments: Sequence[str], cache: str = "cache", **options) -> Ended:
+        """``options`` are those of ``commands.start``."""
+        caches = {"RANKDISTILL_CACHE": str(self.folder / cache)}
+        done = start(command, arguments, self.folder, **options, **caches)
+        return Ended(done.returncode, done.stdout + done.stderr)
 
     def same_result(self, run: Path) -> bool:
         """Whether ``run`` holds to the byte what the undisturbed run does."""
         whole = self.folder / "whole"
         return all(
             (run / name).is_file() and (run / name).read_bytes() == (whole / name).read_bytes()
-            for name in RESULT
+            for name in RESULTS
         )
 
 
@@ -196,7 +118,7 @@ def attack_finished_runs(arena: Arena):
         shutil.copytree(whole, sweep / "0")
         shutil.copytree(whole, sweep / "1")
         place.write_bytes(content)
-        ended = arena.start(rankdistill.report.main, "report", [str(sweep)])
+        ended = arena.start("report", [str(sweep)])
         yield f"report, {name}", ended.status == 0 and "Traceback" not in ended.text, ended
         ended = arena.train(sweep / "1")
         yield f"again, {name}", ended.status == 0 or ended.one_line(str(sweep / "1")), ended
@@ -206,19 +128,8 @@ def attack_finished_runs(arena: Arena):
 def interrupted(arena: Arena) -> Path:
     """A run that ended at once in the middle of the second stage, with its checkpoints."""
     folder = arena.folder / "interrupted"
-
-    def dying():
-        trained, step = [], rankdistill.train.DistillationTrainer.training_step
-
-        def training_step(*arguments, **more):
-            trained.append(1)
-            if len(trained) == 8:
-                os._exit(9)
-            return step(*arguments, **more)
-
-        rankdistill.train.DistillationTrainer.training_step = training_step
-
-    arena.train(folder, before=dying)
+    step = "rankdistill.training.trainer:DistillationTrainer.training_step"
+    arena.train(folder, before=partial(die, step, 8))
     return folder
 
 
@@ -267,18 +178,18 @@ def attack_by_kills(arena: Arena, times: int = 30):
     shutil.rmtree(run, ignore_errors=True)
 
 
+def limit_files(size: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails with EFBIG instead
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
 def attack_by_full_disks(arena: Arena):
     """No file may grow beyond so many bytes, then the same command without the limit."""
     run = arena.folder / "full"
     for size in (0, 200, 1_000, 4_000, 10_000, 20_000, 40_000, 80_000):
-
-        def limited(size=size):
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails with EFBIG instead
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
         shutil.rmtree(run, ignore_errors=True)
         shutil.rmtree(arena.folder / "cold", ignore_errors=True)
-        ended = arena.train(run, cache="cold", before=limited)
+        ended = arena.train(run, cache="cold", before=partial(limit_files, size))
         yield (
             f"files of {size:,} bytes at most",
             ended.status in (0, 2) and "Traceback" not in ended.text,

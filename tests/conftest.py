@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 
+os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported: a test has one core
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ["IR_DATASETS_HOME"] = os.path.join(tempfile.gettempdir(), "rankdistill_irds")  # likewise
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import tiny_arguments
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -153,28 +155,41 @@ def tiny_config():
     )
 
 
-@pytest.fixture(scope="session")
-def student_folder(tmp_path_factory):
+def save_student(folder):
+    """A random bi-encoder; returns its path."""
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models")
     BertModel(tiny_config()).save_pretrained(folder / "bert")
     tiny_tokenizer().save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"))
-    SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu").save_pretrained(
-        str(folder / "student"), create_model_card=False
-    )
+    modules = [Transformer(str(folder / "bert")), Pooling(16)]
+    model = SentenceTransformer(modules=modules, device="cpu")
+    model.save_pretrained(str(folder / "student"), create_model_card=False)
     return str(folder / "student")
 
 
-@pytest.fixture(scope="session")
-def cross_encoder_folder(tmp_path_factory):
+def save_cross_encoder(folder):
+    """A random one; returns its path."""
     torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp("models") / "cross_encoder"
     config = tiny_config()
     config.num_labels = 1
     BertForSequenceClassification(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def student_folder(tmp_path_factory):
+    return save_student(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def cross_encoder_folder(tmp_path_factory):
+    return save_cross_encoder(tmp_path_factory.mktemp("models") / "cross_encoder")
+
+
+@pytest.fixture
+def tiny(beir, student_folder, cross_encoder_folder):
+    """The arguments of a tiny run of rankdistill.train."""
+    return tiny_arguments(beir, student_folder, cross_encoder_folder)
 
 
 @pytest.fixture

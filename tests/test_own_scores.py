@@ -1,15 +1,12 @@
 """The page docs/own_scores.md, typed as it stands; small."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import POOLS, TRAINING, child
 from conftest import write_collection
-from test_commands import SMALL
 
 from rankdistill.data import write_scores
 
@@ -31,17 +28,10 @@ def test_the_page_runs_top_to_bottom(tmp_path, table):
     for command in COMMANDS:
         words = shlex.split(command)
         if words[2] == "rankdistill.train":
-            words += [*MODEL, *SMALL[3:], "evaluator.limit=4"]
+            words += [*MODEL, *TRAINING, "evaluator.limit=4"]
         elif words[2] != "rankdistill.report":
-            words += [*MODEL, *SMALL[:3]]
-        done = subprocess.run(
-            [sys.executable, *words[1:]],
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=1800,
-        )
+            words += [*MODEL, *POOLS]
+        done = child(words[1:], tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
     assert {file.name for file in (tmp_path / "outputs" / "own").iterdir()} >= {
         "model",

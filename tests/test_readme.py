@@ -1,14 +1,12 @@
 """What README and notebook tell people to type works."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from commands import child
 from conftest import write_collection
 from nbclient import NotebookClient
 
@@ -79,15 +77,7 @@ def test_every_command_of_the_readme_runs(command, folder, student_folder, cross
     for name, local in hub.items():
         command = command.replace(name, local)
     words = small(command)
-    environment = {"OMP_NUM_THREADS": "1", "RANKDISTILL_CACHE": str(folder / "cache")}
-    done = subprocess.run(
-        [sys.executable, *words[1:]],
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=3600,
-    )
+    done = child(words[1:], folder, RANKDISTILL_CACHE=str(folder / "cache"))
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-500:]}\n{done.stderr[-3000:]}"
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_commands import SMALL, start
+from commands import POOLS, TRAINING, start
 
 from rankdistill.data import read_beir, read_scores, write_scores
 from rankdistill.evaluation import Run
@@ -17,7 +17,7 @@ def mined(beir, student_folder):
         f"data.path={beir}",
         f"student.model={student_folder}",
         "student.max_length=64",
-        *SMALL[:3],
+        *POOLS,
     ]
 
 
@@ -78,7 +78,7 @@ def test_a_file_of_scores_is_distilled(measured, mined, beir, table, tmp_path):
                 out.write(f"{query},{relevant},{i}\n{query},d0,{i - 1}\n")
     arguments = [
         *[x for x in mined if "retrievers" not in x],
-        *SMALL[3:],
+        *TRAINING,
         *(
             "teacher=file",
             "teacher.path=scores.csv",
@@ -86,7 +86,7 @@ def test_a_file_of_scores_is_distilled(measured, mined, beir, table, tmp_path):
             f"hydra.run.dir={tmp_path / 'run'}",
         ),
     ]
-    done = start("train", arguments, tmp_path)
+    done = start("train", arguments, tmp_path, plots=True)
     assert done.returncode == 0, done.stderr[-3000:]
     log = (tmp_path / "run" / "train.log").read_text()
     assert "mining" not in log and "distillation: 12 groups" in log

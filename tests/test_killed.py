@@ -1,0 +1,44 @@
+"""A run that is killed goes on, and ends as if nothing had been."""
+
+from functools import partial
+
+import pytest
+from commands import RESULTS, die, start, tiny_arguments
+
+# where a run is killed: in which call of what
+DEATHS = {
+    "mining": ("rankdistill.candidates.mine:write_arrow", 1),
+    "embedding": ("rankdistill.retrieval:embed_documents", 1),
+    "scoring": ("rankdistill.teachers.cross_encoder:CrossEncoderTeacher.score", 2),
+    "saving scores": ("rankdistill.data.scores:write_arrow", 1),
+    "tokenising": ("rankdistill.data.tokens:_build", 1),
+    "warm-up": ("rankdistill.training.trainer:DistillationTrainer.training_step", 2),
+    "distillation": ("rankdistill.training.trainer:DistillationTrainer.training_step", 8),
+    "evaluation": ("rankdistill.evaluation.evaluator:Evaluator.measure", 2),
+    "the last file": ("rankdistill.summary:write_measures", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(beir, student_folder, cross_encoder_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    arguments = [
+        *tiny_arguments(beir, student_folder, cross_encoder_folder),
+        f"hydra.run.dir={folder / 'run'}",
+    ]
+    done = start("train", arguments, folder, RANKDISTILL_CACHE=str(folder / "cache"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", DEATHS)
+def test_a_killed_run_goes_on_to_the_same_result(tiny, tmp_path, uninterrupted, stage):
+    """Killed anywhere, the same command in the same folder ends as if nothing had been."""
+    arguments = [*tiny, f"hydra.run.dir={tmp_path / 'run'}"]
+    killed = start("train", arguments, tmp_path, before=partial(die, *DEATHS[stage]))
+    assert killed.returncode == 9, killed.stderr[-3000:]
+    again = start("train", arguments, tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    for file in RESULTS:
+        assert (uninterrupted / file).read_bytes() == (tmp_path / "run" / file).read_bytes(), file

@@ -1,0 +1,163 @@
+"""What the commands refuse: one clear line, status 2, nothing changed."""
+
+import pytest
+from commands import start
+from filelock import FileLock
+
+from rankdistill.command import sweep_notes
+
+BAD = [
+    (
+        ["sampler=stratfied"],
+        "sampler=stratfied: no such option; did you mean stratified? there is: hard, random, stratified",
+    ),
+    (["loss=mse"], "loss=mse: no such option; did you mean margin_mse?"),
+    (["sampler.negativs=3"], "sampler.negativs: no such field; did you mean negatives?"),
+    (["trainer.learnin_rate=1"], "trainer.learnin_rate: no such field; did you mean learning_rate?"),
+    (["learning_rate=1"], "learning_rate: no such field here; it is trainer.learning_rate"),
+    (["lora=null"], "lora: no such field here; it is student.lora"),
+    (["sampler.negatives=0"], "negatives=0"),
+    (["sampler.placement=middle"], "placement='middle': it is 'mid' or 'ends'"),
+    (["evaluator.measures=[nDCGG@3]"], "'nDCGG@3' is no measure"),
+    (["sampler.negatives=500"], "a group of 501 documents, but the largest pool has"),
+    (["data.path=nowhere"], "nowhere: no such folder"),
+    (["student.model=./nowhere"], "'./nowhere' cannot be loaded: no such folder"),
+    (["sampler.negatives=abc"], "sampler.negatives='abc': it is an integer"),
+    (["student.max_length=-5"], "max_length=-5: it is 1 or more"),
+    (["seed=-1"], "seed=-1: it is an integer, 0 or more"),
+    (["seed=4294967296"], "below 2**32"),
+    (["trainer.push_to_hub=true"], "trainer.push_to_hub: upload the run's folder model"),
+    (["trainer.load_best_model_at_end=true"], "trainer.load_best_model_at_end: nothing is measured"),
+    (["candidates.limit=2.5"], "candidates.limit=2.5: it is an integer or null"),
+    (["candidates.retrievers.bm25.n=0"], "n=0: it is 1 or more"),
+    (["scores.scale=-5"], "scale=-5: it is a number above 0"),
+    (["trainer.learning_rate=-1"], "trainer.learning_rate=-1: it is 0 or more"),
+    (["trainer.bf16=abc"], "trainer.bf16='abc': it is true or false"),
+    (["loss=null"], "a configuration group cannot be null"),
+    (["evaluator.measures=[nDCG@0]"], "'nDCG@0' is no measure"),
+    (
+        ["trainer.save_only_model=true"],
+        "trainer.save_only_model: a run is resumed from its optimizer's state",
+    ),
+    (["trainer.report_to=foo"], "foo is not supported, only"),
+    (["warmup.trainer=5"], "warmup.trainer=5: it is a group of fields"),
+    (
+        ["~candidates.retrievers.bm25", "candidates.retrievers.dense=null", "~candidates.retrievers.random"],
+        "candidates.retrievers: no retriever",
+    ),
+    (["data._target_=builtins.dict", "~data.path"], "data: makes a dict, not a Collection"),
+    (["cut.low=0.9", "cut.high=0.2"], "cut: low=0.9, high=0.2: shares of the queries, 0 <= low < high <= 1"),
+    (
+        ["cut=middle_half", "cut.by=entropie"],
+        "by='entropie': it is one of variance, std, range, entropy",
+    ),
+    (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
+    (["evaluation.split=tset"], "no split 'tset'; there is 'test', 'train'"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_ends_in_one_clear_line_and_status_2(tiny, tmp_path, arguments, message):
+    done = start("train", [*tiny, *arguments], tmp_path)
+    assert done.returncode == 2, done.stderr[-2000:]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+    assert "Traceback" not in done.stderr
+    assert "scores of" not in done.stderr, "nothing long before it"
+
+
+def test_a_part_of_another_command_is_named(tmp_path):
+    """Hydra's own advice, to put a + before it, leads to the next error."""
+    done = start("evaluate", ["run=x.trec", "sampler=hard"], tmp_path)
+    assert done.returncode == 2 and "sampler: this command has no such part" in done.stderr
+    assert "+sampler" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_stands_in_the_way_in_the_runs_folder_is_named(tiny, tmp_path):
+    """A file in place of a folder, which would fail when all is computed, and another run at work."""
+    (tmp_path / "model").write_text("")
+    arguments = [*tiny, f"hydra.run.dir={tmp_path}"]
+    done = start("train", arguments, tmp_path)
+    assert done.returncode == 2 and f"{tmp_path / 'model'}: a file stands where" in done.stderr
+    (tmp_path / "model").unlink()
+    with FileLock(tmp_path / ".lock"):
+        done = start("train", arguments, tmp_path)
+    assert done.returncode == 2 and f"{tmp_path}: another run is at work there" in done.stderr
+    assert done.stderr.count("another run") == 1 and not (tmp_path / "train.log").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_is_named(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = start("train", tiny, tmp_path, RANKDISTILL_CACHE=str(tmp_path / "file" / "cache"))
+    assert done.returncode == 2 and "cannot be written" in done.stderr and "RANKDISTILL_CACHE" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_missing_path_says_how_to_give_it(tmp_path):
+    done = start("train", ["data=beir"], tmp_path)
+    assert done.returncode == 2 and "data.path: must be given" in done.stderr
+
+
+@pytest.mark.slow
+def test_what_nobody_reads_in_a_file_of_ones_own_is_named(tiny, tmp_path):
+    """A file without its first line sets nothing; a misspelt group neither; an option isn't a value."""
+    experiments = tmp_path / "own" / "experiment"
+    experiments.mkdir(parents=True)
+    for name, text, message in (
+        ("bare", "sampler: {negatives: 3}\n", "experiment: no such field"),
+        (
+            "typo",
+            "# @package _global_\nevaluatr: {limit: 3}\n",
+            "evaluatr: no such field; did you mean evaluator?",
+        ),
+        ("value", "# @package _global_\nsampler: hard\n", "- override /sampler: hard"),
+    ):
+        (experiments / f"{name}.yaml").write_text(text)
+        own = ["--config-dir", str(tmp_path / "own"), *tiny[:7], f"+experiment={name}"]
+        done = start("train", own, tmp_path)
+        assert done.returncode == 2 and message in done.stderr, (name, done.stderr[-2000:])
+
+
+@pytest.mark.slow
+def test_an_experiment_of_another_command_is_named(tmp_path):
+    """They are train's: the fields that they set elsewhere are no misspelt ones."""
+    for name, message in (
+        (
+            "mine",
+            "warmup: no such field; there is: candidates, data, output, student (is experiment=quick for",
+        ),
+        ("evaluate", "experiment/quick: it overrides student, which this command does not have"),
+    ):
+        done = start(name, ["+experiment=quick"], tmp_path)
+        assert done.returncode == 2 and message in done.stderr, done.stderr[-2000:]
+
+
+def test_a_refused_sweep_leaves_the_note_of_the_one_before(tmp_path):
+    """Hydra writes it before any job is refused; a sweep elsewhere has none."""
+    (tmp_path / "multirun.yaml").write_bytes(b"the first")
+    given = ["-m", f"hydra.sweep.dir='{tmp_path}'", "sampler=hard,random"]
+    assert sweep_notes(given) == {tmp_path / "multirun.yaml": b"the first"}
+    assert sweep_notes(["-m", f"hydra.sweep.dir={tmp_path / 'new'}"]) == sweep_notes(["-m"]) == {}
+
+
+@pytest.mark.slow
+def test_a_refused_sweep_changes_nothing(tiny, tmp_path):
+    settings = [x for x in tiny if not x.startswith("warmup.")]
+    settings += ["warmup=none", "evaluation.teacher=false", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    done = start("train", ["-m", *settings, "sampler=random,hard"], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    def contents():
+        files = (path for path in sorted((tmp_path / "sweep").rglob("*")) if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before, shown = contents(), start("report", [str(tmp_path / "sweep")], tmp_path).stdout
+    reported = contents()
+    assert {path: reported[path] for path in before} == before
+    done = start("train", ["-m", *settings, "sampler=hard,random"], tmp_path)
+    assert done.returncode == 2 and "holds a finished run of other settings" in done.stderr + done.stdout
+    assert contents() == reported
+    assert start("report", [str(tmp_path / "sweep")], tmp_path).stdout == shown
