@@ -1,5 +1,6 @@
 """Run folders made by hand, so that every figure in the report is known."""
 
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -439,6 +440,14 @@ def test_settings_that_are_equal_on_every_query_are_asked_about(sweep):
     assert "and" not in report(folder, by=["sampler"]).pair_rows()[1][-1]
     head, *rows = found.pair_numbers()
     assert [np.isnan(row[-1]) for row in rows].count(True) == 1, "in pairs.csv too"
+
+
+def test_no_p_in_the_table_of_pairs_is_0(sweep):
+    """What no test tells from 0 is given as below what is told apart, as everywhere."""
+    (pair,) = (found := report(sweep[0])).pairs
+    least = dataclasses.replace(pair, p_t=1e-300, p_equivalence=1e-300, p_randomisation=0.012)
+    row = dataclasses.replace(found, pairs=[least]).pair_rows()[1]
+    assert row[-3:] == ["< 1e-300", "0.012", "< 1e-300"]
 
 
 def test_a_measure_in_which_nothing_differs_says_so(tmp_path):

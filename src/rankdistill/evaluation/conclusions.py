@@ -101,4 +101,9 @@ def count(n: int, noun: str) -> str:
 
 def probability(p: float) -> str:
     """``p = 0.012``; below what is told apart, ``p < 1e-300``."""
-    return f"p = {p:.2g}" if p > LEAST else f"p < {LEAST:g}"
+    return f"p {number}" if (number := p_value(p)).startswith("<") else f"p = {number}"
+
+
+def p_value(p: float) -> str:
+    """``0.012``, for a column of such; below what is told apart, ``< 1e-300``."""
+    return f"{p:.2g}" if p > LEAST else f"< {LEAST:g}"

@@ -14,6 +14,7 @@ from rankdistill.evaluation.conclusions import (
     conclusion,
     equal_everywhere,
     listed,
+    p_value,
     setting_name,
     tested,
 )
@@ -105,9 +106,9 @@ class Report:
                 f"{pair.difference.difference:+.4f}",
                 f"[{pair.difference.low:+.4f}, {pair.difference.high:+.4f}]",
                 f"{pair.effect_size:+.2f}",
-                f"{pair.p_t:.2g}",
-                f"{pair.p_randomisation:.2g}",
-                "equal" if isnan(pair.p_equivalence) else f"{pair.p_equivalence:.2g}",
+                p_value(pair.p_t),
+                p_value(pair.p_randomisation),
+                "equal" if isnan(pair.p_equivalence) else p_value(pair.p_equivalence),
             ]
             for pair in self.pairs
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankdistill.evaluation.conclusions import probability
+from rankdistill.evaluation.conclusions import p_value
 from rankdistill.evaluation.evaluator import Evaluation
 from rankdistill.evaluation.report import as_markdown
 from rankdistill.evaluation.significance import Comparison, compare, holm
@@ -51,8 +51,7 @@ def comparison_text(compared: Sequence[Compared]) -> str:
         for one in those:
             test = one.difference
             interval = f"[{test.low:+.4f}, {test.high:+.4f}]"
-            p = probability(one.p).removeprefix("p = ").removeprefix("p ")
-            rows.append([one.measure, f"{test.difference:+.4f}", interval, p])
+            rows.append([one.measure, f"{test.difference:+.4f}", interval, p_value(one.p)])
         parts.append(f"{pair[1]} - {pair[0]}:\n\n{as_markdown(rows)}")
         if all(one.difference.low == one.difference.high == 0 for one in those):
             parts.append("The two are equal on every query: are they the same model?")
