@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from commands import POOLS, TRAINING, child
+from commands import POOLS, TRAINING, start
 from conftest import write_collection
 
 from rankdistill.data import write_scores
@@ -25,14 +25,16 @@ def test_the_page_runs_top_to_bottom(tmp_path, table):
     write_collection(tmp_path / "my_collection")
     write_scores(table, tmp_path / "scores.csv")
     assert len(COMMANDS) == 5
-    for command in COMMANDS:
-        words = shlex.split(command)
+    for line in COMMANDS:
+        words = shlex.split(line)
         if words[2] == "rankdistill.train":
             words += [*MODEL, *TRAINING, "evaluator.limit=4"]
         elif words[2] != "rankdistill.report":
             words += [*MODEL, *POOLS]
-        done = child(words[1:], tmp_path)
-        assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
+        (python, module, command), arguments = words[:3], words[3:]
+        assert (python, module) == ("python", "-m")
+        done = start(command.removeprefix("rankdistill."), arguments, tmp_path)
+        assert done.returncode == 0, f"{words}\n{done.stderr[-3000:]}"
     assert {file.name for file in (tmp_path / "outputs" / "own").iterdir()} >= {
         "model",
         "metrics.json",

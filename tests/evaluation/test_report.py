@@ -2,11 +2,11 @@
 
 import dataclasses
 import logging
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from commands import start
 from omegaconf import OmegaConf
 
 from rankdistill import report
@@ -503,15 +503,14 @@ def test_a_table_is_split_by_columns_and_loses_none():
 @pytest.mark.slow
 def test_the_command_prints_the_table_and_writes_every_form(sweep):
     folder, *_ = sweep
-    words = [sys.executable, "-m", "rankdistill.report"]
-    done = subprocess.run([*words, str(folder)], capture_output=True, text=True)
+    done = start("report", [str(folder)], folder, plots=True)
     assert done.returncode == 0, done.stderr
     assert "| stratified" in done.stdout and "p (TOST)" in done.stdout
     names = {"report.md", "report.tex", "report.csv", "pairs.csv", "report.png"}
     assert names <= {file.name for file in folder.iterdir()}
-    done = subprocess.run([*words, str(folder), "--by", "sampler"], capture_output=True, text=True)
+    done = start("report", [str(folder), "--by", "sampler"], folder)
     assert done.returncode == 0 and (folder / "report_by_sampler.md").exists(), done.stderr
-    done = subprocess.run([*words, str(folder / "nowhere")], capture_output=True, text=True)
+    done = start("report", [str(folder / "nowhere")], folder)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
 
 

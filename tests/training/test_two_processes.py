@@ -1,11 +1,10 @@
 """Two processes on half a batch each take the step that one takes on the whole batch."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from commands import child, two_processes
 from safetensors.torch import load_file
 
 PROGRAM = """
@@ -32,7 +31,7 @@ class Tempered(torch.nn.Module):
     def forward(self, student, teacher, positive, mask):
         return self.kl(student * self.log_scale.exp(), teacher, positive, mask)
 
-folder, student, batch, out, loss = sys.argv[1:]
+folder, student, batch, out = sys.argv[1:]
 processes.join()
 losses = {
     "kl": KLDivergence(),
@@ -43,44 +42,38 @@ losses = {
 }
 torch.set_num_threads(1)
 table = score_candidates(Teacher(), mine(read_beir(folder), [BM25(10), Random(10)], "train"))
-arguments = training_arguments(
-    out, per_device_train_batch_size=int(batch), max_steps=1, bf16=False, use_cpu=True, learning_rate=1e-3,
-    optim="sgd", max_grad_norm=0, disable_tqdm=True, warmup_steps=0,
-)
-trainer = DistillationTrainer(load_student(student, device="cpu"), table, RandomSampler(1, 3), losses[loss],
-                              arguments, teacher_scale=1.0, grad_cache=loss == "both")
-trainer.train()
-if trainer.is_world_process_zero():
-    trainer.save_model(out)
-processes.wait()
+for name, loss in losses.items():
+    arguments = training_arguments(
+        f"{out}/{name}", per_device_train_batch_size=int(batch), max_steps=1, bf16=False, use_cpu=True,
+        learning_rate=1e-3, optim="sgd", max_grad_norm=0, disable_tqdm=True, warmup_steps=0,
+    )
+    trainer = DistillationTrainer(load_student(student, device="cpu"), table, RandomSampler(1, 3), loss,
+                                  arguments, teacher_scale=1.0, grad_cache=name == "both")
+    trainer.train()
+    if trainer.is_world_process_zero():
+        trainer.save_model(arguments.output_dir)
+    processes.wait()
 processes.leave()
 """
 
 
+@pytest.fixture(scope="module")
+def stepped(beir, student_folder, tmp_path_factory):
+    """The folders of one process and of two, with the model that each loss has left."""
+    folder = tmp_path_factory.mktemp("stepped")
+    (folder / "program.py").write_text(PROGRAM)
+    words = [str(folder / "program.py"), str(beir), student_folder]
+    for launch, out, batch in ((child, folder / "one", 8), (two_processes, folder / "two", 4)):
+        done = launch([*words, str(batch), str(out)], folder, CUDA_VISIBLE_DEVICES="")
+        assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "one", folder / "two"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["kl", "infonce", "both", "learnt"])
-def test_two_gloo_processes_take_the_step_of_one(beir, student_folder, tmp_path, loss):
+def test_two_gloo_processes_take_the_step_of_one(stepped, student_folder, loss):
     """In-batch negatives are gathered, with their gradient; a document that both have counts once."""
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-    def launch(processes, batch):
-        out = tmp_path / f"out{processes}"
-        head = [sys.executable]
-        if processes > 1:
-            head += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        done = subprocess.run(
-            [*head, str(program), str(beir), student_folder, str(batch), str(out), loss],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=1800,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return load_file(out / "model.safetensors")
-
-    one, two = launch(1, 8), launch(2, 4)
+    one, two = (load_file(folder / loss / "model.safetensors") for folder in stepped)
     start = load_file(os.path.join(student_folder, "model.safetensors"))
     moved = max(
         (one["encoder.0.model." + name] - value).abs().max().item()
