@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from rankdistill.data.cache import cache_folder
 from rankdistill.data.pruning import Item, age_of, items, prune, shown, size_of
 from rankdistill.errors import InputError
+from rankdistill.output import output_kept
 
 
 def table(found: Iterable[Item]) -> str:
@@ -28,6 +29,7 @@ def table(found: Iterable[Item]) -> str:
     return "\n".join(lines)
 
 
+@output_kept()
 def main():
     parser = argparse.ArgumentParser(
         prog="python -m rankdistill.cache",

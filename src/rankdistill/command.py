@@ -32,6 +32,7 @@ from rankdistill import processes
 from rankdistill.errors import InputError, disk_refuses, within
 from rankdistill.fields import check_targets
 from rankdistill.folders import RunFolder, RunLog
+from rankdistill.output import output_kept
 from rankdistill.words import ambiguous, expand_home, readable
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ def end_on_sigterm() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it was another while modules were imported
 
 
+@output_kept()
 def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> None:
     """Runs ``run`` with the composed configuration; bad input ends in one line and status 2."""
     end_on_sigterm()

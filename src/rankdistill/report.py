@@ -18,6 +18,7 @@ from rankdistill.analysis.plots import save
 from rankdistill.errors import InputError, disk_refuses
 from rankdistill.evaluation.report import Report, as_markdown, report
 from rankdistill.folders import write_csv, write_text
+from rankdistill.output import output_kept
 
 FEW = 6  # pairs whose tests the terminal shows too
 WIDTH = 80  # columns of a terminal
@@ -83,6 +84,7 @@ def bullets(texts: Sequence[str]) -> str:
     )
 
 
+@output_kept()
 def main():
     parser = argparse.ArgumentParser(
         prog="python -m rankdistill.report",
