@@ -31,7 +31,7 @@ from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
-from rankdistill.students import fingerprint_of, load_weights_from, merge_adapter
+from rankdistill.students import load_weights_from, merge_adapter, start_of
 from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.summary import (
     accounted,
@@ -217,7 +217,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
 
 def inputs_of(collection: Collection, student: SentenceTransformer, teacher) -> dict[str, str]:
     """The fingerprints of what may change in place under the same settings, before anything is computed."""
-    inputs = {"collection": collection.fingerprint, "student": fingerprint_of(student)}
+    inputs = {"collection": collection.fingerprint, "student": start_of(student)}
     if isinstance(teacher, FileTeacher):
         inputs["scores"] = teacher.fingerprint_for(collection)
     else:

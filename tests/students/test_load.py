@@ -9,7 +9,7 @@ from transformers import ModernBertConfig, ModernBertModel
 from rankdistill.errors import InputError
 from rankdistill.students import load_student, minilm_path
 from rankdistill.students import minilm as minilm_module
-from rankdistill.students.load import fingerprint_of, keep_layers
+from rankdistill.students.load import fingerprint_of, keep_layers, start_of
 
 
 def test_layers_keeps_the_first_and_what_is_saved_has_as_many(student_folder, tmp_path):
@@ -149,3 +149,20 @@ def test_the_fingerprint_is_of_all_that_makes_an_embedding(student_folder, tmp_p
     student.truncate_dim = None
     student.transformers_model.config.num_attention_heads = 4
     assert fingerprint_of(student) != first
+
+
+def test_the_start_of_an_adapter_is_its_settings_and_the_weights_under_it(student_folder):
+    """Not what a seed draws: the runs of a sweep over seeds begin with the same student."""
+
+    def loaded(seed, lora):
+        torch.manual_seed(seed)
+        return load_student(student_folder, lora=lora)
+
+    one, other = (loaded(seed, {"r": 2}) for seed in (0, 1))
+    assert start_of(one) == start_of(other) and fingerprint_of(one) != fingerprint_of(other)
+    assert start_of(loaded(0, {"r": 4})) != start_of(one) != start_of(loaded(0, {"r": 2, "lora_alpha": 3}))
+    with torch.no_grad():
+        next(weight for name, weight in other.named_parameters() if "base_layer" in name).mul_(2)
+    assert start_of(other) != start_of(one)
+    plain = load_student(student_folder)
+    assert start_of(plain) == fingerprint_of(plain) not in (start_of(one), start_of(other))

@@ -181,17 +181,42 @@ def load_weights_from(student: SentenceTransformer, file: Path) -> None:
 
 def fingerprint_of(model: SentenceTransformer) -> str:
     """Changes with any weight, and with all that turns texts into comparable embeddings."""
+    return hash_weights(model, _compares(model))
+
+
+def start_of(model: SentenceTransformer) -> str:
+    """``fingerprint_of`` before training: of an adapter its settings, not the weights that a seed draws."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    drawn = tuple(
+        f"{name}.{part}."
+        for name, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer)
+        for part in module.adapter_layer_names
+    )
+    if not drawn:
+        return fingerprint_of(model)
+    adapters = {name: config.to_dict() for name, config in model.transformers_model.peft_config.items()}
+    for settings in adapters.values():
+        for name in ("base_model_name_or_path", "peft_version"):
+            settings.pop(name, None)
+        settings |= {name: sorted(value) for name, value in settings.items() if isinstance(value, set)}
+    return hash_weights(model, [*_compares(model), adapters], drawn)
+
+
+def _compares(model: SentenceTransformer) -> list:
+    """All but weights that turns texts into comparable embeddings."""
     modules = [[type(module).__name__, module.get_config_dict()] for module in model]
     compared = model.similarity_fn_name, getattr(model, "truncate_dim", None)
     default = [model.default_prompt_name] if model.default_prompt_name else []
-    return hash_weights(model, [model.max_seq_length, model.prompts, *compared, modules, *default])
+    return [model.max_seq_length, model.prompts, *compared, modules, *default]
 
 
-def hash_weights(model: nn.Module, settings: list) -> str:
+def hash_weights(model: nn.Module, settings: list, but: tuple[str, ...] = ()) -> str:
     """Sixteen hexadecimal digits that change with any weight of ``model`` or with ``settings``.
 
     And with its tokenizer and the configuration of its transformer: equal weights compute otherwise with
-    other heads or rotations.
+    other heads or rotations. Weights whose names begin with one of ``but`` are left out.
     """
     transformer, tokenizer = (getattr(model, name, None) for name in ("transformers_model", "tokenizer"))
     config = {} if transformer is None else transformer.config.to_dict()
@@ -199,6 +224,8 @@ def hash_weights(model: nn.Module, settings: list) -> str:
     rules = tokenizer_rules(tokenizer) if isinstance(tokenizer, PreTrainedTokenizerBase) else str(tokenizer)
     digest = hashlib.sha256(json.dumps([settings, computes, rules], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(but):
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
