@@ -13,6 +13,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
 from rankdistill.folders import RunFolder, read_json, write_json, write_text
 from rankdistill.summary import write_conditions
+from rankdistill.training.checkpoints import seal
 
 ONE, OTHER = OmegaConf.create({"seed": 0, "x": [1, "a"]}), OmegaConf.create({"seed": 1, "x": [1, "a"]})
 TRAINING = OmegaConf.create({"seed": 0, "trainer": {}})
@@ -241,3 +242,44 @@ def test_a_folder_takes_the_place_of_another_when_it_is_full(tmp_path):
         with pytest.raises(OSError, match="full"), place.drafted("model"):
             raise OSError("full")
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["two"]
+
+
+def swap(one, other):
+    one.rename(one.with_name("aside"))
+    other.rename(one)
+    one.with_name("aside").rename(other)
+
+
+@pytest.mark.parametrize("name", ["checkpoint-3", "finished"])
+def test_what_was_moved_or_copied_among_checkpoints_is_named(tmp_path, name):
+    """It is whole, and would be resumed to another result: of another stage, step or run."""
+
+    def interrupted(folder, **inputs):
+        with RunFolder(folder, ONE) as place:
+            run = place.begin(**INPUTS | inputs)
+            for stage in ("warmup", "distillation"):
+                kept = place.checkpoints / stage / name
+                kept.mkdir(parents=True, exist_ok=True)
+                (kept / "model.safetensors").write_text(f"{stage} of {run}")
+                seal(kept, run)
+        return place.checkpoints
+
+    found = interrupted(tmp_path / "run")
+    swap(found / "warmup", found / "distillation")
+    before = contents(tmp_path)
+    remedy = f"moved or copied here; delete {found}/(warmup|distillation)/{name} to resume"
+    with pytest.raises(InputError, match=f"{name}: is (warmup|distillation)/{name} by its .*, {remedy}"):
+        train(tmp_path / "run")
+    assert contents(tmp_path) == before
+    swap(found / "warmup", found / "distillation")
+    other = interrupted(tmp_path / "other", student="another")
+    shutil.rmtree(found / "warmup")
+    shutil.copytree(other / "warmup", found / "warmup")
+    with pytest.raises(InputError, match=f"warmup/{name}: is warmup/{name} of another run .*, {remedy}"):
+        train(tmp_path / "run")
+    shutil.rmtree(found / "warmup")
+    (found / "distillation" / name).rename(found / "distillation" / "checkpoint-9")
+    with pytest.raises(InputError, match=f"checkpoint-9: is distillation/{name} by its checksums.json"):
+        train(tmp_path / "run")
+    (found / "distillation" / "checkpoint-9").rename(found / "distillation" / name)
+    train(tmp_path / "run")

@@ -128,13 +128,13 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     loss = ListNetLoss(model)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
     log.info("training on %d groups of %d", len(rows), config.negatives + 1)
+    identity = folder.begin(**inputs)
     if main:
-        folder.begin(**inputs)
         if (checkpoint := last_checkpoint(folder.checkpoints)) is not None:
             folder.note_resumed(f"step {step_of(checkpoint)}")
     processes.wait()
     with fast_attention(model.transformers_model, model.device):
-        resume(trainer, folder.checkpoints)
+        resume(trainer, folder.checkpoints, identity)
     if main:
         with folder.drafted("model") as draft:
             model.save_pretrained(str(draft), create_model_card=False)

@@ -32,6 +32,7 @@ from rankdistill.errors import InputError
 log = logging.getLogger(__name__)
 FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 ELSEWHERE = "give another hydra.run.dir (hydra.sweep.dir in a sweep)"
+SEAL = "checksums.json"  # the last file of a checkpoint, and of a finished stage
 RESULTS = ("run.json", "per_query.csv", "metrics.json")  # what a report reads
 
 
@@ -121,6 +122,22 @@ def finished_conditions(folder: Path) -> dict | None:
 def kept(checkpoints: Path) -> list[Path]:
     """What an interrupted run left to be resumed from."""
     return [*checkpoints.rglob("checkpoint-*[0-9]"), *checkpoints.rglob("finished")]
+
+
+def place_of(path: Path) -> str:
+    """A checkpoint's or finished stage's place in its run: the stage, and its own name."""
+    return "/".join(path.parts[-2:])
+
+
+def read_seal(path: Path, remedy: str) -> dict:
+    """What is sealed at ``path``: ``files`` (name -> SHA-256), its ``run`` and ``place``.
+
+    Raises ``InputError`` with ``remedy`` if that is damaged.
+    """
+    found = read_json(path / SEAL, dict, remedy)
+    if not {"run", "place", "files"} <= set(found) or not isinstance(found["files"], dict):
+        raise InputError(f"{path / SEAL}: damaged, or of an earlier version; {remedy}")
+    return found
 
 
 class RunLog(logging.handlers.MemoryHandler):
@@ -290,22 +307,26 @@ class RunFolder:
             log.info("finished earlier, nothing to do; to run it again delete %s", self.path)
         return True
 
-    def begin(self, **inputs: str) -> None:
-        """Accepts the run, which trains from here on, of these ``inputs`` (fingerprints).
+    def begin(self, **inputs: str) -> str:
+        """Accepts the run, which trains from here on, of these ``inputs`` (fingerprints); gives its identity.
 
-        Raises ``InputError`` if what is kept there to be resumed from was begun with others.
+        Raises ``InputError`` if what is kept there to be resumed from was begun with others, is another
+        run's, or not in its place.
         """
         inputs = {"settings": self.settings, **inputs}
+        identity = fingerprint(inputs)
         if not processes.is_main():
-            return
-        if kept(self.checkpoints):
+            return identity
+        if found := kept(self.checkpoints):
             begun = self._identity()
             self._check(begun, inputs)
+            self._check_places(found, identity)
             self.resumed = [str(where) for where in begun.get("resumed", [])]
         self._accept()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.inputs = inputs
         write_json(self.checkpoints / "identity.json", {**inputs, "resumed": self.resumed})
+        return identity
 
     def note_resumed(self, where: str) -> None:
         """Notes that the run goes on from ``where``: its results will say so."""
@@ -330,6 +351,19 @@ class RunFolder:
                 f"{self.checkpoints}: begun with {' and '.join(changed)}; {ELSEWHERE}, or delete it to "
                 "begin again"
             )
+
+    def _check_places(self, found: Iterable[Path], identity: str) -> None:
+        """What was moved or copied here would be resumed to another result."""
+        for path in found:
+            if not (path / SEAL).exists():
+                continue  # cut off while it was written, and not used
+            remedy = f"delete {path} to resume from what was before it"
+            seal = read_seal(path, remedy)
+            if (seal["run"], seal["place"]) != (identity, place_of(path)):
+                whose = "" if seal["run"] == identity else " of another run"
+                raise InputError(
+                    f"{path}: is {seal['place']}{whose} by its {SEAL}, moved or copied here; {remedy}"
+                )
 
     @contextmanager
     def drafted(self, name: str) -> Iterator[Path]:

@@ -144,8 +144,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if len(table) < len(whole):
         log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
     inputs |= {"candidates": table.candidates.fingerprint, "teacher": table.teacher}
+    identity = folder.begin(**inputs)
     if main:
-        folder.begin(**inputs)
         if (where := resumed_at(stages)) is not None:
             log.info("resumed: %s", where)
             folder.note_resumed(where)
@@ -183,7 +183,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         if stage.arguments.eval_strategy != "no":
             more |= measured
         before = history[-1]["step"] if history else 0
-        history += train_stage(student, table, stage, more, history)
+        history += train_stage(student, table, stage, more, history, identity)
         steps[stage.name] = history[-1]["step"] - before
     queries["training"]["shown"] = shown_queries(stages, steps, queries["training"]["used"])
     merge_adapter(student)
@@ -418,10 +418,10 @@ def check_dev_queries(collection: Collection, dev: str, test: str, train: str) -
         check_apart(collection, dev, collection.query_rows(dev), collection.query_rows(split), split)
 
 
-def train_stage(student, table, stage: Stage, more: dict, history: list[dict]) -> list[dict]:
+def train_stage(student, table, stage: Stage, more: dict, history: list[dict], run: str) -> list[dict]:
     """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged.
 
-    ``more`` is given to the Trainer.
+    ``more`` is given to the Trainer; ``run`` is the run's identity.
     """
     kept = stage.folder / "finished"
     if kept.exists():
@@ -435,11 +435,11 @@ def train_stage(student, table, stage: Stage, more: dict, history: list[dict]) -
         return read_json(kept / "history.json", list, remedy)
     trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **more)
     log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
-    resume(trainer, stage.folder)
+    resume(trainer, stage.folder, run)
     before = history[-1]["step"] if history else 0
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
     logged[-1].pop("train_loss", None)  # transformers' mean is wrong once a run was resumed
-    finish(trainer, logged, kept)
+    finish(trainer, logged, kept, run)
     return logged
 
 

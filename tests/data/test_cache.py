@@ -192,7 +192,7 @@ def test_weights_are_readable_by_whom_the_umask_lets(tmp_path, umask, mode):
         build_folder(tmp_path / "x", lambda folder: save_file(weights, folder / "model.safetensors"))
         (tmp_path / "checkpoint-1").mkdir()
         save_file(weights, tmp_path / "checkpoint-1" / "model.safetensors")
-        checkpoints.seal(tmp_path / "checkpoint-1")
+        checkpoints.seal(tmp_path / "checkpoint-1", "run")
         with RunFolder.drafted(SimpleNamespace(path=tmp_path), "model") as draft:
             (draft / "1_Dense").mkdir(parents=True)
             save_file(weights, draft / "1_Dense" / "model.safetensors")

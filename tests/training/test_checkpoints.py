@@ -24,7 +24,7 @@ def checkpoint(folder, step, sealed=True):
     for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"):
         (path / name).write_text(f"{name} of {step}")
     if sealed:
-        seal(path)
+        seal(path, "run")
     return path
 
 
@@ -76,7 +76,7 @@ class Trains:
 
 def test_the_checkpoints_that_are_kept_are_those_of_the_latest_steps_whatever_the_clock_says(tmp_path):
     trainer = Trains(tmp_path, [2, 4, 6], limit=1)
-    resume(trainer, tmp_path)
+    resume(trainer, tmp_path, "run")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-6"]
     check_sealed(tmp_path / "checkpoint-6", "")
 
@@ -85,7 +85,7 @@ def test_what_was_cut_off_is_not_used_and_does_not_pass_for_the_latest(tmp_path)
     checkpoint(tmp_path, 2)
     checkpoint(tmp_path, 9, sealed=False)
     trainer = Trains(tmp_path, [4], limit=1)
-    resume(trainer, tmp_path)
+    resume(trainer, tmp_path, "run")
     assert trainer.resumed == str(tmp_path / "checkpoint-2")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
 
@@ -95,10 +95,11 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     checkpoint(tmp_path, 2)
     checkpoint(tmp_path, 4, sealed=False)
     assert last_checkpoint(tmp_path).name == "checkpoint-2"
-    callback, state = _Seal(1), TrainerState(global_step=4)
+    callback, state = _Seal(1, "run"), TrainerState(global_step=4)
     callback.on_save(training_arguments(str(tmp_path)), state, TrainerControl())
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
-    assert set(json.loads((tmp_path / "checkpoint-4" / "checksums.json").read_text())) >= {"optimizer.pt"}
+    sealed = json.loads((tmp_path / "checkpoint-4" / "checksums.json").read_text())
+    assert sealed["place"] == f"{tmp_path.name}/checkpoint-4" and "optimizer.pt" in sealed["files"]
 
 
 def test_weights_that_are_not_finite_are_an_error():

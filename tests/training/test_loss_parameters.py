@@ -81,7 +81,7 @@ def test_they_are_resumed_and_kept_with_a_finished_stage(student_folder, table, 
     assert abs(whole.loss.get_parameter(name).item() - 0.5) > 1e-3
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
-    finish(resumed, resumed.state.log_history, tmp_path / "parts" / "finished")
+    finish(resumed, resumed.state.log_history, tmp_path / "parts" / "finished", "run")
     kept = load_file(tmp_path / "parts" / "finished" / "model.safetensors")
     assert kept[f"loss.{name}"] == whole.loss.get_parameter(name)
     history = json.loads((tmp_path / "parts" / "finished" / "history.json").read_text())

@@ -13,15 +13,14 @@ from transformers.trainer_utils import rotate_checkpoints
 from rankdistill import processes
 from rankdistill.data.cache import share
 from rankdistill.errors import InputError, shorten
-from rankdistill.folders import check, checksum, read_json, write_json
+from rankdistill.folders import SEAL, check, checksum, place_of, read_seal, write_json
 
 log = logging.getLogger(__name__)
-CHECKSUMS = "checksums.json"  # the last file of a checkpoint, and of a finished stage
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The latest checkpoint in ``folder`` that was written to its end, or None."""
-    whole = [path for path in folder.glob("checkpoint-*[0-9]") if (path / CHECKSUMS).exists()]
+    whole = [path for path in folder.glob("checkpoint-*[0-9]") if (path / SEAL).exists()]
     return max(whole, key=step_of, default=None)
 
 
@@ -32,21 +31,25 @@ def step_of(checkpoint: Path) -> int:
 def _drop_cut_off(folder: Path) -> None:
     """Removes what was killed while it was written: by its step it would pass for the latest."""
     for path in folder.glob("checkpoint-*[0-9]"):
-        if path.is_dir() and not (path / CHECKSUMS).exists():
+        if path.is_dir() and not (path / SEAL).exists():
             log.info("%s: cut off while it was written, and not used", path)
             shutil.rmtree(path)
 
 
-def seal(folder: Path) -> None:
-    """Writes the checksums of the files in ``folder``, which are all there, and lets others read them."""
+def seal(folder: Path, run: str, becomes: Path | None = None) -> None:
+    """Writes the checksums of the files in ``folder``, which are all there, and lets others read them.
+
+    And whose they are: ``run`` is the run's identity; ``becomes`` is the folder's path from then on.
+    """
     share(folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    write_json(folder / CHECKSUMS, {name: checksum(folder / name) for name in files if name != CHECKSUMS})
+    checksums = {name: checksum(folder / name) for name in files if name != SEAL}
+    write_json(folder / SEAL, {"run": run, "place": place_of(becomes or folder), "files": checksums})
 
 
 def check_sealed(folder: Path, remedy: str) -> None:
     """Raises ``InputError`` with ``remedy`` for a file of ``folder`` that is not as it was sealed."""
-    check(folder, read_json(folder / CHECKSUMS, dict, remedy), remedy)
+    check(folder, read_seal(folder, remedy)["files"], remedy)
 
 
 class _Seal(TrainerCallback):
@@ -55,18 +58,18 @@ class _Seal(TrainerCallback):
     The latest are those of the highest steps: the Trainer itself goes by the clock, which may jump.
     """
 
-    def __init__(self, limit: int | None):
-        self.limit = limit
+    def __init__(self, limit: int | None, run: str):
+        self.limit, self.run = limit, run
 
     def on_save(self, args, state, control, **kwargs):
         processes.wait()  # each process writes a file of its own
         if processes.is_main():
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.run)
             rotate_checkpoints(args.output_dir, self.limit, state.best_model_checkpoint)
 
 
-def resume(trainer, folder: Path) -> None:
-    """Trains, from the last checkpoint in ``folder`` where there is one.
+def resume(trainer, folder: Path, run: str) -> None:
+    """Trains, from the last checkpoint in ``folder`` where there is one; ``run`` is the run's identity.
 
     Raises ``InputError`` if that is damaged or training diverges.
     """
@@ -77,7 +80,7 @@ def resume(trainer, folder: Path) -> None:
     if checkpoint is not None:
         log.info("going on from %s", checkpoint)
         check_sealed(checkpoint, f"delete {checkpoint} to resume from what was before it")
-    trainer.add_callback(_Seal(trainer.args.save_total_limit))
+    trainer.add_callback(_Seal(trainer.args.save_total_limit, run))
     trainer.args.save_total_limit = None
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -105,7 +108,7 @@ def check_weights(model: torch.nn.Module) -> None:
         )
 
 
-def finish(trainer, logged: list, finished: Path) -> None:
+def finish(trainer, logged: list, finished: Path, run: str) -> None:
     """Leaves weights and history in ``finished``, all of it or nothing, and drops the checkpoints.
 
     The main process does, while the others wait.
@@ -113,13 +116,13 @@ def finish(trainer, logged: list, finished: Path) -> None:
     draft = finished.with_name("unfinished")
     trainer.save_model(str(draft))
     if processes.is_main():
-        _complete(draft, logged, finished)
+        _complete(draft, logged, finished, run)
     processes.wait()
 
 
-def _complete(draft: Path, logged: list, finished: Path) -> None:
+def _complete(draft: Path, logged: list, finished: Path, run: str) -> None:
     write_json(draft / "history.json", logged)
-    seal(draft)
+    seal(draft, run, finished)
     draft.rename(finished)
     for checkpoint in finished.parent.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)

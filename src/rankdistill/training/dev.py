@@ -11,7 +11,8 @@ from rankdistill.data.collection import Collection, Qrels
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
-from rankdistill.training.checkpoints import CHECKSUMS, check_sealed
+from rankdistill.folders import SEAL
+from rankdistill.training.checkpoints import check_sealed
 
 log = logging.getLogger(__name__)
 HOW = "give evaluation.dev_split=dev, or evaluation.dev_queries=100 to hold out training queries"
@@ -107,7 +108,7 @@ class DevCallback(TrainerCallback):
             remedy = f"delete {args.output_dir} to start again"
             if not best.exists():
                 raise InputError(f"{best}: the best model so far is missing; {remedy}")
-            if (best / CHECKSUMS).exists():
+            if (best / SEAL).exists():
                 check_sealed(best, remedy)
             state.best_model_checkpoint = str(best)
 
