@@ -32,9 +32,9 @@ import rankdistill as rd
 from rankdistill.hardware import autocast, has_bf16, kept_memory
 from rankdistill.packing import packed_attention
 from rankdistill.retrieval import embed_documents, search
+from rankdistill.students.encoder import fast_attention
 from rankdistill.teachers.demo import merged
 from rankdistill.teachers.pairs import PairTokenizer
-from rankdistill.training.bi_encoder import fast_attention
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 
 STEPS, SEED = 8, 0

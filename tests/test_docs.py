@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import rows_of
 from hydra import compose, initialize_config_dir
 
 from rankdistill.candidates import mine
 from rankdistill.command import check_names, config_folder, open_field
+from rankdistill.losses.base import reads
 from rankdistill.teachers import score_candidates
+from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -102,6 +105,16 @@ def test_the_pages_loss_has_the_value_it_says(extending):
     loss = import_module("my_losses").ReverseKL
     (block,) = (text for text in blocks("extending.md", "python") if "assert" in text)
     exec(block, {"ReverseKL": loss})
+
+
+def test_the_pages_loss_that_reads_embeddings_has_the_value_it_says(extending):
+    loss = import_module("my_regulariser").ShortDocuments(weight=0.5)
+    rows, scores, vectors = torch.arange(2), torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [1.0, 0.0]])
+    positive, mask = torch.tensor([[True, False]]), torch.ones(1, 2, dtype=torch.bool)
+    batch = Batch(rows[:1], rows, rows.view(1, 2), positive, mask, {"scores": scores})
+    student = Outputs(scores, documents=Embeddings(vectors))
+    assert loss(student, Outputs(scores), batch).item() == 0.5 * (25 + 1) / 2
+    assert reads(loss) == {"documents"}
 
 
 def test_the_pages_retriever_and_teacher_mine_and_score(extending, small):

@@ -25,6 +25,7 @@ from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, write_json, write_text
 from rankdistill.retrieval import stored_embeddings
+from rankdistill.students.encoder import fast_attention
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import hash_weights, load_weights, set_dropout
 from rankdistill.summary import (
@@ -36,7 +37,6 @@ from rankdistill.summary import (
 )
 from rankdistill.teachers import CrossEncoderTeacher, score_candidates
 from rankdistill.training import training_arguments
-from rankdistill.training.bi_encoder import fast_attention
 from rankdistill.training.checkpoints import last_checkpoint, resume, step_of
 
 log = logging.getLogger(__name__)

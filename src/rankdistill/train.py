@@ -32,6 +32,7 @@ from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter, start_of
+from rankdistill.students.encoder import check_trainable, similarity_of
 from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.summary import (
     accounted,
@@ -48,11 +49,10 @@ from rankdistill.teachers import FileTeacher, score_candidates, score_split
 from rankdistill.teachers.scoring import identity
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.arguments import check_batches
-from rankdistill.training.bi_encoder import check_trainable
 from rankdistill.training.checkpoints import check_sealed, finish, last_checkpoint, resume, step_of
 from rankdistill.training.dev import HOW, check_apart, hold_out
 from rankdistill.training.groups import check_fit, offered_sizes
-from rankdistill.training.trainer import check_scores, similarity_of
+from rankdistill.training.trainer import check_scores
 
 __all__ = ["compose", "distil", "run"]
 log = logging.getLogger(__name__)

@@ -3,9 +3,21 @@ import torch
 from torch import nn
 
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
+from rankdistill.losses.base import value_of
+from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 S, T = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[3.0, 1.0, -1.0]])
 GROUP = S, T, torch.tensor([[True, False, False]]), torch.ones(1, 3, dtype=torch.bool)
+
+
+def value(loss, student, teacher, positive, mask, in_batch=None, negatives=None, queries=None):
+    """What the step gets of ``loss``."""
+    rows = torch.arange(len(student)), torch.arange(student.numel())
+    batch = Batch(
+        *rows, rows[1].view(student.shape), positive, mask, {"scores": teacher}, negatives=negatives
+    )
+    outputs = Outputs(student, in_batch, queries and Embeddings(queries[0]))
+    return value_of(loss, outputs, Outputs(teacher), batch)
 
 
 class Learned(nn.Module):
@@ -21,13 +33,13 @@ class Learned(nn.Module):
 
 def test_is_the_weighted_sum():
     both = WeightedSum({"kl": KLDivergence(), "margin": MarginMSE()}, {"margin": 0.5, "kl": 2.0})
-    assert both(*GROUP).item() == pytest.approx(2 * 0.115611 + 0.5 * 2.5, abs=1e-5)
+    assert value(both, *GROUP).item() == pytest.approx(2 * 0.115611 + 0.5 * 2.5, abs=1e-5)
 
 
 def test_gradients_add_with_the_same_weights():
     def gradient(loss):
         student = S.clone().requires_grad_()
-        loss(student, *GROUP[1:]).backward()
+        value(loss, student, *GROUP[1:]).backward()
         return student.grad
 
     both = WeightedSum({"kl": KLDivergence(), "margin": MarginMSE()}, {"kl": 2.0, "margin": 0.5})
@@ -39,14 +51,16 @@ def test_each_loss_gets_only_what_it_names():
     losses = {"margin": MarginMSE(), "nce": InfoNCE(in_batch=True), "learned": Learned()}
     in_batch = {"in_batch": torch.zeros(1, 2), "in_batch_mask": torch.ones(1, 2, dtype=torch.bool)}
     total = WeightedSum(losses, dict.fromkeys(losses, 1.0))
-    value = total(*GROUP, **in_batch, query_embeddings=torch.ones(2))
-    assert value.item() == pytest.approx(2.5 + InfoNCE(in_batch=True)(*GROUP, **in_batch).item() + 6)
+    assert total.reads == {"in_batch", "queries"}
+    negatives = in_batch["in_batch_mask"]
+    found = value(total, *GROUP, in_batch["in_batch"], negatives, [torch.ones(2)])
+    assert found.item() == pytest.approx(2.5 + InfoNCE(in_batch=True)(*GROUP, **in_batch).item() + 6)
 
 
 def test_a_sum_in_a_sum_passes_everything_on():
     inner = WeightedSum({"learned": Learned(), "margin": MarginMSE()}, {"learned": 1.0, "margin": 1.0})
     outer = WeightedSum({"inner": inner}, {"inner": 2.0})
-    assert outer(*GROUP, query_embeddings=torch.ones(2)).item() == pytest.approx(2 * (6 + 2.5))
+    assert value(outer, *GROUP, queries=[torch.ones(2)]).item() == pytest.approx(2 * (6 + 2.5))
 
 
 def test_parameters_of_its_losses_are_its_own():

@@ -83,7 +83,7 @@ def step_equals_encode(trainer, collection):
     """The step's embeddings against sentence-transformers' own, by rows."""
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(6)])
     with torch.no_grad():
-        queries, documents = trainer.model.eval()(batch["queries"], batch["documents"])
+        queries, documents = trainer.model.student.eval().embed(**batch["inputs"]["student"])
     student, unit = trainer.student, trainer.similarity == "cosine"
     for kind, made, rows in (
         ("query", queries, batch["query_rows"]),
@@ -201,7 +201,7 @@ def test_a_trainer_leaves_the_student_as_it_was(folder_of, table, tmp_path):
     before = state()
     arguments = training_arguments(str(tmp_path), bf16=False, disable_tqdm=True, max_steps=1)
     trainer = DistillationTrainer(student, table, RandomSampler(1, 3), KLDivergence(), arguments)
-    assert trainer.data_collator.first_position == 0  # packed while it trains
+    assert trainer.data_collator.prepare.first_position == 0  # packed while it trains
     assert state() == before
     trainer.train()
     student.train()  # it is left to be used

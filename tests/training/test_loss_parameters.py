@@ -94,13 +94,13 @@ def test_a_checkpoint_without_them_is_refused(student_folder, table, tmp_path):
     trainer_of(student_folder, table, tmp_path, KLDivergence(), **fields).train()
     checkpoint = tmp_path / "checkpoint-2"
     stored = load_file(checkpoint / "model.safetensors")
-    assert {key.split(".")[0] for key in stored} == {"encoder", "teacher_factor"}
+    assert {key.split(".")[0] for key in stored} == {"student", "teacher_factor"}
     trainer_of(student_folder, table, tmp_path, KLDivergence(), **fields).train(str(checkpoint))
     with pytest.raises(
         InputError, match=r"another model or loss \('loss.log_scale'\); delete .*checkpoint-2"
     ):
         trainer_of(student_folder, table, tmp_path, Tempered(), **fields).train(str(checkpoint))
-    save_file(stored | {"encoder.more": torch.zeros(1)}, checkpoint / "model.safetensors")
+    save_file(stored | {"student.more": torch.zeros(1)}, checkpoint / "model.safetensors")
     with pytest.raises(InputError, match="another model or loss"):
         trainer_of(student_folder, table, tmp_path, KLDivergence(), **fields).train(str(checkpoint))
 

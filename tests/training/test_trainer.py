@@ -14,17 +14,16 @@ from rankdistill.data import Candidates, ScoreTable, read_scores
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
-from rankdistill.students import load_student
+from rankdistill.students import encoder, load_student
+from rankdistill.students.encoder import Encoder, token_embedding
 from rankdistill.students.load import load_weights_from, set_dropout
 from rankdistill.teachers import score_candidates
 from rankdistill.training import (
     DistillationTrainer,
     GroupCollator,
     TrainingGroups,
-    bi_encoder,
     training_arguments,
 )
-from rankdistill.training.bi_encoder import token_embedding
 from rankdistill.training.collator import in_batch_negatives
 from rankdistill.training.groups import Group
 
@@ -44,6 +43,11 @@ def trainer_of(student_folder, table, folder, loss=None, sampler=None, student=N
         arguments(folder, **fields),
         **more,
     )
+
+
+def collated(student_folder, collection, groups, chunk_tokens=None):
+    ranker = Encoder(load_student(student_folder), True, 20.0)
+    return GroupCollator(collection, ranker.preparer(collection, chunk_tokens))(groups)
 
 
 def weights(trainer):
@@ -85,7 +89,7 @@ def test_looking_up_a_batch_s_own_tokens_changes_neither_loss_nor_gradient(
         return value.item(), {name: p.grad for name, p in trainer.student.named_parameters()}
 
     value, gradients = step()
-    monkeypatch.setattr(bi_encoder, "token_embedding", lambda encoder: None)
+    monkeypatch.setattr(encoder, "token_embedding", lambda encoder: None)
     expected, expected_gradients = step()
     assert value == expected
     for name, wanted in expected_gradients.items():
@@ -191,12 +195,12 @@ def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path, 
 def test_in_batch_negatives_are_other_groups_documents_without_known_positives(student_folder, table):
     """In-batch duplicates and known positives of other queries are false negatives."""
     groups = [TrainingGroups(table, RandomSampler(1, 3))[i] for i in range(8)]
-    batch = GroupCollator(table.collection, load_student(student_folder), 10**9)(groups)
+    batch = collated(student_folder, table.collection, groups, 10**9)
     order = {}  # place of a document in the batch, from the groups themselves
     for b, group in enumerate(groups):
         order |= dict(zip(group.document_rows.tolist(), batch["index"][b].tolist(), strict=False))
     assert sorted(order.values()) == list(range(len(order)))
-    mask, teacher = in_batch_negatives(batch["document_rows"], batch)
+    mask, teacher = in_batch_negatives(batch["document_rows"], batch["pools"])
     for b, group in enumerate(groups):
         for row, place in order.items():
             known = row in group.pool_rows
@@ -206,7 +210,7 @@ def test_in_batch_negatives_are_other_groups_documents_without_known_positives(s
             score = teacher[b, place]
             assert score.isnan() if not known else score == group.pool_teacher[group.pool_rows == row][0]
     twice = torch.cat([batch["document_rows"], torch.tensor([-1]), batch["document_rows"].flip(0)])
-    again, _ = in_batch_negatives(twice, batch)
+    again, _ = in_batch_negatives(twice, batch["pools"])
     assert torch.equal(again[:, : len(order)], mask) and not again[:, len(order) :].any()
 
 
@@ -222,8 +226,8 @@ def test_positives_that_a_file_has_no_score_of_are_no_negatives_either(student_f
         for q, pool in enumerate((r, np.zeros(len(r), np.float32), r == q) for q, r in enumerate(rows))
     ]
     groups[1] = dataclasses.replace(groups[1], document_rows=np.array([1, 5]))
-    batch = GroupCollator(more, load_student(student_folder))(groups)
-    allowed, teacher = in_batch_negatives(batch["document_rows"], batch)
+    batch = collated(student_folder, more, groups)
+    allowed, teacher = in_batch_negatives(batch["document_rows"], batch["pools"])
     at = batch["document_rows"].tolist().index(5)
     assert not allowed[0, at] and teacher[0, at].isnan()
     assert allowed[0, batch["document_rows"].tolist().index(1)]
@@ -242,8 +246,8 @@ def test_a_query_that_is_a_document_is_no_negative_of_itself(student_folder, tab
     groups = TrainingGroups(ScoreTable(pools, np.arange(6, dtype=np.float32)), RandomSampler(1, 1))
     assert [sorted(groups[i].document_rows.tolist()) for i in range(2)] == [[2, 40], [0, 41]]
     assert groups.table.scores.tolist() == [1, 2, 3, 5]
-    batch = GroupCollator(own, load_student(student_folder))([groups[0], groups[1]])
-    allowed, _ = in_batch_negatives(batch["document_rows"], batch)
+    batch = collated(student_folder, own, [groups[0], groups[1]])
+    allowed, _ = in_batch_negatives(batch["document_rows"], batch["pools"])
     found = [set(batch["document_rows"][mask].tolist()) for mask in allowed]
     assert found == [{41}, {2, 40}]
 
@@ -255,9 +259,9 @@ def test_copies_of_positives_and_positives_of_an_equal_query_are_no_in_batch_neg
     table = table.take([0, 1, 2, 3])
     groups = TrainingGroups(table, RandomSampler(1, 15))
     groups = [groups[i] for i in range(4)]
-    batch = GroupCollator(copied, load_student(student_folder))(groups)
+    batch = collated(student_folder, copied, groups)
     for rows in (batch["document_rows"], torch.randperm(80)):  # those of other processes too
-        mask, _ = in_batch_negatives(rows, batch)
+        mask, _ = in_batch_negatives(rows, batch["pools"])
         for b, group in enumerate(groups):
             relevant = {0: {0, 1}, 1: {0, 1}}.get(group.query_row, {group.query_row})
             texts = {copied.documents[row].strip() for row in relevant}

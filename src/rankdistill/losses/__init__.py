@@ -3,10 +3,11 @@
 A loss is a pure function of ``student``, ``teacher`` float (B, G), ``positive``, ``mask`` bool
 (B, G), with ``mask`` True where a group has a document; it computes in float32 (float64 stays)
 and returns a scalar. The module beside it holds its settings. A loss that needs more than these
-four names it in the signature of its ``forward``; see ``rankdistill.training.trainer`` for what
-there is to name.
+four is a ``Loss``, which says what it ``reads``, or names it in the signature of its ``forward``
+(``value_of`` says what there is to name).
 """
 
+from rankdistill.losses.base import Loss
 from rankdistill.losses.infonce import InfoNCE, info_nce
 from rankdistill.losses.kl import KLDivergence, kl_divergence
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
@@ -16,6 +17,7 @@ from rankdistill.losses.weighted_sum import WeightedSum
 __all__ = [
     "InfoNCE",
     "KLDivergence",
+    "Loss",
     "MarginMSE",
     "RankNet",
     "WeightedSum",

@@ -1,23 +1,16 @@
 """A weighted sum of losses."""
 
-import inspect
 import math
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from rankdistill.losses.base import Loss, reads, value_of
 from rankdistill.losses.shapes import is_number
+from rankdistill.vocabulary import Batch, Outputs
 
 
-def accepted(function, offered: Mapping) -> dict:
-    """Those of ``offered`` that ``function`` names in its signature (all, if it takes ``**kwargs``)."""
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return dict(offered)
-    return {name: value for name, value in offered.items() if name in parameters}
-
-
-class WeightedSum(nn.Module):
+class WeightedSum(Loss):
     """Sum of weight * loss; ``losses`` and ``weights`` have the same names.
 
     Raises ``ValueError`` if the names differ, one isn't a loss, or a weight isn't 0 or more.
@@ -35,8 +28,11 @@ class WeightedSum(nn.Module):
         self.losses = nn.ModuleDict(dict(losses))
         self.weights = dict(weights)
 
-    def forward(self, student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor, **more) -> Tensor:
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset().union(*map(reads, self.losses.values()))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return sum(
-            self.weights[name] * loss(student, teacher, positive, mask, **accepted(loss.forward, more))
-            for name, loss in self.losses.items()
+            self.weights[name] * value_of(loss, student, teacher, batch) for name, loss in self.losses.items()
         )

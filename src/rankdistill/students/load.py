@@ -169,7 +169,7 @@ def load_weights_from(student: SentenceTransformer, file: Path) -> None:
 
     Raises ``InputError`` if they are another model's.
     """
-    prefix = "encoder."
+    prefix = "student.model."
     weights = {k.removeprefix(prefix): v for k, v in load_file(file).items() if k.startswith(prefix)}
     own = student.state_dict()
     given = {own[name].data_ptr() for name in weights if name in own}

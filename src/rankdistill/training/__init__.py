@@ -1,14 +1,12 @@
 """The Trainer, its groups and its batches."""
 
 from rankdistill.training.arguments import training_arguments
-from rankdistill.training.bi_encoder import BiEncoder
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.dev import hold_out
 from rankdistill.training.groups import EpochSampler, Group, TrainingGroups
 from rankdistill.training.trainer import DistillationTrainer
 
 __all__ = [
-    "BiEncoder",
     "DistillationTrainer",
     "EpochSampler",
     "Group",

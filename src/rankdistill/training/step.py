@@ -1,76 +1,78 @@
-"""A step's forward pass: from the texts of a batch to the loss."""
+"""A step: student and loss in one module, from a batch to the loss's value."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from rankdistill import processes
 from rankdistill.errors import InputError
-from rankdistill.losses.weighted_sum import accepted
-from rankdistill.training.bi_encoder import BiEncoder
+from rankdistill.losses.base import reads, value_of
+from rankdistill.students.base import Ranker
 from rankdistill.training.collator import in_batch_negatives
+from rankdistill.vocabulary import Batch, Outputs
 
 
-class Step(BiEncoder):
-    """Student and loss in one module: what the optimiser sees, DDP wraps, clipping and checkpoints take.
+class Step(nn.Module):
+    """What the optimiser sees, DDP wraps, clipping and checkpoints take: ``student`` and ``loss``.
 
-    So a loss's own parameters are trained as the student's are. Their names begin with ``loss.``,
-    the student's with ``encoder.``.
+    So a loss's own parameters are trained as the student's are. Their names begin with ``loss.``, the
+    student's with ``student.``. ``teacher_factor`` scales the teacher's scores; a buffer, so that checkpoints
+    carry it. Raises ``InputError`` if the loss reads what the student does not offer.
     """
 
-    def __init__(self, encoder: SentenceTransformer, loss: nn.Module, *args, **kwargs):
-        super().__init__(encoder, *args, **kwargs)
-        self.loss = loss
+    def __init__(self, student: Ranker, loss: nn.Module):
+        super().__init__()
+        if missing := reads(loss) - student.offers:
+            raise InputError(
+                f"loss: {type(loss).__name__} reads {', '.join(sorted(missing))}, which the student, "
+                f"{type(student).__name__}, does not offer; it offers {', '.join(sorted(student.offers))}"
+            )
+        self.student, self.loss = student, loss
+        self.register_buffer("teacher_factor", torch.ones(()))
 
-    def forward(self, queries: dict[str, Any], documents: list[dict[str, Any]], **groups):
-        """The embeddings (B, d) and (U, d); with the rest of a batch of ``GroupCollator``, ``compare``'s."""
-        embeddings = super().forward(queries, documents)
-        if not groups:
-            return embeddings
-        with torch.autocast(embeddings[0].device.type, enabled=False):
-            return self.compare(self.similarity(*embeddings), *embeddings, groups)
+    def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
+        """Each tied weight once: safetensors writes no aliases, and loading one loads them all."""
+        state, seen = super().state_dict(*args, **kwargs), set()
+        for name, tensor in list(state.items()):
+            place = tensor.data_ptr(), tensor.shape
+            if tensor.numel() and place in seen:
+                del state[name]
+            seen.add(place)
+        return state
+
+    def forward(self, **fields: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss's value, and the scores (B, G) of student and teacher; ``fields`` are a ``Batch``'s."""
+        student, teacher, batch = self.outputs(Batch(**fields))
+        with torch.autocast(student.scores.device.type, enabled=False):
+            return self.compare(student, teacher, batch), student.scores, teacher.scores
+
+    def outputs(self, batch: Batch) -> tuple[Outputs, Outputs, Batch]:
+        """The student's and the teacher's, and ``batch`` with its ``negatives`` where the loss wants them."""
+        wanted = reads(self.loss)
+        student = self.student(batch.inputs["student"], batch, wanted)
+        teacher = Outputs(batch.targets["scores"] * self.teacher_factor)
+        if "in_batch" in wanted:
+            rows = processes.gather_rows(batch.document_rows, fill=-1)
+            negatives, known = in_batch_negatives(rows, batch.pools)
+            teacher = replace(teacher, in_batch=known * self.teacher_factor)
+            batch = replace(batch, negatives=negatives)
+        return student, teacher, batch
 
     def compare(
-        self,
-        scores: Tensor,
-        queries: Tensor,
-        documents: Tensor,
-        groups: Mapping[str, Any],
-        loss: nn.Module | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The loss's value, the student's and the teacher's scores (B, G), and ``scores``.
+        self, student: Outputs, teacher: Outputs, batch: Batch, loss: nn.Module | None = None
+    ) -> Tensor:
+        """The value of the loss, or of another ``loss`` that is tried.
 
-        ``scores`` (B, U) are the student's for the process's own documents; another ``loss`` may be tried.
-        Raises ``InputError`` unless the loss gives a tensor of one number and no dimension.
+        Raises ``InputError`` unless it is a tensor of one number and no dimension.
         """
         loss = self.loss if loss is None else loss
-        student = scores.gather(1, groups["index"])
-        teacher = groups["teacher"] * self.teacher_factor
-        offered = {
-            "query_embeddings": queries,
-            "document_embeddings": documents,
-            "index": groups["index"],
-        }
-        if accepted(loss.forward, {"in_batch": None}):
-            rows, in_batch = groups["document_rows"], scores
-            if processes.count() > 1:
-                rows = processes.gather_rows(rows, fill=-1)
-                in_batch = self.similarity(queries, processes.gather_rows(documents))
-            in_batch_mask, known = in_batch_negatives(rows, groups)
-            offered |= {
-                "in_batch": in_batch,
-                "in_batch_mask": in_batch_mask,
-                "in_batch_teacher": known * self.teacher_factor,
-            }
-        more = accepted(loss.forward, offered)
-        value = loss(student, teacher, groups["positive"], groups["mask"], **more)
+        value = value_of(loss, student, teacher, batch)
         if not isinstance(value, Tensor) or value.ndim:
-            found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(
-                f"loss: {type(loss).__name__} gives {found}; it gives a scalar tensor, the mean over the "
+                f"loss: {type(loss).__name__} gives {given}; it gives a scalar tensor, the mean over the "
                 "queries"
             )
-        return value, student, teacher, scores
+        return value

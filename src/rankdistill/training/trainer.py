@@ -4,7 +4,7 @@ import copy
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -24,14 +24,14 @@ from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
 from rankdistill.hardware import kept_memory
 from rankdistill.losses.shapes import is_number
-from rankdistill.packing import packed, tokens_in
+from rankdistill.students.encoder import Encoder, similarity_of
 from rankdistill.students.lengths import cut_texts
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
-from rankdistill.training.bi_encoder import check_trainable, fast_attention
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
 from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split
 from rankdistill.training.step import Step
+from rankdistill.vocabulary import Batch, Outputs
 
 log = logging.getLogger(__name__)
 SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
@@ -52,19 +52,6 @@ def check_scores(
         raise InputError(f"similarity={similarity!r}: it is cosine or dot, or null for the model's own")
     if teacher_scale != "match" and not (is_number(teacher_scale) and 0 < teacher_scale <= 1e38):
         raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
-
-
-def similarity_of(student: SentenceTransformer, wanted: str | None) -> str:
-    """What ``student`` is to be compared by, cosine or dot: ``wanted``, or its own if that is None.
-
-    Warns if the two differ; raises ``InputError`` if its own is neither.
-    """
-    own = student.similarity_fn_name
-    if wanted is None and own not in ("cosine", "dot"):
-        raise InputError(f"similarity: the student compares by {own}; set it to cosine or dot")
-    if wanted not in (None, own):
-        log.warning("the student compares by %s; it is trained and saved to compare by %s", own, wanted)
-    return wanted or own
 
 
 class _TellEpoch(TrainerCallback):
@@ -90,13 +77,10 @@ class DistillationTrainer(Trainer):
     equal to the student's at the first step. A listwise or margin loss compares the two, so both must be
     on like scales; the log shows both spreads and warns when they are far apart.
 
-    ``loss`` is called with ``student``, ``teacher``, ``positive``, ``mask`` (B, G) and with those
-    of the following that its ``forward`` names: ``in_batch`` float (B, V), the student's scores of
-    all documents of the batch, those of the job's other processes too; ``in_batch_mask`` bool (B, V),
-    those that may serve as negatives; ``in_batch_teacher`` float (B, V), NaN where unknown;
-    ``query_embeddings`` (B, d); ``document_embeddings`` (U, d), the process's own distinct documents;
-    ``index`` int64 (B, G), the groups' documents among these. Its own parameters are trained, clipped and
-    saved with the student's; those of a single number are in the log, as ``loss.`` and their name.
+    ``loss`` is a ``Loss``, or a plain module that is called with ``student``, ``teacher``, ``positive``,
+    ``mask`` (B, G) and what else its ``forward`` names (``losses.base.value_of``). Its own parameters are
+    trained, clipped and saved with the student's; those of a single number are in the log, as ``loss.`` and
+    their name.
 
     A loss that leaves out some of a batch's queries or pairs averages over those of each micro-batch: with
     gradient accumulation or several processes, queries beside unlabelled ones weigh more. Of several GPUs
@@ -145,7 +129,6 @@ class DistillationTrainer(Trainer):
         check_arguments(args)
         check_scores(similarity, scale, teacher_scale, chunk_tokens)
         check_split(table, split)
-        check_trainable(student)
         if not isinstance(loss, nn.Module):
             raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
         self.similarity = similarity_of(student, similarity)
@@ -153,6 +136,7 @@ class DistillationTrainer(Trainer):
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
             log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
             args._n_gpu = 1
+        ranker = Encoder(student, self.similarity == "cosine", scale, args.bf16, grad_cache)
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         check_batches(args, len(groups))
         self.evaluator, self.dev = evaluator or Evaluator(), None
@@ -174,10 +158,10 @@ class DistillationTrainer(Trainer):
         args.eval_on_start = False  # which would measure where a resumed run begins, too
         student.to(args.device)  # whether texts are packed depends on it
         super().__init__(
-            model=Step(student, loss, self.similarity == "cosine", scale, args.bf16, grad_cache),
+            model=Step(ranker, loss),
             args=args,
             train_dataset=groups,
-            data_collator=GroupCollator(table.collection, student, chunk_tokens, args.bf16),
+            data_collator=GroupCollator(table.collection, ranker.preparer(table.collection, chunk_tokens)),
             eval_dataset=eval_dataset,
             callbacks=callbacks,
             **kwargs,
@@ -195,13 +179,8 @@ class DistillationTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """As the Trainer's; first makes the scales match, unless a checkpoint says how they did."""
         self.student.similarity_fn_name = self.similarity  # what is evaluated and saved is what was trained
-        takes_packed = self.data_collator.first_position is not None
         try:
-            with (
-                kept_memory(),
-                packed(self.student) if takes_packed else nullcontext(),
-                fast_attention(self.student.transformers_model, self.args.device),
-            ):
+            with kept_memory(), self.model.student.training_pass():
                 if not resume_from_checkpoint:
                     self._match_scales()
                 self._since = perf_counter()
@@ -218,7 +197,7 @@ class DistillationTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss of one batch of ``GroupCollator``."""
-        loss, student, teacher, scores = model(**inputs)
+        loss, student, teacher = model(**inputs, step=self.state.global_step)
         if not torch.isfinite(loss):
             ids = [
                 self.train_dataset.table.collection.query_ids[row] for row in inputs["query_rows"].tolist()
@@ -235,7 +214,7 @@ class DistillationTrainer(Trainer):
             )
         if model.training:
             self._observe(student.detach(), teacher, inputs["mask"], inputs)
-        return (loss, {"scores": scores}) if return_outputs else loss
+        return (loss, {"scores": student}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the means of what was observed since the last time."""
@@ -321,7 +300,7 @@ class DistillationTrainer(Trainer):
             ("repeated_documents", 1 - len(inputs["document_rows"]) / mask.sum()),
         ):
             self._sums[name].append(float(value))
-        self._tokens += sum(tokens_in(part) for part in (inputs["queries"], *inputs["documents"]))
+        self._tokens += self.accelerator.unwrap_model(self.model).student.tokens(inputs["inputs"]["student"])
 
     @torch.no_grad()
     def _match_scales(self) -> None:
@@ -334,18 +313,15 @@ class DistillationTrainer(Trainer):
             collate_fn=self.data_collator,
         )
         model = self.model.to(self.args.device).eval()
+        model.teacher_factor.fill_(1.0)
         trial = _copied(model.loss)  # the loss itself sees the steps of training alone
         spreads, sizes, moves, teachers, heeded = [], [], [], [], trial is None
         for batch in few:
-            batch = self._prepare_inputs(batch)
-            queries, documents = model(batch["queries"], batch["documents"])
-            scores = model.similarity(queries, documents)
-            student = scores.gather(1, batch["index"])
-            spreads.append([spread(x, batch["mask"]).item() for x in (student, batch["teacher"])])
-            sizes.append(len(student))
-            teachers.append(batch["teacher"].masked_fill(~batch["mask"], -torch.inf))
+            given = student, teacher, batch = model.outputs(Batch(**self._prepare_inputs(batch)))
+            spreads.append([spread(x.scores, batch.mask).item() for x in (student, teacher)])
+            sizes.append(len(batch.mask))
+            teachers.append(teacher.scores.masked_fill(~batch.mask, -torch.inf))
             if trial is not None:
-                given = scores, queries, documents, batch
                 moves.append(_moves(model, trial, *given))
                 heeded = heeded or _heeds_teacher(model, trial, *given)
         moved, count = int(torch.cat(moves).sum()) if moves else len(few.dataset), len(few.dataset)
@@ -415,29 +391,27 @@ def _copied(loss: nn.Module) -> nn.Module | None:
         return None
 
 
-def _moves(
-    step: Step, loss: nn.Module, scores: Tensor, queries: Tensor, documents: Tensor, batch: Mapping[str, Any]
-) -> Tensor:
+def _moves(step: Step, loss: nn.Module, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
     """bool (B,): whether ``loss`` has a gradient on a query's scores (True if it doesn't read them)."""
     with torch.enable_grad():
-        scores = scores.detach().requires_grad_()
-        value, *_ = step.compare(scores, queries, documents, batch, loss)
+        scores = {
+            name: x.detach().requires_grad_()
+            for name in ("scores", "in_batch")
+            if (x := getattr(student, name)) is not None
+        }
+        value = step.compare(replace(student, **scores), teacher, batch, loss)
         if not value.requires_grad:
-            return torch.zeros(len(scores), dtype=torch.bool)
-        gradient = torch.autograd.grad(value, scores, allow_unused=True)[0]
-    return torch.ones(len(scores), dtype=torch.bool) if gradient is None else gradient.any(dim=1).cpu()
+            return torch.zeros(len(batch.mask), dtype=torch.bool)
+        gradients = torch.autograd.grad(value, list(scores.values()), allow_unused=True)
+    moved = [gradient.any(dim=1).cpu() for gradient in gradients if gradient is not None]
+    return torch.stack(moved).any(dim=0) if moved else torch.ones(len(batch.mask), dtype=torch.bool)
 
 
 @torch.no_grad()
-def _heeds_teacher(
-    step: Step, loss: nn.Module, scores: Tensor, queries: Tensor, documents: Tensor, batch: Mapping[str, Any]
-) -> bool:
+def _heeds_teacher(step: Step, loss: nn.Module, student: Outputs, teacher: Outputs, batch: Batch) -> bool:
     """Whether ``loss`` has another value where the teacher's scores are others."""
-    others = torch.arange(batch["teacher"].shape[1]).to(batch["teacher"]).expand_as(batch["teacher"])
-    values = [
-        step.compare(scores, queries, documents, {**batch, "teacher": teacher}, loss)[0]
-        for teacher in (batch["teacher"], others)
-    ]
+    others = torch.arange(teacher.scores.shape[1]).to(teacher.scores).expand_as(teacher.scores)
+    values = [step.compare(student, x, batch, loss) for x in (teacher, replace(teacher, scores=others))]
     return not torch.equal(*values)
 
 

@@ -1,0 +1,70 @@
+"""What a loss is to the step, and how a plain function's module is one."""
+
+import inspect
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from rankdistill.vocabulary import Batch, Outputs
+
+# What a plain module may name in its signature -> the field of ``Outputs`` that it is made of.
+EXTRAS = {
+    "in_batch": "in_batch",
+    "in_batch_mask": "in_batch",
+    "in_batch_teacher": "in_batch",
+    "query_embeddings": "queries",
+    "document_embeddings": "documents",
+}
+
+
+class Loss(nn.Module):
+    """Compares a student's outputs with a teacher's, a scalar: the mean over the queries.
+
+    ``reads`` names the fields of the student's ``Outputs`` that it needs besides ``scores``; the step
+    computes these and no more, and refuses a student that does not offer them. With ``in_batch`` there are
+    the teacher's ``in_batch`` and ``Batch.negatives`` too.
+    """
+
+    reads: frozenset[str] = frozenset()
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        raise NotImplementedError
+
+
+def reads(loss: nn.Module) -> frozenset[str]:
+    """The fields of ``Outputs`` that ``loss`` needs besides ``scores``; a plain module names them."""
+    if isinstance(loss, Loss):
+        return frozenset(loss.reads)
+    return frozenset(EXTRAS[name] for name in accepted(loss.forward, EXTRAS))
+
+
+def value_of(loss: nn.Module, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+    """What ``loss`` gives: a ``Loss``, or a plain module.
+
+    A plain one takes ``student``, ``teacher`` float (B, G), ``positive``, ``mask`` bool (B, G), and of the
+    following those that its ``forward`` names: ``in_batch`` float (B, V), the student's scores of all
+    documents of the batch, those of the job's other processes too; ``in_batch_mask`` bool (B, V), those that
+    may serve as negatives; ``in_batch_teacher`` float (B, V), NaN where unknown; ``query_embeddings`` (B, d);
+    ``document_embeddings`` (U, d), the process's own distinct documents; ``index`` int64 (B, G), the groups'
+    documents among these.
+    """
+    if isinstance(loss, Loss):
+        return loss(student, teacher, batch)
+    offered = {
+        "in_batch": student.in_batch,
+        "in_batch_mask": batch.negatives,
+        "in_batch_teacher": teacher.in_batch,
+        "query_embeddings": student.queries and student.queries.vectors,
+        "document_embeddings": student.documents and student.documents.vectors,
+        "index": batch.index,
+    }
+    more = accepted(loss.forward, offered)
+    return loss(student.scores, teacher.scores, batch.positive, batch.mask, **more)
+
+
+def accepted(function: Callable, offered: Mapping) -> dict:
+    """Those of ``offered`` that ``function`` names in its signature (all, if it takes ``**kwargs``)."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return dict(offered)
+    return {name: value for name, value in offered.items() if name in parameters}

@@ -1,0 +1,223 @@
+"""A dense student as the step runs it: queries and chunks of documents through one encoder."""
+
+import logging
+from collections.abc import Collection as Container
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
+from sentence_transformers.util import truncate_embeddings
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import embedding, normalize
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from rankdistill import processes
+from rankdistill.chunking import by_length, chunks, tokens_at_once
+from rankdistill.data.collection import Collection
+from rankdistill.data.tokens import stored_tokens
+from rankdistill.errors import InputError
+from rankdistill.packing import first_position, pack, packed, tokens_in
+from rankdistill.students.base import Prepare, Ranker
+from rankdistill.students.prompts import prompt_of
+from rankdistill.vocabulary import Batch, Embeddings, Outputs
+
+log = logging.getLogger(__name__)
+
+
+class Features:
+    """Queries' features, and documents' sorted by length into chunks of at most ``chunk_tokens`` tokens.
+
+    A chunk has at least one document. Where the model takes packed texts (``first_position``) they have no
+    padding; else it counts, and chunks keep long documents from making short ones long. Texts are tokenised
+    once, in the token store.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, collection: Collection, chunk_tokens: int | None, half: bool | None
+    ):
+        self.collection = collection
+        self.chunk_tokens = chunk_tokens or tokens_at_once(model.device, training=True)
+        self.first_position = first_position(model, training=True, half=half)
+        self.preprocess = model.preprocess
+        self.prompts = {kind: prompt_of(model, kind) for kind in ("query", "document")}
+        self.tokens = {
+            kind: stored_tokens(model, collection, kind, prompt) for kind, prompt in self.prompts.items()
+        }
+
+    def __call__(
+        self, query_rows: Sequence[int], document_rows: Sequence[int]
+    ) -> tuple[dict[str, Any], Tensor]:
+        queries, documents = self._of("query", query_rows), self._of("document", document_rows)
+        order = by_length(documents)
+        if self.first_position is not None:
+            queries = pack(queries, torch.arange(len(query_rows)), self.first_position)
+        parts = [part for _, part in chunks(documents, order, self.chunk_tokens, self.first_position)]
+        return {"queries": queries, "documents": parts}, order
+
+    def _of(self, kind: str, rows: Sequence[int]) -> dict[str, Any]:
+        if self.tokens[kind] is not None:
+            return self.tokens[kind].features(rows)
+        texts = self.collection.queries if kind == "query" else self.collection.documents
+        return dict(self.preprocess([texts[row] for row in rows], prompt=self.prompts[kind], task=kind))
+
+
+class Encoder(Ranker):
+    """Queries and documents through one ``model``; a score is ``scale`` times their cosine or dot product.
+
+    The embeddings are those of ``encode_query`` and ``encode_document``, cut to the model's
+    ``truncate_dim``, and of length 1 if ``cosine``.
+    With ``half`` the pass runs in bf16 throughout, on weights cast once a step from the float32
+    ones, which get the gradient. Autocast would go to and fro between the two at every layer norm
+    and activation: on one core with bf16 units a step of it took 1.15 times as long.
+    With ``grad_cache`` no activations are kept: each chunk is encoded a second time when its
+    gradient is due, so that memory holds one chunk's (the same gradient as Gao et al. 2021).
+    Of the token embeddings, half of MiniLM's weights and more of a multilingual model's, only the
+    batch's rows are cast and passed on.
+    Raises ``InputError`` for a model of a kind that isn't trained.
+    """
+
+    offers = frozenset({"scores", "in_batch", "queries", "documents"})
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        cosine: bool,
+        scale: float,
+        half: bool = False,
+        grad_cache: bool = False,
+    ):
+        check_trainable(model)
+        super().__init__()
+        self.model, self.cosine, self.scale = model, cosine, scale
+        self.half, self.grad_cache = half, grad_cache
+
+    def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
+        return Features(self.model, collection, chunk_tokens, self.half)
+
+    def forward(self, inputs: dict[str, Any], batch: Batch, wanted: Container[str]) -> Outputs:
+        queries, documents = self.embed(inputs["queries"], inputs["documents"])
+        with torch.autocast(queries.device.type, enabled=False):
+            scores, in_batch = self.similarity(queries, documents), None
+            if "in_batch" in wanted:
+                in_batch = scores
+                if processes.count() > 1:
+                    in_batch = self.similarity(queries, processes.gather_rows(documents))
+            return Outputs(
+                scores.gather(1, batch.index), in_batch, Embeddings(queries), Embeddings(documents)
+            )
+
+    @contextmanager
+    def training_pass(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            if first_position(self.model, training=True, half=self.half) is not None:
+                stack.enter_context(packed(self.model))
+            stack.enter_context(fast_attention(self.model.transformers_model, self.model.device))
+            yield
+
+    def tokens(self, inputs: dict[str, Any]) -> int:
+        return sum(tokens_in(part) for part in (inputs["queries"], *inputs["documents"]))
+
+    def embed(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+        """Embeddings of the queries (B, d) and of all chunks' documents (U, d), float32."""
+        with torch.autocast(queries["input_ids"].device.type, enabled=False):
+            weights = dict(self.model.named_parameters())
+            own = token_embedding(self.model)
+            if own is not None:
+                tokens = torch.cat([part["input_ids"].flatten() for part in (queries, *documents)]).unique()
+                rows = self._cast(own.weight.index_select(0, tokens))
+                weights = {name: weight for name, weight in weights.items() if weight is not own.weight}
+            weights = {name: self._cast(weight) for name, weight in weights.items()}
+
+            def vectors(features: dict[str, Any], kind: str) -> Tensor:
+                with (
+                    nullcontext() if own is None else looking_up(own, tokens, rows),
+                    packed(self.model) if "cu_seq_lens_q" in features else nullcontext(),
+                ):
+                    made = functional_call(self.model, weights, (dict(features),), {"task": kind})
+                return truncate_embeddings(made["sentence_embedding"].float(), self.model.truncate_dim)
+
+            parts = [(queries, "query"), *((part, "document") for part in documents)]
+            if self.grad_cache and torch.is_grad_enabled():
+                embedded = [checkpoint(vectors, *part, use_reentrant=False) for part in parts]
+            else:
+                embedded = [vectors(*part) for part in parts]
+        if self.cosine:
+            embedded = [normalize(part, dim=1) for part in embedded]
+        return embedded[0], torch.cat(embedded[1:])
+
+    def _cast(self, weight: Tensor) -> Tensor:
+        return weight.to(torch.bfloat16) if self.half else weight
+
+    def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """float32 (B, U): ``scale`` times cosine or dot product."""
+        return self.scale * queries @ documents.T
+
+
+def similarity_of(student: SentenceTransformer, wanted: str | None) -> str:
+    """What ``student`` is to be compared by, cosine or dot: ``wanted``, or its own if that is None.
+
+    Warns if the two differ; raises ``InputError`` if its own is neither.
+    """
+    own = student.similarity_fn_name
+    if wanted is None and own not in ("cosine", "dot"):
+        raise InputError(f"similarity: the student compares by {own}; set it to cosine or dot")
+    if wanted not in (None, own):
+        log.warning("the student compares by %s; it is trained and saved to compare by %s", own, wanted)
+    return wanted or own
+
+
+def check_trainable(student: SentenceTransformer) -> None:
+    """Raises ``InputError`` if ``student`` is of a kind that can be measured, but not trained here."""
+    if any(isinstance(module, Router) for module in student.modules()):
+        raise InputError(
+            "student: it has another encoder for queries than for documents (Router), and only one for both "
+            "is trained; take one of its two as the student"
+        )
+    if student.transformers_model is None:
+        raise InputError(
+            f"student: it has no transformer ({type(student[0]).__name__}); such a model is evaluated and "
+            "used for mining, but not trained"
+        )
+
+
+def token_embedding(encoder: SentenceTransformer) -> nn.Embedding | None:
+    """The embedding of ``encoder``'s tokens, if it only looks up rows, and no other module has its weight."""
+    found = encoder.transformers_model.get_input_embeddings()
+    if type(found) is not nn.Embedding or found.max_norm or found.scale_grad_by_freq or found.sparse:
+        return None
+    owners = [module for module in encoder.modules() if getattr(module, "weight", None) is found.weight]
+    return found if len(owners) == 1 else None
+
+
+@contextmanager
+def looking_up(module: nn.Embedding, tokens: Tensor, rows: Tensor) -> Iterator[None]:
+    """Makes ``module`` find the embeddings of ``tokens`` int64 (N,), ascending, in ``rows`` (N, d)."""
+    blank = -1 if module.padding_idx is None else module.padding_idx
+    no_gradient = next(iter((tokens == blank).nonzero().flatten().tolist()), None)
+    module.forward = lambda ids: embedding(torch.searchsorted(tokens, ids), rows, no_gradient)
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+@contextmanager
+def fast_attention(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
+    """On a CPU, attention to padded texts as plain matrix products while training.
+
+    The backward pass of PyTorch's fused CPU attention takes two fifths of a step otherwise.
+    """
+    before = getattr(model.config, "_attn_implementation", None)
+    if device.type != "cpu" or before != "sdpa":
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
