@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import tokenizers
 import transformers
@@ -117,11 +118,11 @@ def _longer(
     versions = [transformers.__version__, tokenizers.__version__]
     key = fingerprint(collection.fingerprint, kind, prompt, tokens, tokenizer_rules(tokenizer), versions)
     path = cache_folder() / "tokens" / f"{key}.json"
+    if (known := _read_count(path)) is not None:
+        return known
     with locked(path):
-        try:
-            return int(json.loads(path.read_text())["longer"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+        if (known := _read_count(path)) is not None:  # another process has just counted
+            return known
         room = tokens - tokenizer.num_special_tokens_to_add()  # a token is of one byte at least
         longer = 0
         for start in range(0, len(texts), BLOCK):
@@ -129,9 +130,18 @@ def _longer(
             block = [text for text in block if len(text.encode()) > room]
             longer += sum(n > tokens for n in _token_counts(tokenizer, block))
         draft = path.with_name(f".{path.name}")
-        draft.write_text(json.dumps({"longer": longer}))
+        draft.write_text(json.dumps({"key": path.stem, "longer": longer}))
         draft.replace(path)
     return longer
+
+
+def _read_count(path: Path) -> int | None:
+    """What was counted before, of this very entry."""
+    try:
+        found = json.loads(path.read_text())
+        return int(found["longer"]) if found.get("key", path.stem) == path.stem else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _token_counts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
