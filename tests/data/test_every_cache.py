@@ -1,5 +1,6 @@
 """What happens to every cache when the disk, the system or the clock does not play along: nothing is lost."""
 
+import dataclasses
 import multiprocessing
 import os
 import resource
@@ -18,7 +19,10 @@ from rankdistill.data.cache import cache_folder
 from rankdistill.data.tokens import stored_tokens
 from rankdistill.errors import InputError
 from rankdistill.retrieval import stored_embeddings
+from rankdistill.students import load_student
+from rankdistill.students.lengths import cut_texts
 from rankdistill.teachers import score_candidates
+from rankdistill.teachers.scoring import _score
 
 
 def scores(collection, _):
@@ -30,8 +34,9 @@ BUILDS = {
     "scores": scores,
     "embeddings": lambda collection, model: np.array(stored_embeddings(model, collection)).tolist(),
     "tokens": lambda collection, model: stored_tokens(model, collection, "document").features([3, 5]),
-    "collections": lambda collection, _: python_functions("yaml").documents,
+    "collections": lambda collection, _: python_functions("yaml", len(collection.documents) // 10).documents,
 }
+COUNTS = {"counts": lambda collection, model: cut_texts(model, collection)}  # too small to be cut off
 
 
 @pytest.fixture(params=BUILDS)
@@ -91,8 +96,17 @@ def test_a_clock_that_is_set_back_changes_nothing(build, expected, monkeypatch):
     assert build() == expected
 
 
-def test_a_cache_that_is_read_only_serves_what_it_has(build, expected, monkeypatch):
-    build()
+@pytest.fixture(params=BUILDS | COUNTS)
+def any_build(request, collection, student_folder):
+    """As ``build``, of two collections: 0 or 1."""
+    model = load_student(student_folder, max_length=8)
+    ids, texts = collection.document_ids[:30], collection.documents[30:]
+    given = [collection, dataclasses.replace(collection, document_ids=ids, documents=texts)]
+    return lambda which: str((BUILDS | COUNTS)[request.param](given[which], model))
+
+
+def test_a_cache_that_is_read_only_serves_what_it_has(any_build, monkeypatch):
+    expected = any_build(0)
 
     def refuse(*args, **kwargs):
         raise OSError(30, "Read-only file system")
@@ -100,4 +114,36 @@ def test_a_cache_that_is_read_only_serves_what_it_has(build, expected, monkeypat
     for name in ("mkdir", "touch", "write_text", "rename", "replace"):
         monkeypatch.setattr(Path, name, refuse)
     monkeypatch.setattr("rankdistill.data.cache.FileLock", refuse)
-    assert build() == expected
+    assert any_build(0) == expected
+    with pytest.raises(InputError, match=r"^\S+: cannot be written .*; set RANKDISTILL_CACHE"):
+        any_build(1)
+
+
+def test_entries_that_were_swapped_are_built_again(any_build):
+    """Each is whole, with its seal, under the name of the other."""
+    one = any_build(0)
+    names = {path.name for path in cache_folder().glob("*/*")}
+    other = any_build(1)
+    assert one != other
+    for kind in cache_folder().glob("*"):
+        entries = [path for path in kind.iterdir() if path.suffix not in (".lock", ".sha256")]
+        old, new = (sorted(p for p in entries if (p.name in names) == known) for known in (True, False))
+        for a, b in zip(old, new, strict=True):
+            for first, second in ((a, b), (Path(f"{a}.sha256"), Path(f"{b}.sha256"))):
+                if first.exists():
+                    first.rename(first.with_name("aside"))
+                    second.rename(first)
+                    first.with_name("aside").rename(second)
+    assert (any_build(0), any_build(1)) == (one, other)
+
+
+def test_blocks_of_another_file_of_scores_are_scored_again(collection):
+    """Of as many pairs, and whole by their checksums."""
+    pools = mine(collection, [Random(50)])
+    teachers = [WordTeacher(), WordTeacher()]
+    teachers[1].fingerprint = "other words"
+    parts = [cache_folder() / f"{name}.part" for name in "ab"]
+    scores = _score(teachers[0], pools, parts[0])
+    parts[0].rename(parts[1])
+    assert _score(teachers[1], pools, parts[1]).tolist() == scores.tolist()
+    assert teachers[1].pairs == teachers[0].pairs == len(pools.document_rows)

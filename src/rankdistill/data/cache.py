@@ -72,15 +72,19 @@ def once(path: Path) -> Iterator[bool]:
     """Whether ``path`` is still to be built, by all processes of this job and by no other job.
 
     The main process holds the lock of ``path`` and writes it; they leave together. What is there is
-    complete, and read without a lock: the cache may be read-only. Raises ``InputError`` if the disk is
-    full.
+    complete, and read without a lock: the cache may be read-only. What is another entry's by its seal, as
+    in a cache copied by hand, is not what is looked for, and built again. Raises ``InputError`` if the disk
+    is full.
     """
-    missing = processes.broadcast(not path.exists())
+    missing = processes.broadcast(not _is_there(path))
     try:
         with locked(path) if missing and processes.is_main() else nullcontext():
-            missing = processes.broadcast(missing and not path.exists())
+            missing = processes.broadcast(missing and not _is_there(path))
             if missing and processes.is_main():
                 _clear_drafts(path)
+                if path.exists():
+                    log.warning("%s: is another entry by its seal, moved here; it is built again", path)
+                    _remove(path)
             yield missing
             processes.wait()
     except Exception as error:
@@ -90,6 +94,16 @@ def once(path: Path) -> Iterator[bool]:
             f"{path.parent}: {reason}, or set RANKDISTILL_CACHE to another folder; what is done is kept"
         ) from error
     _used(path)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something at ``path``, and not another entry; one of an earlier version has no key."""
+    return path.exists() and _stamp(path).get("key", path.name) == path.name
+
+
+def _remove(path: Path) -> None:
+    seal_of(path).unlink(missing_ok=True)
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def draft_of(path: Path) -> Path:
@@ -128,7 +142,7 @@ def build_folder(path: Path, build: Callable[[Path], None], belongs_to: str = ""
                 share(draft)
                 for file in files_of(draft).values():
                     sync(file)
-                seal(draft, belongs_to)
+                seal(draft, belongs_to, path.name)
                 draft.rename(path)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -183,16 +197,18 @@ def sync(file: Path) -> None:
         os.fsync(written.fileno())
 
 
-def seal(path: Path, belongs_to: str = "") -> None:
+def seal(path: Path, belongs_to: str = "", key: str | None = None) -> None:
     """Writes down the checksum of the file at ``path``, or of each file of a folder, and whose it is.
 
-    Nothing where that cannot be written. See ``seal_of`` for the place.
+    ``key`` is its name in the cache, if that is not yet the one of ``path``. Nothing where that cannot be
+    written. See ``seal_of`` for the place.
     """
     mark = seal_of(path)
     draft = draft_of(mark)
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
-        stamp = {"files": _states(path), "sha256": _checksums(path), "about": belongs_to or about(path)}
+        stamp = {"key": key or path.name, "files": _states(path), "sha256": _checksums(path)}
+        stamp["about"] = belongs_to or about(path)
         draft.write_text(json.dumps(stamp))
         draft.replace(mark)
     except OSError:
@@ -202,10 +218,16 @@ def seal(path: Path, belongs_to: str = "") -> None:
 
 def about(path: Path) -> str:
     """What ``path`` belongs to, as its seal says; empty where that isn't known."""
+    return str(_stamp(path).get("about", ""))
+
+
+def _stamp(path: Path) -> dict:
+    """What the seal of ``path`` says; empty where there is none that can be read."""
     try:
-        return str(json.loads(seal_of(path).read_text())["about"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        found = json.loads(seal_of(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def sealed(path: Path) -> bool:

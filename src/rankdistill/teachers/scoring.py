@@ -70,14 +70,20 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
 
 
 def _score(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
-    """All scores, float32 (N,); ``part`` keeps those done, each block with its checksum."""
+    """All scores, float32 (N,); ``part`` keeps those done, each block with its checksum.
+
+    The checksums begin with the name of ``part``: blocks of another file of scores are not whole here.
+    """
+    begin = zlib.crc32(part.name.encode())
     n = len(candidates.document_rows)
     kind = np.dtype([("scores", np.float32, BLOCK), ("checksum", np.uint32)])
     count = -(-n // BLOCK)
     if processes.is_main() and (not part.exists() or part.stat().st_size != count * kind.itemsize):
         np.zeros(count, kind).tofile(part)  # all of it, so that a full disk shows now
     processes.wait()
-    todo = processes.broadcast([i for i, block in enumerate(np.fromfile(part, kind)) if not _whole(block)])
+    todo = processes.broadcast(
+        [i for i, block in enumerate(np.fromfile(part, kind)) if not _whole(block, begin)]
+    )
     done = n - sum(min(BLOCK, n - i * BLOCK) for i in todo)
     if done:
         log.info("going on after %d of %d pairs scored earlier", done, n)
@@ -93,7 +99,7 @@ def _score(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
                 raise InputError(f"teacher: {_fault(scores, queries)}; scores must be finite, one a pair")
             block = np.zeros((), kind)
             block["scores"][: stop - start] = scores
-            block["checksum"] = zlib.crc32(block["scores"])
+            block["checksum"] = zlib.crc32(block["scores"], begin)
             file.seek(i * kind.itemsize)
             file.write(block.tobytes())
             file.flush()
@@ -115,9 +121,9 @@ def _float32(scores) -> np.ndarray:
         ) from None
 
 
-def _whole(block: np.void) -> bool:
+def _whole(block: np.void, begin: int) -> bool:
     """Whether ``block`` is as it was written: not a hole that a power cut left, nor anything else."""
-    return zlib.crc32(block["scores"]) == block["checksum"]
+    return zlib.crc32(block["scores"], begin) == block["checksum"]
 
 
 def _fault(block: np.ndarray, queries) -> str:
