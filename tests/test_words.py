@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from commands import start
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
@@ -103,10 +104,15 @@ def test_home_is_expanded(monkeypatch, tmp_path):
 def test_home_is_expanded_in_files(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = OmegaConf.create(
-        {"data": {"path": "~/x", "n": 1}, "model": ["~/a", "b~/c"], "run": "???", "other": "${data.path}"}
+        {
+            "data": {"path": "~/x", "n": 1, "log": "~/${data.n}"},
+            "model": ["~/a", "b~/c"],
+            "run": "???",
+            "other": "${data.path}",
+        }
     )
     expand_home(config)
-    assert config.data.path == f"{tmp_path}/x" == config.other
+    assert config.data.path == f"{tmp_path}/x" == config.other and config.data.log == f"{tmp_path}/1"
     assert config.model == [f"{tmp_path}/a", "b~/c"] and OmegaConf.is_missing(config, "run")
 
 
@@ -141,3 +147,21 @@ def test_fields_of_a_part_are_named_in_full_and_others_left_alone():
     for said, expected in (("scale=0: it", "scores.scale=0: it"), ("x.tsv:3: bad", "x.tsv:3: bad")):
         with pytest.raises(InputError, match=f"^{expected}"), fields_of("scores"):
             raise InputError(said)
+
+
+def test_home_is_expanded_in_the_folders_of_a_file(monkeypatch, tmp_path, beir, student_folder):
+    """In a run and in a sweep; they are known before the configuration is a command's."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(
+        "# @package _global_\n"
+        "hydra:\n  run: {dir: '~/one run/${split}'}\n  sweep: {dir: '~/käse, x/${now:%Y}'}\n"
+    )
+    words = ["--config-dir", str(tmp_path), "+experiment=own", "data=beir", f"data.path={beir}"]
+    for more in ([], ["-m"]):
+        done = start("evaluate", [*more, *words, f"model={student_folder}"], tmp_path)
+        assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "home" / "käse, x").iterdir()
+    assert (sweep / "0" / "metrics.json").exists()
+    assert (tmp_path / "home" / "one run" / "test" / "metrics.json").exists()
+    assert not (tmp_path / "~").exists()

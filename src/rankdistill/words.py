@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from rankdistill.errors import InputError
 
@@ -36,14 +37,30 @@ def readable(arguments: Sequence[str]) -> list[str]:
 
 
 def expand_home(config: DictConfig | ListConfig) -> None:
-    """Expands ``~`` at the beginning of the texts in ``config``, at any depth."""
-    for key in list(config) if isinstance(config, DictConfig) else range(len(config)):
-        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
-            continue
-        if OmegaConf.is_config(config[key]):
+    """Expands ``~`` at the beginning of the texts in ``config``, at any depth; ``${...}`` stays in them."""
+    written = OmegaConf.to_container(config, resolve=False)
+    for key, value in written.items() if isinstance(written, dict) else enumerate(written):
+        if isinstance(value, (dict, list)):
             expand_home(config[key])
-        elif isinstance(config[key], str) and config[key] != _at_home(config[key]):
-            config[key] = _at_home(config[key])
+        elif isinstance(value, str) and value != _at_home(value):
+            config[key] = _at_home(value)
+
+
+class HomeFolders(Callback):
+    """Expands ``~`` in ``hydra.run.dir`` and ``hydra.sweep.dir`` of a file, before Hydra makes the folder."""
+
+    def on_run_start(self, config: DictConfig, **kwargs) -> None:
+        with read_write(config):
+            expand_home(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        before = OmegaConf.to_container(config.hydra.sweep, resolve=False)["dir"]
+        with read_write(config), open_dict(config):
+            expand_home(config.hydra.sweep)
+            folder = OmegaConf.to_container(config.hydra.sweep, resolve=False)["dir"]
+            if folder != before:  # each job's configuration is composed again
+                words = (word for word in _quoted(folder) if _says(word, folder))
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={next(words, folder)}")
 
 
 def _at_home(text: str) -> str:
