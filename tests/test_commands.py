@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -181,14 +182,39 @@ def test_a_limit_on_the_size_of_files_is_told_from_a_fault(error):
     assert "ulimit -f" in explain(error) and "start the same command" in explain(error)
 
 
-def test_sigterm_is_raised_so_that_files_and_locks_are_left_in_order():
+@pytest.fixture
+def own_signals(monkeypatch):
+    """What a command sets is undone."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        end_on_sigterm()
-        with pytest.raises(Stopped):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_sigterm_is_raised_so_that_files_and_locks_are_left_in_order(own_signals):
+    end_on_sigterm()
+    with pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_in_a_finalizer_ends_the_run_too(number, raised, own_signals, capfd):
+    """Python prints what a finalizer raises, and goes on."""
+
+    class Closing:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+            closed.append(True)
+
+    closed = []
+    end_on_sigterm()
+    with pytest.raises(raised) as stopped:
+        Closing()
+        time.sleep(60)
+    assert stopped.type is raised and closed == [] and "Traceback" not in capfd.readouterr().err

@@ -116,7 +116,10 @@ class Stopped(KeyboardInterrupt):
 
 
 def end_on_sigterm() -> None:
-    """SIGTERM raises ``Stopped`` in this process; one forked from it ends at once."""
+    """SIGTERM raises ``Stopped`` in this process; one forked from it ends at once.
+
+    Neither it nor Ctrl-C is lost in a finalizer, where Python prints what is raised and goes on.
+    """
     own = os.getpid()
 
     def stop(number, frame):
@@ -124,9 +127,19 @@ def end_on_sigterm() -> None:
             os._exit(128 + number)
         raise Stopped
 
+    def ignored(found):
+        if os.getpid() != own or not issubclass(found.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(found)
+            return
+        number = signal.SIGTERM if issubclass(found.exc_type, Stopped) else signal.SIGINT
+        again = threading.Timer(0.01, os.kill, (own, number))  # once the finalizer has ended
+        again.daemon = True
+        again.start()
+
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it was another while modules were imported
+        sys.unraisablehook = ignored
 
 
 @output_kept()
