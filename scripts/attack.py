@@ -113,15 +113,23 @@ def damaged_files(folder: Path, original: Path) -> Iterator[tuple[str, Path, byt
 def attack_finished_runs(arena: Arena):
     """Each file of a finished run damaged: the report and the same command again."""
     whole, sweep = arena.folder / "whole", arena.folder / "sweep"
-    for name, place, content in damaged_files(sweep / "1", whole):
+
+    def two_runs():
         shutil.rmtree(sweep, ignore_errors=True)
         shutil.copytree(whole, sweep / "0")
         shutil.copytree(whole, sweep / "1")
+
+    two_runs()
+    undamaged = arena.start("report", [str(sweep)]).text
+    for name, place, content in damaged_files(sweep / "1", whole):
+        two_runs()
         place.write_bytes(content)
         ended = arena.start("report", [str(sweep)])
-        yield f"report, {name}", ended.status == 0 and "Traceback" not in ended.text, ended
+        fine = "Traceback" not in ended.text and (ended.text == undamaged or str(sweep / "1") in ended.text)
+        yield f"report, {name}", ended.status == 0 and fine, ended
         ended = arena.train(sweep / "1")
-        yield f"again, {name}", ended.status == 0 or ended.one_line(str(sweep / "1")), ended
+        fine = arena.same_result(sweep / "1") if ended.status == 0 else ended.one_line(str(sweep / "1"))
+        yield f"again, {name}", fine, ended
     shutil.rmtree(sweep, ignore_errors=True)
 
 
