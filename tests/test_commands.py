@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from safetensors import SafetensorError
 
 from rankdistill.command import Stopped, end_on_sigterm, explain
 from rankdistill.data import read_beir
+from rankdistill.folders import written
 
 
 @pytest.mark.slow
@@ -180,6 +183,22 @@ def test_safetensors_on_a_full_disk_is_told_from_a_fault():
 )
 def test_a_limit_on_the_size_of_files_is_told_from_a_fault(error):
     assert "ulimit -f" in explain(error) and "start the same command" in explain(error)
+
+
+def test_a_full_disk_is_named(monkeypatch, tmp_path):
+    """By the file where that is known, else by what is left in each place, the fullest first."""
+    with pytest.raises(OSError) as caught, written(tmp_path / "metrics.json"):
+        raise OSError(28, "No space left on device")
+    assert explain(caught.value).startswith(
+        f"{tmp_path / 'metrics.json'}: no space is left on the disk: make"
+    )
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    free = {tmp_path: 0, tmp_path / "tmp": 3_000_000}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    said = explain(OSError(28, "No space left on device"))
+    assert f"0 B in {tmp_path}/cache (RANKDISTILL_CACHE), 3.0 MB in {tmp_path}/tmp (TMPDIR))" in said
 
 
 @pytest.fixture

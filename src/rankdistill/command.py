@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +31,8 @@ from transformers import TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from rankdistill import processes
+from rankdistill.data.cache import cache_folder
+from rankdistill.data.pruning import shown
 from rankdistill.errors import InputError, disk_refuses, within
 from rankdistill.fields import check_targets
 from rankdistill.folders import RunFolder, RunLog
@@ -300,12 +304,28 @@ def explain(error: BaseException) -> str | None:
         return "a configuration group cannot be null or a number; leave it out, or name one of its options"
     again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it goes on"
     if reason := disk_refuses(error):
-        return f"{reason}; then {again}"
+        where = getattr(error, "filename", None)
+        if where is None and "make room" in reason:
+            reason += f" ({room()})"
+        return f"{where}: {reason}; then {again}" if where else f"{reason}; then {again}"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}; fix that, or write elsewhere: hydra.run.dir=..."
     if getattr(error, "errno", None) in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM):
         return f"a file cannot be read or written ({error.strerror}): fix that, then {again}"
     return None
+
+
+def room() -> str:
+    """How much is left on each disk that a run writes to, the fullest first, and what puts it on another."""
+    places = [("RANKDISTILL_CACHE", cache_folder()), ("TMPDIR", Path(os.environ.get("TMPDIR") or "/tmp"))]
+    if HydraConfig.initialized() and (run := HydraConfig.get().runtime.get("output_dir")):
+        places.insert(0, ("hydra.run.dir", Path(run)))
+    found = []
+    for name, folder in places:
+        with suppress(OSError, StopIteration):
+            there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+            found.append((shutil.disk_usage(there).free, f"in {folder} ({name})"))
+    return "left are " + ", ".join(f"{shown(free)} {place}" for free, place in sorted(found))
 
 
 def misspelt(error: BaseException) -> str | None:

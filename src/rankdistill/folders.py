@@ -49,6 +49,9 @@ def written(path: Path) -> Iterator[Path]:
         yield draft
         sync(draft)
         draft.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that fails does not say of what
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

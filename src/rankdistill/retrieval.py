@@ -18,7 +18,17 @@ from tqdm.auto import tqdm
 
 from rankdistill import processes
 from rankdistill.chunking import by_length, chunks, tokens_at_once
-from rankdistill.data.cache import cache_folder, draft_of, fingerprint, map_npy, once, seal, sealed, sync
+from rankdistill.data.cache import (
+    cache_folder,
+    draft_of,
+    fingerprint,
+    map_npy,
+    once,
+    seal,
+    sealed,
+    sync,
+    writing,
+)
 from rankdistill.data.collection import Collection
 from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
@@ -151,8 +161,9 @@ def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.n
     if processes.count() == 1:
         return embed_documents(model, texts)
     file = processes.broadcast(cache_folder() / "embeddings" / f".{uuid.uuid4().hex}.npy")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _embed_into(file, model, texts)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _embed_into(file, model, texts)
     embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
     processes.wait()  # until all have opened it; what is mapped stays
     if processes.is_main():

@@ -1,5 +1,6 @@
 """Where computed things are kept, and how they are computed only once."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -60,10 +61,7 @@ def locked(path: Path) -> FileLock:
     except TimeoutError:  # filelock.Timeout: somebody is at work there
         log.info("waiting for another process to finish %s", path)
     except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
-        raise InputError(
-            f"{path.parent}: cannot be written ({getattr(error, 'strerror', error)}); set RANKDISTILL_CACHE "
-            "to a folder that can"
-        ) from None
+        raise _cannot_write(path, error) from None
     return lock
 
 
@@ -77,7 +75,7 @@ def once(path: Path) -> Iterator[bool]:
     is full.
     """
     missing = processes.broadcast(not _is_there(path))
-    try:
+    with writing(path):
         with locked(path) if missing and processes.is_main() else nullcontext():
             missing = processes.broadcast(missing and not _is_there(path))
             if missing and processes.is_main():
@@ -87,13 +85,31 @@ def once(path: Path) -> Iterator[bool]:
                     _remove(path)
             yield missing
             processes.wait()
-    except Exception as error:
-        if (reason := disk_refuses(error)) is None:
-            raise
-        raise InputError(
-            f"{path.parent}: {reason}, or set RANKDISTILL_CACHE to another folder; what is done is kept"
-        ) from error
     _used(path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the disk refuses in here is told of the cache's folder of ``path``, as ``InputError``."""
+    try:
+        yield
+    except Exception as error:
+        where = getattr(error, "filename", None) or path.parent
+        if (reason := disk_refuses(error)) is not None:
+            raise InputError(
+                f"{where}: {reason}, or set RANKDISTILL_CACHE to another folder; what is done is kept"
+            ) from error
+        refused = getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM)
+        if refused and Path(os.fsdecode(where)).is_relative_to(path.parent):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def _cannot_write(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path.parent}: cannot be written ({getattr(error, 'strerror', error)}); set RANKDISTILL_CACHE "
+        "to a folder that can"
+    )
 
 
 def _is_there(path: Path) -> bool:

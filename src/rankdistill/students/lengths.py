@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from rankdistill.data.cache import cache_folder, fingerprint, locked
+from rankdistill.data.cache import cache_folder, fingerprint, locked, writing
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, check_counts
@@ -120,7 +120,7 @@ def _longer(
     path = cache_folder() / "tokens" / f"{key}.json"
     if (known := _read_count(path)) is not None:
         return known
-    with locked(path):
+    with writing(path), locked(path):
         if (known := _read_count(path)) is not None:  # another process has just counted
             return known
         room = tokens - tokenizer.num_special_tokens_to_add()  # a token is of one byte at least
