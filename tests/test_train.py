@@ -244,14 +244,36 @@ def test_steps_that_end_before_every_query_was_shown_are_said(job, tmp_path):
     trained = json.loads((tmp_path / "run" / "conditions.json").read_text())["queries"]["training"]
     assert (trained["used"], trained["shown"]) == (12, 8)
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
-    assert "* Trained on 12 of 16 queries of train, 8 of which were shown before the steps ended" in card
+    assert "* Trained on 12 of 16 queries of train, 8 of which it was shown" in card
+
+
+def test_of_the_best_weights_the_steps_are_counted_that_led_to_them(job, tmp_path, caplog):
+    """A learning rate of 1 ruins what the first step, whose rate is 0, has left as it was."""
+    job.evaluation.dev_queries, job.warmup = 4, {}
+    job.trainer = {
+        **job.trainer,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "load_best_model_at_end": True,
+        "max_steps": 3,
+        "learning_rate": 1.0,
+        "warmup_steps": 1,
+    }
+    distil(job, tmp_path / "run")
+    conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
+    assert conditions["kept"] == {"distillation": {"step": 1, "of": 3}}
+    trained = conditions["queries"]["training"]
+    assert (trained["used"], trained["shown"]) == (8, 4)
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "* Of distillation, the weights of step 1 of 3 are kept, the best on the dev queries." in card
+    assert "queries of train, 4 of which it was shown; left out: " in card
 
 
 def test_measured_queries_that_are_trained_on_are_said(job, tmp_path, caplog):
     """Also where one split is for both, of which 12 queries are trained on."""
     job.evaluation.split, job.evaluator.limit = "train", None
     distil(job, tmp_path / "run")
-    said = "12 of the 16 measured queries are trained on too, by id or by text"
+    said = "12 of the 16 measured queries are training queries too, by id or by text"
     assert f"{said}: evaluation.split=train, candidates.split=train" in caplog.messages
     assert f"* {said}." in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())

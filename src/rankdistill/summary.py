@@ -63,10 +63,13 @@ def write_judgments(
 
 def measured_queries(collection: Collection, split: str, n: int) -> str:
     """How many queries of ``split`` the figures are of, and whether a limit drew them."""
-    whole = len(collection.query_rows(split))
-    if n == whole:
-        return f"all {count(n, 'query')} of {split}" if n > 1 else f"the one query of {split}"
-    return f"{n:,} of {count(whole, 'query')} of {split}, drawn at random (evaluator.limit={n})"
+    whole, judged = len(collection.query_rows(split)), len(collection.judged(split))
+    verb = "have" if whole > 1 else "has"
+    rest = "" if whole == judged else f" that {verb} a relevant document ({judged - whole:,} have none)"
+    if n < whole:
+        drawn = f"drawn at random (evaluator.limit={n})"
+        return f"{n:,} of {count(whole, 'query')} of {split}{rest}, {drawn}"
+    return f"all {count(n, 'query')} of {split}{rest}" if n > 1 else f"the one query of {split}{rest}"
 
 
 def evaluation_queries(
@@ -88,7 +91,7 @@ def used_queries(found: Mapping[str, Any]) -> str:
     """``accounted``, in words."""
     said = f"{found['used']:,} of {count(found['judged'], 'query')} of {found['split']}"
     if (shown := found.get("shown", found["used"])) < found["used"]:
-        said += f", {shown:,} of which were shown before the steps ended"
+        said += f", {shown:,} of which it was shown"
     left_out = ", ".join(f"{number:,} ({reason})" for reason, number in found["left out"].items())
     return f"{said}; left out: {left_out}" if left_out else said
 

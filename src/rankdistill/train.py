@@ -30,6 +30,7 @@ from rankdistill.errors import InputError, check_counts, check_seed, fields_of, 
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
+from rankdistill.hardware import has_bf16
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter, start_of
 from rankdistill.students.encoder import check_trainable, similarity_of
@@ -56,6 +57,7 @@ from rankdistill.training.trainer import check_scores
 
 __all__ = ["compose", "distil", "run"]
 log = logging.getLogger(__name__)
+BF16 = "It was measured in bf16; in float32 scores differ in the third digit, and figures may a little."
 FIELDS = {
     "seed": int,
     "candidates.split": str,
@@ -164,7 +166,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     log.info("measured: %s", measured_queries(collection, test, measured))
     queries["evaluation"] = evaluation_queries(collection, test, measured, evaluator.limit)
     queries["evaluation"]["trained on"] = shared = measured_and_trained(table, test, evaluator)
-    seen = f"{shared:,} of the {measured:,} measured queries are trained on too, by id or by text"
+    seen = f"{shared:,} of the {measured:,} measured queries are training queries too, by id or by text"
     if shared:
         log.warning("%s: evaluation.split=%s, candidates.split=%s", seen, test, config.candidates.split)
     truncated = cut_texts(student, collection)
@@ -177,6 +179,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     processes.wait()
     history: list[dict] = []
     steps: dict[str, int] = {}
+    best: dict[str, dict[str, int]] = {}
     measured = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
     for stage in stages:
         more = plain(config.scores) | {"split": config.candidates.split}
@@ -184,7 +187,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             more |= measured
         before = history[-1]["step"] if history else 0
         history += train_stage(student, table, stage, more, history, identity)
-        steps[stage.name] = history[-1]["step"] - before
+        steps[stage.name], last = (history[-1][name] - before for name in ("kept_step", "step"))
+        if steps[stage.name] != last:
+            best[stage.name] = {"step": steps[stage.name], "of": last}
     queries["training"]["shown"] = shown_queries(stages, steps, queries["training"]["used"])
     merge_adapter(student)
 
@@ -200,7 +205,11 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
         notes = [f"Trained on {used_queries(queries['training'])}.", *(f"{x}." for x in said_of(truncated))]
+        for name, kept in best.items():
+            where = "{step} of {of}".format(**kept)
+            notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
         notes += [f"{seen}."] if shared else []
+        notes += [BF16] if has_bf16() else []
         report(results, student, table, history, evaluator.main, config, folder, notes)
         write_conditions(  # last: it says that the run is finished
             folder.path,
@@ -209,6 +218,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             evaluated=evaluated(collection, test),
             queries=queries,
             truncated=truncated,
+            kept=best,
             resumed=folder.resumed,
         )
         folder.clear()
@@ -284,7 +294,7 @@ def measured_and_trained(table: ScoreTable, split: str, evaluator: Evaluator) ->
 
 
 def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], groups: int) -> int:
-    """How many of ``groups`` queries a step has shown, after ``steps`` of each stage.
+    """How many of ``groups`` queries the student was shown, by ``steps`` of each stage.
 
     Every stage takes them in the same order (``EpochSampler``), so that the longest one has shown all of the
     others'.
@@ -298,7 +308,7 @@ def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], groups: int
     ]
     found = min(groups, max(reached))
     if found < groups:
-        log.info("%d of the %d training queries were shown: the steps ended before the others", found, groups)
+        log.info("the model was shown %d of the %d training queries", found, groups)
     return found
 
 
@@ -439,6 +449,7 @@ def train_stage(student, table, stage: Stage, more: dict, history: list[dict], r
     before = history[-1]["step"] if history else 0
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
     logged[-1].pop("train_loss", None)  # transformers' mean is wrong once a run was resumed
+    logged[-1]["kept_step"] = before + trainer.kept_step
     finish(trainer, logged, kept, run)
     return logged
 

@@ -531,3 +531,14 @@ def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch, cap
     said = capsys.readouterr().err
     assert ended.value.code == 2 and f"error: {tmp_path}: no space is left on the disk: make room" in said
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_equality_is_said_of_the_settings_that_were_compared(tmp_path):
+    """Those measured on other queries are held against none."""
+    for name, values in {"random": [0.1, 0.4, 0.3], "hard": [0.1, 0.4, 0.3], "score": [0.9, 0.8]}.items():
+        write_run(tmp_path / name, {"sampler": name}, 0, {"after": {"AP": values}})
+    (said,) = report(tmp_path).conclusions()
+    assert said == "AP on 3 queries: settings measured on the same queries are equal on every query."
+    write_run(tmp_path / "other", {"sampler": "other"}, 0, {"after": {"AP": [0.1, 0.5, 0.2]}})
+    (said,) = report(tmp_path).conclusions()
+    assert "no setting was shown to differ from another (3 pairs measured on the same queries, least" in said

@@ -48,11 +48,14 @@ def conclusion(settings: Sequence[Setting], swept: Sequence[str], measure: str) 
             )
     queries = sorted({test.n for _, _, test, _ in found})
     measured = f"{' or '.join(f'{n:,}' for n in queries)} queries"
+    every = len(found) == len(settings) * (len(settings) - 1) // 2
     if not any(differences.any() for *_, differences in found):
-        return f"{measure} on {measured}: all settings are equal on every query."
+        which = "all settings" if every else "settings measured on the same queries"
+        return f"{measure} on {measured}: {which} are equal on every query."
     total = sum(map(len, shown.values()))
     if not total:
         tests = "one pair" if len(found) == 1 else f"{len(found):,} pairs"
+        tests += "" if every else " measured on the same queries"
         return (
             f"{measure} on {measured}: no setting was shown to differ from another ({tests}, least "
             f"{probability(float(p.min()))}), which does not show that they are equal."

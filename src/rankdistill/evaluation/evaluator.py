@@ -139,11 +139,11 @@ class Evaluator:
         sizes = [len(ranked) for ranked in run.ranking.values()]
         if min(sizes) < self.k and (self.uncut or min(sizes) < self.depth):
             log.info(
-                "the teacher ranks its candidates alone, %d to %d a query, where a student has the %d best "
+                "the teacher ranks its candidates alone, %d to %d a query, where a student has the best %d "
                 "of all documents",
                 min(sizes),
                 max(sizes),
-                self.k,
+                min(self.k, len(collection.documents)),
             )
         return self.measure(run, collection, split)
 

@@ -20,7 +20,7 @@ class GroupCollator:
     ``targets`` has ``scores``, the teacher's. Of ``pools``, ``rows`` int64, ascending, and ``scores``
     float32 (B, P) are the queries' candidates and their scores, known positives and the query itself without
     one (NaN), filled up with rows that no document has; ``taken`` bool (B, P) says which may not serve as
-    in-batch negatives, being of the group, known positives or copies of these, or the query itself.
+    in-batch negatives, being of the group, known positives, the query itself, or copies of these.
     """
 
     def __init__(self, collection: Collection, prepare: Prepare):
@@ -41,7 +41,7 @@ class GroupCollator:
         pool_scores, pool_taken = torch.zeros(pools), torch.zeros(pools, dtype=torch.bool)
         start = 0
         for b, group in enumerate(groups):
-            g, (pool, scores, known) = len(group.document_rows), candidates[b]
+            g, (pool, scores, taken) = len(group.document_rows), candidates[b]
             n = len(pool)
             index[b, :g] = place[where[start : start + g]]
             teacher[b, :g] = torch.from_numpy(np.array(group.teacher))
@@ -50,7 +50,7 @@ class GroupCollator:
             start += g
             pool_rows[b, :n] = torch.from_numpy(pool.astype(np.int64))
             pool_scores[b, :n] = torch.from_numpy(np.array(scores))
-            pool_taken[b, :n] = torch.from_numpy(known | np.isin(pool, group.document_rows))
+            pool_taken[b, :n] = torch.from_numpy(taken)
         return {
             "query_rows": torch.tensor([g.query_row for g in groups]),
             "document_rows": torch.from_numpy(rows.astype(np.int64))[order],
@@ -63,21 +63,19 @@ class GroupCollator:
         }
 
     def _pool(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows ascending, scores, and which are no negatives: the group's pool, and what is missing there.
+        """Rows ascending, scores, and which are taken: the group's pool, and what is missing there.
 
-        A file of scores may lack positives; copies of them need not be in the pool. See ``known_relevant``.
+        A file of scores may lack positives; copies of them, or of documents of the group, need not be in the
+        pool. See ``known_relevant``.
         """
         rows, scores, positive = group.pool_rows, group.pool_teacher, group.pool_positive
-        known = known_relevant(self.collection, group.query_row, rows, positive)
-        if len(known) == positive.sum():
-            return rows, scores, positive
-        positive = np.isin(rows, list(known))
-        missing = known.difference(rows.tolist())
-        if not missing:
-            return rows, scores, positive
-        found = np.array(sorted(missing), dtype=rows.dtype)
-        at = np.searchsorted(rows, found)
-        return np.insert(rows, at, found), np.insert(scores, at, np.nan), np.insert(positive, at, True)
+        taken = known_relevant(self.collection, group.query_row, rows, positive)
+        same, own = self.collection.same_documents, group.document_rows.tolist()
+        taken |= set(own) if same is None else same.rows(own)
+        missing = np.array(sorted(taken.difference(rows.tolist())), dtype=rows.dtype)
+        at = np.searchsorted(rows, missing)
+        rows, scores = np.insert(rows, at, missing), np.insert(scores, at, np.nan)
+        return rows, scores, np.isin(rows, list(taken))
 
 
 def in_batch_negatives(rows: Tensor, pools: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -195,6 +195,12 @@ class DistillationTrainer(Trainer):
     def loss(self) -> nn.Module:
         return self.model.loss
 
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights the student has: the best on dev where that was asked for, else the last."""
+        best = self.state.best_global_step if self.args.load_best_model_at_end else None
+        return best or self.state.global_step
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss of one batch of ``GroupCollator``."""
         loss, student, teacher = model(**inputs, step=self.state.global_step)
