@@ -150,7 +150,7 @@ def check_fit(sampler, candidates: Candidates) -> None:
     if group_size(sampler) > largest:
         raise InputError(
             f"sampler: a group of {group_size(sampler)} documents, but the largest pool has {largest}; "
-            "lower sampler.negatives or mine more candidates"
+            "lower sampler.negatives or sampler.positives, or mine more candidates"
         )
 
 
