@@ -166,3 +166,15 @@ def test_the_start_of_an_adapter_is_its_settings_and_the_weights_under_it(studen
     assert start_of(other) != start_of(one)
     plain = load_student(student_folder)
     assert start_of(plain) == fingerprint_of(plain) not in (start_of(one), start_of(other))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": ""}, "^model='': it is a folder or a name"),
+        ({"lora": {"a": 1}}, r"^lora\.a: no such field"),
+    ],
+)
+def test_the_field_at_fault_is_named(fields, message, student_folder):
+    with pytest.raises(InputError, match=message):
+        load_student(**({"model": student_folder} | fields))

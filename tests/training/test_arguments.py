@@ -224,7 +224,11 @@ def test_a_field_without_use_is_refused_in_one_line(student_folder, table, tmp_p
         ({"logging_steps": 0}, "logging_steps"),
         ({"seed": 2**32}, "trainer.seed=4294967296: it is an integer, 0 or more and below"),
         ({"seed": -1}, "trainer.seed=-1"),
-        ({"lr_scheduler_type": "nonsense"}, "nonsense is not a valid SchedulerType"),
+        (
+            {"lr_scheduler_type": "nonsense"},
+            "trainer.lr_scheduler_type='nonsense': it is one of linear, cosine",
+        ),
+        ({"lr_scheduler_type": None}, "trainer.lr_scheduler_type=None: it is one of"),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, "lr_scheduler_type=cosine_with_min_lr: .*min_lr"),
         ({"lr_scheduler_kwargs": {"nonsense": 1}}, "trainer.lr_scheduler_kwargs=.*nonsense"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "requires an eval strategy"),
@@ -282,3 +286,8 @@ def test_fewer_groups_than_a_batch_are_not_all_dropped(table, student_folder, tm
 def test_a_seed_that_some_generator_refuses_is_named_everywhere(make, seed):
     with pytest.raises(InputError, match=f"seed={seed}: it is an integer, 0 or more and below"):
         make(seed)
+
+
+def test_a_beta_may_be_an_integer():
+    """Which torch does not take."""
+    assert type(training_arguments("x", adam_beta2=0, use_cpu=True).adam_beta2) is float

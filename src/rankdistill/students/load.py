@@ -1,5 +1,6 @@
 """Loading a student, making it smaller, adapting it."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -75,6 +76,9 @@ def load_student(
     if lora is not None:
         from peft import LoraConfig
 
+        known = [field.name for field in dataclasses.fields(LoraConfig)]
+        if unknown := [name for name in lora if name not in known]:
+            raise InputError(f"lora.{unknown[0]}: no such field of peft.LoraConfig; r, lora_alpha, ... are")
         config = LoraConfig(**{"target_modules": "all-linear", **lora})
         student.add_adapter(config)
         sizes = [(weight.numel(), weight.requires_grad) for weight in student.parameters()]
@@ -88,6 +92,8 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), **options
 
     It must be a model of this kind, or of the ``others``: sentence-transformers would make one of any.
     """
+    if not model:
+        raise InputError(f"model={model!r}: it is a folder or a name on the model hub")
     name = minilm_path() if model in ("minilm", HUB_NAME) else model
     local, wanted = Path(name).is_dir(), (kind.__name__, *others)
     if not local:

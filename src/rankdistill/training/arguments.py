@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
-from transformers.trainer_utils import SaveStrategy
+from transformers.trainer_utils import SaveStrategy, SchedulerType
 
 from rankdistill.errors import InputError, check_seed
 from rankdistill.fields import alternatives, check_value
@@ -100,6 +100,7 @@ NEEDS_DEV = (
     "eval_on_start",
     "do_eval",
 )
+BETAS = ("adam_beta1", "adam_beta2")
 OTHER_WEIGHTS = ("galore", "apollo", "lomo", "adalomo", "schedule_free")
 
 
@@ -122,6 +123,8 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
     for name, hint in typing.get_type_hints(kind).items():
         if name in fields and set(alternatives(hint)) <= {int, float, bool, str, NoneType}:
             check_value(f"trainer.{name}", fields[name], hint)
+            if name in BETAS and fields[name] is not None:
+                fields[name] = float(fields[name])  # torch takes no integer
     defaults = {
         "per_device_train_batch_size": 16,
         "learning_rate": 5e-5,
@@ -135,6 +138,9 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
+    if (schedule := fields.get("lr_scheduler_type", "linear")) not in list(SchedulerType):
+        names = ", ".join(one.value for one in SchedulerType)
+        raise InputError(f"trainer.lr_scheduler_type={schedule!r}: it is one of {names}")
     best = fields.pop("load_best_model_at_end", False)
     try:
         arguments = kind(output_dir=output_dir, **(defaults | fields))
@@ -162,7 +168,7 @@ def check_arguments(arguments: TrainingArguments) -> None:
             wanted = "a finite number" if least == -math.inf else f"{least} or more"
             raise InputError(f"trainer.{field.name}={value}: it is {wanted}")
     check_seed(arguments.seed, "trainer.seed")
-    for name in ("adam_beta1", "adam_beta2"):
+    for name in BETAS:
         if getattr(arguments, name) >= 1:
             raise InputError(f"trainer.{name}={getattr(arguments, name)}: it is below 1")
     if arguments.max_steps == 0 or arguments.max_steps < -1:
