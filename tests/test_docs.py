@@ -138,3 +138,14 @@ def test_the_pages_configurations_name_what_is_there(extending):
         fields = yaml.safe_load(file.read_text())
         module, _, name = fields.pop("_target_").rpartition(".")
         getattr(import_module(module), name)(**fields)
+
+
+def test_the_page_of_attacks_has_a_row_for_each():
+    """In the words of the script, which prints the table."""
+    script = (DOCS.parent / "scripts" / "attack.py").read_text(encoding="utf-8")
+    page = (DOCS / "attacks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| (.+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    assert [kind for kind, *_ in rows] == re.findall(r'^    "(\w+)": attack_', script, re.MULTILINE)
+    said = re.findall(r'^def attack_.*\n    """(.+)\."""', script, re.MULTILINE)
+    assert [what for _, what, *_ in rows] == said
+    assert all(0 < int(survived) <= int(tried) for *_, tried, survived in rows)
