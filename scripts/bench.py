@@ -8,6 +8,7 @@ runs as its documentation has it and, where that helps it, with its best batch s
 """
 
 import argparse
+import copy
 import json
 import logging
 import multiprocessing
@@ -32,12 +33,13 @@ import rankdistill as rd
 from rankdistill.hardware import autocast, has_bf16, kept_memory
 from rankdistill.packing import packed_attention
 from rankdistill.retrieval import embed_documents, search
-from rankdistill.students.encoder import fast_attention
+from rankdistill.students import static_student
+from rankdistill.students.dense import fast_attention
 from rankdistill.teachers.demo import merged
 from rankdistill.teachers.pairs import PairTokenizer
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 
-STEPS, SEED = 8, 0
+STEPS, STATIC_STEPS, SEED = 8, 100, 0
 QUALITY_STEPS, EVERY = 64, 16
 
 
@@ -98,8 +100,13 @@ def trained(trainer) -> tuple[float, float]:
     return trainer.state.log_history[0]["loss"], clock.seconds
 
 
-def trainers(table: rd.ScoreTable, given: argparse.Namespace, folder: str, steps: int, scale: float):
-    """Two functions, each a new Trainer of new weights: ours, and the peer on the same groups and order."""
+def trainers(
+    table: rd.ScoreTable, given: argparse.Namespace, folder: str, steps: int, scale: float, make=minilm
+):
+    """Two functions, each a new Trainer of new weights: ours, and the peer on the same groups and order.
+
+    ``make`` gives these weights; it takes a length in tokens.
+    """
     fields = {
         "per_device_train_batch_size": given.batch,
         "max_steps": steps,
@@ -114,7 +121,7 @@ def trainers(table: rd.ScoreTable, given: argparse.Namespace, folder: str, steps
     }
 
     def ours():
-        student = minilm(given.max_length)
+        student = make(given.max_length)
         arguments = rd.training_arguments(folder, **fields)
         return rd.DistillationTrainer(
             student, table, rd.RandomSampler(), rd.KLDivergence(), arguments, teacher_scale=scale
@@ -134,7 +141,7 @@ def trainers(table: rd.ScoreTable, given: argparse.Namespace, folder: str, steps
     peers_own = {"learning_rate": 5e-5, "lr_scheduler_type": "linear", "warmup_steps": 0.1}  # as ours
 
     def peer():
-        model = minilm(given.max_length)
+        model = make(given.max_length)
         return SentenceTransformerTrainer(
             model,
             SentenceTransformerTrainingArguments(folder, batch_sampler=in_order, **fields, **peers_own),
@@ -204,6 +211,20 @@ class Progress(TrainerCallback):
         seconds, reached = np.array(self.points).T
         i = int(np.argmax(reached >= target))
         return float(np.interp(target, reached[i - 1 : i + 1], seconds[i - 1 : i + 1]))
+
+
+def static(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
+    """Steps of a static student, --batch queries x 8 documents, KL, both through their own Trainer."""
+    table = table_of(collection, STATIC_STEPS * given.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        first = static_student("minilm", max_length=given.max_length)
+
+        def make(_: int):
+            return copy.deepcopy(first)
+
+        ours, peer = trainers(table, given, folder, STATIC_STEPS, 1.0, make)
+        a, b, ratio = alternate(lambda: trained(ours())[1], lambda: trained(peer())[1], given.repeats)
+    return [row("static student", collection, 1 / a, 1 / b, ratio, "steps/s")]
 
 
 def quality(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
@@ -516,6 +537,7 @@ def row(name: str, collection: rd.Collection, ours: float, peer: float, ratio: f
 
 ROWS = {
     "step": step,
+    "static": static,
     "attention": attention,
     "quality": quality,
     "scoring": scoring,

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -21,6 +20,7 @@ from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Collection
 from rankdistill.data.score_hub import is_hub_name
 from rankdistill.data.scores import ScoreTable
+from rankdistill.data.tokens import read_limit
 from rankdistill.evaluation.conclusions import count
 from rankdistill.students.minilm import HUB_NAME
 from rankdistill.students.prompts import prompt_of
@@ -338,8 +338,8 @@ def listing(value: Any) -> str:
 
 
 def length(model: SentenceTransformer | CrossEncoder) -> str:
-    tokens = model.max_seq_length
-    return count(int(tokens), "token") if tokens is not None and np.isfinite(tokens) else "no limit"
+    tokens = read_limit(model)
+    return "no limit" if tokens is None else count(tokens, "token")
 
 
 def public(value: Any) -> Any:

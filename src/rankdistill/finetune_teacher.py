@@ -25,7 +25,7 @@ from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, write_json, write_text
 from rankdistill.retrieval import stored_embeddings
-from rankdistill.students.encoder import fast_attention
+from rankdistill.students.dense import fast_attention
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import hash_weights, load_weights, set_dropout
 from rankdistill.summary import (

@@ -33,8 +33,8 @@ from rankdistill.folders import RunFolder, plain, read_json, write_json, write_t
 from rankdistill.hardware import has_bf16
 from rankdistill.retrieval import passing_embeddings, stored_embeddings
 from rankdistill.students import load_weights_from, merge_adapter, start_of
-from rankdistill.students.encoder import check_trainable, similarity_of
 from rankdistill.students.lengths import cut_texts, said_of
+from rankdistill.students.rankers import check_trainable, similarity_of
 from rankdistill.summary import (
     accounted,
     evaluation_queries,

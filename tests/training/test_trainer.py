@@ -14,8 +14,8 @@ from rankdistill.data import Candidates, ScoreTable, read_scores
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
-from rankdistill.students import encoder, load_student
-from rankdistill.students.encoder import Encoder, token_embedding
+from rankdistill.students import dense, load_student
+from rankdistill.students.dense import Encoder, token_embedding
 from rankdistill.students.load import load_weights_from, set_dropout
 from rankdistill.teachers import score_candidates
 from rankdistill.training import (
@@ -89,7 +89,7 @@ def test_looking_up_a_batch_s_own_tokens_changes_neither_loss_nor_gradient(
         return value.item(), {name: p.grad for name, p in trainer.student.named_parameters()}
 
     value, gradients = step()
-    monkeypatch.setattr(encoder, "token_embedding", lambda encoder: None)
+    monkeypatch.setattr(dense, "token_embedding", lambda encoder: None)
     expected, expected_gradients = step()
     assert value == expected
     for name, wanted in expected_gradients.items():

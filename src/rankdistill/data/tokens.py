@@ -20,9 +20,11 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
+UNLIMITED = 1_000_000  # a longer length is transformers' way to say that there is none
 BLOCK = 2000  # texts tokenised at a time
 BAR_FROM = 20  # blocks; fewer take seconds
 COLUMNS = {"input_ids", "attention_mask", "token_type_ids"}
+FLAT = {"input_ids", "offsets"}  # of a static model: all tokens, and where each text's begin
 
 
 class TokenStore:
@@ -71,6 +73,12 @@ class TokenStore:
         if not whole:
             raise InputError(f"{self.folder}: damaged; delete it to build it again")
 
+    def flat(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of the texts at ``rows``, int32 (t,), and where each begins (n,)."""
+        starts, ends = self._offsets[rows], self._offsets[np.asarray(rows) + 1]
+        ids = np.concatenate([self._ids[start:end] for start, end in zip(starts, ends, strict=True)])
+        return ids, np.concatenate([[0], np.cumsum(ends - starts)[:-1]])
+
     def features(self, rows: Sequence[int]) -> dict[str, Any]:
         """As the model's ``preprocess`` of the texts at ``rows``: int64 (n, longest), and constants."""
         texts = [self._ids[self._offsets[row] : self._offsets[row + 1]] for row in rows]
@@ -85,13 +93,25 @@ class TokenStore:
         return features | self._layout["constants"]
 
 
+def read_limit(model: Any) -> int | None:
+    """How many tokens ``model`` reads of a text; None if there is no bound.
+
+    A static model's stands in its tokenizer alone (``tokenizer.json``), which cuts without a word.
+    """
+    if isinstance(model.tokenizer, tokenizers.Tokenizer):
+        return (model.tokenizer.truncation or {}).get("max_length")
+    limit = model.max_seq_length
+    return None if limit is None or limit > UNLIMITED else int(limit)
+
+
 def stored_tokens(
     model: SentenceTransformer, collection: Collection, kind: str, prompt: str | None = None
 ) -> TokenStore | None:
     """The tokens of the collection's texts for ``model``: ``kind`` is ``query`` or ``document``.
 
     Cached by collection, tokenizer, length and prompt. None where ``preprocess`` gives more than
-    token ids, such as segments, or anything that the store would not give back as it was.
+    token ids, such as segments, or anything that the store would not give back as it was. A static model's,
+    which has no padding, are there as ``TokenStore.flat``.
     """
     texts = collection.queries if kind == "query" else collection.documents
 
@@ -100,22 +120,25 @@ def stored_tokens(
 
     first = preprocess(texts[:64])
     constants = {name: value for name, value in first.items() if name not in COLUMNS}
-    if "attention_mask" not in first or not all(isinstance(x, (str, int, float)) for x in constants.values()):
+    tokenizer, flat = model.tokenizer, set(first) == FLAT
+    if flat:
+        layout = {"columns": [], "constants": {}, "pad": None, "side": None}
+    elif "attention_mask" in first and all(isinstance(x, (str, int, float)) for x in constants.values()):
+        layout = {
+            "columns": [name for name in first if name in COLUMNS],
+            "constants": constants,
+            "pad": tokenizer.pad_token_id,
+            "side": tokenizer.padding_side,
+        }
+    else:
         return None
-    tokenizer = model.tokenizer
-    layout = {
-        "columns": [name for name in first if name in COLUMNS],
-        "constants": constants,
-        "pad": tokenizer.pad_token_id,
-        "side": tokenizer.padding_side,
-    }
     versions = [transformers.__version__, tokenizers.__version__]
     key = fingerprint(
         collection.fingerprint,
         kind,
         layout,
         prompt,
-        model.max_seq_length,
+        read_limit(model) if flat else model.max_seq_length,
         tokenizer_rules(tokenizer),
         versions,
     )
@@ -127,9 +150,10 @@ def stored_tokens(
         build_folder(path, lambda folder: _build(folder, texts, preprocess, layout), belongs_to)
     )
     if not sealed(path):  # of an earlier version, or where no seal could be written
-        store.check(len(texts), len(tokenizer))
+        store.check(len(texts), tokenizer.get_vocab_size() if flat else len(tokenizer))
         seal(path)
-    again = store.features(range(len(texts[:64])))
+    rows = range(len(texts[:64]))
+    again = _as_flat(*store.flat(rows)) if flat else store.features(rows)
     same = all(
         torch.equal(again[name], value) if torch.is_tensor(value) else again[name] == value
         for name, value in first.items()
@@ -137,12 +161,17 @@ def stored_tokens(
     return store if same else None
 
 
+def _as_flat(ids: np.ndarray, offsets: np.ndarray) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.from_numpy(ids.astype(np.int64)), "offsets": torch.from_numpy(offsets)}
+
+
 def tokenizer_rules(tokenizer: Any) -> str:
     """Changes with how ``tokenizer`` makes tokens of a text, the length aside."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
+    bare = isinstance(tokenizer, tokenizers.Tokenizer)  # a static model's
+    fast = tokenizer if bare else getattr(tokenizer, "backend_tokenizer", None)
     rules = json.loads(fast.to_str()) if fast is not None else {"vocabulary": tokenizer.get_vocab()}
     rules |= {"truncation": None, "padding": None, "class": type(tokenizer).__name__}  # set by each call
-    rules["special"] = tokenizer.special_tokens_map
+    rules["special"] = None if bare else tokenizer.special_tokens_map
     return hashlib.sha256(json.dumps(rules, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -153,9 +182,14 @@ def _build(folder: Path, texts: Sequence[str], preprocess: Callable, layout: dic
     with open(folder / "ids", "wb") as out:
         for start in tqdm(blocks, desc="tokenising", unit="block", disable=len(blocks) < BAR_FROM):
             features = preprocess(texts[start : start + BLOCK])
-            mask = features["attention_mask"].bool()
-            features["input_ids"][mask].numpy().astype(np.int32).tofile(out)
-            lengths.append(mask.sum(dim=1).numpy())
+            if set(features) == FLAT:
+                ids = features["input_ids"]
+                lengths.append(np.diff(features["offsets"].numpy(), append=len(ids)))
+            else:
+                mask = features["attention_mask"].bool()
+                ids = features["input_ids"][mask]
+                lengths.append(mask.sum(dim=1).numpy())
+            ids.numpy().astype(np.int32).tofile(out)
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     ids = np.memmap(folder / "ids", np.int32, mode="r", shape=(int(offsets[-1]),))
     np.save(folder / "ids.npy", ids)

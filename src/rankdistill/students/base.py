@@ -5,10 +5,13 @@ from collections.abc import Collection as Container
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
+from rankdistill import processes
 from rankdistill.data.collection import Collection
-from rankdistill.vocabulary import Batch, Outputs
+from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 # Query rows (B,) and document rows (U,) -> a model's features of these texts, and the order int64 (U,) in
 # which it takes the documents.
@@ -22,6 +25,7 @@ class Ranker(nn.Module):
     """
 
     offers: frozenset[str] = frozenset({"scores"})
+    sparse = False  # whether a step's gradient holds few rows of a table
 
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
         """What makes ``inputs`` of rows; it is sent to the loader's workers, and holds no weights."""
@@ -38,3 +42,44 @@ class Ranker(nn.Module):
     def tokens(self, inputs: Any) -> int:
         """How many tokens the texts of ``inputs`` have, without padding."""
         raise NotImplementedError
+
+
+class Encoder(Ranker):
+    """Texts become one vector each; a score is ``scale`` times their cosine or dot product.
+
+    The vectors are those of ``encode_query`` and ``encode_document`` of sentence-transformers' ``model``, of
+    length 1 if ``cosine``.
+    """
+
+    offers = frozenset({"scores", "in_batch", "queries", "documents"})
+
+    def __init__(self, model: nn.Module, cosine: bool, scale: float):
+        super().__init__()
+        self.model, self.cosine, self.scale = model, cosine, scale
+
+    def vectors(self, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Of the queries float32 (B, d) and of the documents (U, d), of any length."""
+        raise NotImplementedError
+
+    def embed(self, inputs: Any) -> tuple[Tensor, Tensor]:
+        """``vectors``, of length 1 if ``cosine``."""
+        queries, documents = self.vectors(inputs)
+        if self.cosine:
+            queries, documents = normalize(queries, dim=1), normalize(documents, dim=1)
+        return queries, documents
+
+    def forward(self, inputs: Any, batch: Batch, wanted: Container[str]) -> Outputs:
+        queries, documents = self.embed(inputs)
+        with torch.autocast(queries.device.type, enabled=False):
+            scores, in_batch = self.similarity(queries, documents), None
+            if "in_batch" in wanted:
+                in_batch = scores
+                if processes.count() > 1:
+                    in_batch = self.similarity(queries, processes.gather_rows(documents))
+            return Outputs(
+                scores.gather(1, batch.index), in_batch, Embeddings(queries), Embeddings(documents)
+            )
+
+    def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """float32 (B, U): ``scale`` times cosine or dot product."""
+        return self.scale * queries @ documents.T

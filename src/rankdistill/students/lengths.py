@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import transformers
@@ -14,12 +15,11 @@ from transformers import PreTrainedTokenizerBase
 
 from rankdistill.data.cache import cache_folder, fingerprint, locked, writing
 from rankdistill.data.collection import Collection
-from rankdistill.data.tokens import tokenizer_rules
+from rankdistill.data.tokens import read_limit, tokenizer_rules
 from rankdistill.errors import InputError, check_counts
 from rankdistill.students.prompts import prompt_of
 
 log = logging.getLogger(__name__)
-UNLIMITED = 1_000_000  # a longer length is transformers' way to say that there is none
 BLOCK = 10_000  # texts tokenised at a time
 _SAID: set[str] = set()
 
@@ -46,7 +46,9 @@ def limit_length(
     Raises ``InputError`` if that leaves no word.
     """
     check_counts(max_length=max_length)
-    limits = [limit for limit in (model.max_seq_length, positions(model)) if limit is not None]
+    static = isinstance(model.tokenizer, tokenizers.Tokenizer)
+    limit = read_limit(model) if static else model.max_seq_length
+    limits = [limit for limit in (limit, positions(model)) if limit is not None]
     own = min(limits, default=math.inf)
     length = own if max_length is None else min(max_length, own)
     if isinstance(model.tokenizer, PreTrainedTokenizerBase):
@@ -56,12 +58,14 @@ def limit_length(
                 f"max_length={length}: {name} adds {special} special tokens to a "
                 f"{'pair' if pair else 'text'}, and no word is left; give {least} or more"
             )
-    elif max_length is not None:
+    elif max_length is not None and not static:
         log.info("max_length=%d is not applied: %s reads the whole text", max_length, name)
         return
     if max_length is not None and max_length > own:
         log.warning("max_length=%d: %s reads %d tokens, and so many are taken", max_length, name, own)
-    if length not in (model.max_seq_length, math.inf):
+    if static and length not in (limit, math.inf):
+        model.tokenizer.enable_truncation(length)
+    elif length not in (limit, math.inf):
         model.max_seq_length = length
 
 
@@ -86,11 +90,9 @@ def cut_texts(model: SentenceTransformer, collection: Collection) -> dict[str, d
     """
     found = {}
     for kind, texts in (("document", collection.documents), ("query", collection.queries)):
-        tokens, longer = model.max_seq_length, 0
-        if not isinstance(model.tokenizer, PreTrainedTokenizerBase) or tokens is None or tokens > UNLIMITED:
-            tokens = None
-        else:
-            longer = _longer(model, collection, kind, texts, tokens)
+        known = isinstance(model.tokenizer, (PreTrainedTokenizerBase, tokenizers.Tokenizer))
+        tokens = read_limit(model) if known else None
+        longer = 0 if tokens is None else _longer(model, collection, kind, texts, tokens)
         name = "queries" if kind == "query" else "documents"
         found[name] = {"longer": longer, "of": len(texts), "tokens": tokens}
     for line in said_of(found):
@@ -123,7 +125,9 @@ def _longer(
     with writing(path), locked(path):
         if (known := _read_count(path)) is not None:  # another process has just counted
             return known
-        room = tokens - tokenizer.num_special_tokens_to_add()  # a token is of one byte at least
+        static = isinstance(tokenizer, tokenizers.Tokenizer)  # adds no special tokens
+        # a token is of one byte at least
+        room = tokens - (0 if static else tokenizer.num_special_tokens_to_add())
         longer = 0
         for start in range(0, len(texts), BLOCK):
             block = [prompt + text for text in texts[start : start + BLOCK]]
@@ -144,8 +148,12 @@ def _read_count(path: Path) -> int | None:
         return None
 
 
-def _token_counts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
-    """How many tokens each text has, with special ones, uncut."""
+def _token_counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """How many tokens each text has, with the special ones that it gets, uncut."""
+    if isinstance(tokenizer, tokenizers.Tokenizer):
+        uncut = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+        uncut.no_truncation()
+        return [len(encoding) for encoding in uncut.encode_batch_fast(texts, add_special_tokens=False)]
     if not tokenizer.is_fast:
         return [len(ids) for ids in tokenizer(texts, truncation=False)["input_ids"]] if texts else []
     backend = tokenizer.backend_tokenizer  # each call of transformers sets these two again

@@ -160,6 +160,8 @@ def merge_adapter(student: SentenceTransformer) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     model = student.transformers_model
+    if model is None:
+        return
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge()

@@ -24,17 +24,19 @@ from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
 from rankdistill.hardware import kept_memory
 from rankdistill.losses.shapes import is_number
-from rankdistill.students.encoder import Encoder, similarity_of
 from rankdistill.students.lengths import cut_texts
+from rankdistill.students.rankers import ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
 from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split
+from rankdistill.training.rows import RowAdamW, clip_gradients
 from rankdistill.training.step import Step
 from rankdistill.vocabulary import Batch, Outputs
 
 log = logging.getLogger(__name__)
 SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
+ADAMW = ("adamw_torch", "adamw_torch_fused")
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
 STRETCHED = 50.0  # a match factor beyond this is warned of
 LARGEST_SCALE = 1e6  # of the student's scores; float32 leaves few differences between larger ones
@@ -136,7 +138,8 @@ class DistillationTrainer(Trainer):
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
             log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
             args._n_gpu = 1
-        ranker = Encoder(student, self.similarity == "cosine", scale, args.bf16, grad_cache)
+        ranker = ranker_of(student, self.similarity, scale, args.bf16, grad_cache)
+        ranker.sparse = ranker.sparse and args.optim in ADAMW  # others take no sparse gradient
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         check_batches(args, len(groups))
         self.evaluator, self.dev = evaluator or Evaluator(), None
@@ -277,6 +280,24 @@ class DistillationTrainer(Trainer):
         """As the Trainer's, without a loss's single numbers: a temperature is not to shrink."""
         single = {f"loss.{name}" for name, weight in self.loss.named_parameters() if weight.numel() == 1}
         return [name for name in super().get_decay_parameter_names(model) if name not in single]
+
+    def create_optimizer(self, model=None):
+        """As the Trainer's; ``RowAdamW`` in AdamW's place where gradients are sparse."""
+        if self.optimizer is None and self.model.student.sparse:
+            self.optimizer_cls_and_kwargs = (
+                RowAdamW,
+                {
+                    "lr": self.args.learning_rate,
+                    "betas": (self.args.adam_beta1, self.args.adam_beta2),
+                    "eps": self.args.adam_epsilon,
+                },
+            )
+        return super().create_optimizer(model)
+
+    def _clip_grad_norm(self, model):
+        if self.accelerator.unwrap_model(model).student.sparse:
+            return clip_gradients(model.parameters(), self.args.max_grad_norm)
+        return super()._clip_grad_norm(model)
 
     def _get_train_sampler(self, train_dataset=None):
         return self._order

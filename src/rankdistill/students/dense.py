@@ -1,30 +1,25 @@
 """A dense student as the step runs it: queries and chunks of documents through one encoder."""
 
 import logging
-from collections.abc import Collection as Container
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Router
 from sentence_transformers.util import truncate_embeddings
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import embedding, normalize
+from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from rankdistill import processes
 from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
-from rankdistill.errors import InputError
 from rankdistill.packing import first_position, pack, packed, tokens_in
-from rankdistill.students.base import Prepare, Ranker
+from rankdistill.students.base import Encoder, Prepare
 from rankdistill.students.prompts import prompt_of
-from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +61,9 @@ class Features:
         return dict(self.preprocess([texts[row] for row in rows], prompt=self.prompts[kind], task=kind))
 
 
-class Encoder(Ranker):
-    """Queries and documents through one ``model``; a score is ``scale`` times their cosine or dot product.
+class DenseEncoder(Encoder):
+    """Queries and documents through one transformer, the latter in chunks of like length.
 
-    The embeddings are those of ``encode_query`` and ``encode_document``, cut to the model's
-    ``truncate_dim``, and of length 1 if ``cosine``.
     With ``half`` the pass runs in bf16 throughout, on weights cast once a step from the float32
     ones, which get the gradient. Autocast would go to and fro between the two at every layer norm
     and activation: on one core with bf16 units a step of it took 1.15 times as long.
@@ -78,10 +71,7 @@ class Encoder(Ranker):
     gradient is due, so that memory holds one chunk's (the same gradient as Gao et al. 2021).
     Of the token embeddings, half of MiniLM's weights and more of a multilingual model's, only the
     batch's rows are cast and passed on.
-    Raises ``InputError`` for a model of a kind that isn't trained.
     """
-
-    offers = frozenset({"scores", "in_batch", "queries", "documents"})
 
     def __init__(
         self,
@@ -91,25 +81,11 @@ class Encoder(Ranker):
         half: bool = False,
         grad_cache: bool = False,
     ):
-        check_trainable(model)
-        super().__init__()
-        self.model, self.cosine, self.scale = model, cosine, scale
+        super().__init__(model, cosine, scale)
         self.half, self.grad_cache = half, grad_cache
 
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
         return Features(self.model, collection, chunk_tokens, self.half)
-
-    def forward(self, inputs: dict[str, Any], batch: Batch, wanted: Container[str]) -> Outputs:
-        queries, documents = self.embed(inputs["queries"], inputs["documents"])
-        with torch.autocast(queries.device.type, enabled=False):
-            scores, in_batch = self.similarity(queries, documents), None
-            if "in_batch" in wanted:
-                in_batch = scores
-                if processes.count() > 1:
-                    in_batch = self.similarity(queries, processes.gather_rows(documents))
-            return Outputs(
-                scores.gather(1, batch.index), in_batch, Embeddings(queries), Embeddings(documents)
-            )
 
     @contextmanager
     def training_pass(self) -> Iterator[None]:
@@ -122,8 +98,8 @@ class Encoder(Ranker):
     def tokens(self, inputs: dict[str, Any]) -> int:
         return sum(tokens_in(part) for part in (inputs["queries"], *inputs["documents"]))
 
-    def embed(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        """Embeddings of the queries (B, d) and of all chunks' documents (U, d), float32."""
+    def vectors(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        queries, documents = inputs["queries"], inputs["documents"]
         with torch.autocast(queries["input_ids"].device.type, enabled=False):
             weights = dict(self.model.named_parameters())
             own = token_embedding(self.model)
@@ -133,7 +109,7 @@ class Encoder(Ranker):
                 weights = {name: weight for name, weight in weights.items() if weight is not own.weight}
             weights = {name: self._cast(weight) for name, weight in weights.items()}
 
-            def vectors(features: dict[str, Any], kind: str) -> Tensor:
+            def embed(features: dict[str, Any], kind: str) -> Tensor:
                 with (
                     nullcontext() if own is None else looking_up(own, tokens, rows),
                     packed(self.model) if "cu_seq_lens_q" in features else nullcontext(),
@@ -143,46 +119,13 @@ class Encoder(Ranker):
 
             parts = [(queries, "query"), *((part, "document") for part in documents)]
             if self.grad_cache and torch.is_grad_enabled():
-                embedded = [checkpoint(vectors, *part, use_reentrant=False) for part in parts]
+                embedded = [checkpoint(embed, *part, use_reentrant=False) for part in parts]
             else:
-                embedded = [vectors(*part) for part in parts]
-        if self.cosine:
-            embedded = [normalize(part, dim=1) for part in embedded]
+                embedded = [embed(*part) for part in parts]
         return embedded[0], torch.cat(embedded[1:])
 
     def _cast(self, weight: Tensor) -> Tensor:
         return weight.to(torch.bfloat16) if self.half else weight
-
-    def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """float32 (B, U): ``scale`` times cosine or dot product."""
-        return self.scale * queries @ documents.T
-
-
-def similarity_of(student: SentenceTransformer, wanted: str | None) -> str:
-    """What ``student`` is to be compared by, cosine or dot: ``wanted``, or its own if that is None.
-
-    Warns if the two differ; raises ``InputError`` if its own is neither.
-    """
-    own = student.similarity_fn_name
-    if wanted is None and own not in ("cosine", "dot"):
-        raise InputError(f"similarity: the student compares by {own}; set it to cosine or dot")
-    if wanted not in (None, own):
-        log.warning("the student compares by %s; it is trained and saved to compare by %s", own, wanted)
-    return wanted or own
-
-
-def check_trainable(student: SentenceTransformer) -> None:
-    """Raises ``InputError`` if ``student`` is of a kind that can be measured, but not trained here."""
-    if any(isinstance(module, Router) for module in student.modules()):
-        raise InputError(
-            "student: it has another encoder for queries than for documents (Router), and only one for both "
-            "is trained; take one of its two as the student"
-        )
-    if student.transformers_model is None:
-        raise InputError(
-            f"student: it has no transformer ({type(student[0]).__name__}); such a model is evaluated and "
-            "used for mining, but not trained"
-        )
 
 
 def token_embedding(encoder: SentenceTransformer) -> nn.Embedding | None:

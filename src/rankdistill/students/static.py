@@ -1,0 +1,174 @@
+"""Static students: a text is the mean of its tokens' vectors; no transformer is left inside."""
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.util import truncate_embeddings
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import embedding, embedding_bag
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from rankdistill.data.collection import Collection
+from rankdistill.data.tokens import stored_tokens
+from rankdistill.errors import InputError, check_counts
+from rankdistill.students.base import Encoder, Prepare
+from rankdistill.students.lengths import limit_length
+from rankdistill.students.load import load_student
+from rankdistill.students.prompts import prompt_of
+
+log = logging.getLogger(__name__)
+BLOCK = 512  # tokens of the vocabulary that are embedded at a time
+SIF = 1e-4  # of smooth inverse frequency, as model2vec takes it
+
+
+def static_student(
+    model: str = "minilm",
+    dimensions: int | None = 256,
+    vectors: str = "output",
+    layers: int | None = None,
+    max_length: int | None = None,
+    prompts: dict[str, str] | None = None,
+    trust_remote_code: bool = False,
+) -> SentenceTransformer:
+    """A student of token vectors made from ``model``; one that is static already is taken as it is.
+
+    ``vectors="output"`` takes what ``model`` makes of each entry of its vocabulary between its special
+    tokens, ``"input"`` its input embeddings. They are centred, brought to their first ``dimensions``
+    principal components (None keeps all), and weighted by smooth inverse frequency, 1e-4 / (1e-4 + p): p is
+    1 / rank in the vocabulary, which is in order of frequency, as a share of the sum. That is model2vec's
+    recipe (Tulkens and van Dongen 2024, https://github.com/MinishLab/model2vec). ``layers`` keeps the
+    first that many of ``model``; of a text ``max_length`` tokens are read, None reads it whole.
+
+    Raises ``InputError`` if the model can't be had, or its tokenizer isn't a fast one.
+    """
+    check_counts(**{"student.dimensions": dimensions})
+    if vectors not in ("output", "input"):
+        raise InputError(f"student.vectors={vectors!r}: it is 'output' or 'input'")
+    whole = load_student(model, layers, None, prompts=prompts, trust_remote_code=trust_remote_code)
+    if whole.transformers_model is None:
+        limit_length(whole, max_length, model)
+        return whole
+    if not isinstance(whole.tokenizer, PreTrainedTokenizerFast):
+        raise InputError(f"model {model!r}: a static student needs a fast tokenizer (tokenizer.json)")
+    table = _outputs(whole) if vectors == "output" else _inputs(whole)
+    table = principal(table, dimensions) * weights(len(table))[:, None]
+    tokenizer = Tokenizer.from_str(whole.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()  # which the transformer needed
+    student = SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, table.astype(np.float32))],
+        prompts=whole.prompts,
+        similarity_fn_name="cosine",
+        device=str(whole.device),
+    )
+    limit_length(student, max_length, model)
+    return student
+
+
+def principal(table: np.ndarray, dimensions: int | None) -> np.ndarray:
+    """``table`` (n, d) centred, in its first principal components (n, ``dimensions``)."""
+    centred = table.astype(np.float64) - table.mean(axis=0, dtype=np.float64)
+    if dimensions is None or dimensions >= table.shape[1]:
+        return centred
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    axes = axes[:, ::-1][:, :dimensions]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(dimensions)])  # eigh leaves them open
+    return centred @ (axes * signs)
+
+
+def weights(n: int) -> np.ndarray:
+    """Smooth inverse frequency of the tokens 0 to n - 1, float64 (n,), by Zipf's law."""
+    shares = 1 / np.arange(1, n + 1)
+    return SIF / (SIF + shares / shares.sum())
+
+
+@torch.inference_mode()
+def _outputs(model: SentenceTransformer) -> np.ndarray:
+    """What ``model`` makes of each token of its vocabulary alone, float32 (n, d)."""
+    model.eval()
+    tokenizer, found = model.tokenizer, []
+    special, some = (tokenizer(text)["input_ids"] for text in ("", "a"))
+    begun = len(os.path.commonprefix([special, some]))
+    first, last = special[:begun], special[begun:]
+    size = max(tokenizer.get_vocab().values()) + 1
+    with tqdm(total=size, desc="token vectors", unit="token") as bar:
+        for start in range(0, size, BLOCK):
+            ids = range(start, min(start + BLOCK, size))
+            rows = [[*first, token, *last] for token in ids]
+            features = {
+                "input_ids": torch.tensor(rows, device=model.device),
+                "attention_mask": torch.ones(len(rows), len(rows[0]), dtype=torch.long, device=model.device),
+            }
+            found.append(model(features)["sentence_embedding"].float().cpu().numpy())
+            bar.update(len(rows))
+    return np.concatenate(found)
+
+
+def _inputs(model: SentenceTransformer) -> np.ndarray:
+    size = max(model.tokenizer.get_vocab().values()) + 1
+    return model.transformers_model.get_input_embeddings().weight[:size].detach().float().cpu().numpy()
+
+
+class Tokens:
+    """The tokens of texts, one after the other, and where each text begins; ``Ranker.preparer`` of these.
+
+    Texts are tokenised once, in the token store. ``distinct`` int64 (V,) are the tokens of a batch, which the
+    others are numbers of.
+    """
+
+    def __init__(self, model: SentenceTransformer, collection: Collection):
+        self.stores = {
+            kind: stored_tokens(model, collection, kind, prompt_of(model, kind))
+            for kind in ("query", "document")
+        }
+
+    def __call__(
+        self, query_rows: Sequence[int], document_rows: Sequence[int]
+    ) -> tuple[dict[str, Any], Tensor]:
+        parts = [
+            self.stores[kind].flat(rows)
+            for kind, rows in (("query", query_rows), ("document", document_rows))
+        ]
+        distinct, places = np.unique(np.concatenate([ids for ids, _ in parts]), return_inverse=True)
+        places = np.split(places, [len(parts[0][0])])
+        inputs: dict[str, Any] = {"distinct": torch.from_numpy(distinct.astype(np.int64))}
+        for name, tokens, (_, offsets) in zip(("queries", "documents"), places, parts, strict=True):
+            inputs[name] = {
+                "tokens": torch.from_numpy(tokens.astype(np.int64)),
+                "offsets": torch.from_numpy(offsets.astype(np.int64)),
+            }
+        return inputs, torch.arange(len(document_rows))
+
+
+class StaticEncoder(Encoder):
+    """A step touches the batch's own token vectors alone: their gradient is sparse, see ``RowAdamW``."""
+
+    sparse = True
+
+    def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
+        return Tokens(self.model, collection)
+
+    def vectors(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        table = self.model[0].embedding
+        rows = embedding(inputs["distinct"], table.weight, sparse=self.sparse)
+        found = []
+        for name in ("queries", "documents"):
+            features = {
+                "sentence_embedding": embedding_bag(
+                    inputs[name]["tokens"], rows, inputs[name]["offsets"], mode=table.mode
+                )
+            }
+            for module in list(self.model)[1:]:
+                features = module(features)
+            found.append(truncate_embeddings(features["sentence_embedding"], self.model.truncate_dim))
+        return found[0], found[1]
+
+    def tokens(self, inputs: dict[str, Any]) -> int:
+        return sum(len(inputs[name]["tokens"]) for name in ("queries", "documents"))

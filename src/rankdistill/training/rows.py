@@ -1,0 +1,74 @@
+"""Training of tables of which a step touches few rows: their gradient is sparse."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+
+class RowAdamW(torch.optim.Optimizer):
+    """AdamW; of a sparse gradient the rows that it holds are moved, and no other.
+
+    Rows that a step does not touch keep value and moments, as with torch's SparseAdam, and do not decay.
+    Dense gradients get AdamW's own step (Loshchilov and Hutter 2019, arXiv 1711.05101).
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group)
+        return loss
+
+    def _move(self, weight: Tensor, group: dict) -> None:
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        state["step"] += 1
+        step, (beta1, beta2), rate = int(state["step"]), group["betas"], float(group["lr"])
+        gradient, parts = weight.grad, (weight, state["exp_avg"], state["exp_avg_sq"])
+        rows = None
+        if gradient.is_sparse:
+            gradient = gradient.coalesce()
+            rows, gradient = gradient.indices()[0], gradient.values()
+            parts = [part.index_select(0, rows) for part in parts]
+        moved, first, second = parts
+        first.mul_(beta1).add_(gradient, alpha=1 - beta1)
+        second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        scale = second.div(1 - beta2**step).sqrt_().add_(group["eps"])
+        moved.mul_(1 - rate * group["weight_decay"]).addcdiv_(first, scale, value=-rate / (1 - beta1**step))
+        if rows is not None:
+            for whole, part in zip((weight, state["exp_avg"], state["exp_avg_sq"]), parts, strict=True):
+                whole.index_copy_(0, rows, part)
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[Parameter], largest: float) -> Tensor:
+    """``torch.nn.utils.clip_grad_norm_`` for sparse gradients too; returns the norm before."""
+    with_gradient = [weight for weight in parameters if weight.grad is not None]
+    for weight in with_gradient:
+        if weight.grad.is_sparse:
+            weight.grad = weight.grad.coalesce()
+    values = [x.grad.values() if x.grad.is_sparse else x.grad for x in with_gradient]
+    norm = torch.nn.utils.get_total_norm(values)
+    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(factor)
+    return norm
