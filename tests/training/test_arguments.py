@@ -218,6 +218,8 @@ def test_a_field_without_use_is_refused_in_one_line(student_folder, table, tmp_p
         ({"learning_rate": "1e-3"}, "trainer.learning_rate='1e-3': it is a number"),
         ({"learning_rate": True}, "trainer.learning_rate=True: it is a number"),
         ({"per_device_train_batch_size": 2.5}, "trainer.per_device_train_batch_size=2.5: it is an integer"),
+        ({"save_steps": float("inf")}, "trainer.save_steps=inf: it is 0 or more"),
+        ({"logging_steps": float("nan")}, "trainer.logging_steps=nan: it is a number"),
         ({"max_steps": 0}, "trainer.max_steps=0: it is 1 or more"),
         ({"save_total_limit": 0}, "trainer.save_total_limit=0: it is 1 or more"),
         ({"warmup_steps": -1}, "warmup_steps"),

@@ -123,6 +123,8 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
     for name, hint in typing.get_type_hints(kind).items():
         if name in fields and set(alternatives(hint)) <= {int, float, bool, str, NoneType}:
             check_value(f"trainer.{name}", fields[name], hint)
+            if isinstance(fields[name], float):
+                _check_range(name, fields[name])  # before transformers makes a number of steps of it
             if name in BETAS and fields[name] is not None:
                 fields[name] = float(fields[name])  # torch takes no integer
     defaults = {
@@ -163,10 +165,7 @@ def check_arguments(arguments: TrainingArguments) -> None:
         if getattr(arguments, name, None) != getattr(plain, name, None):
             raise InputError(f"trainer.{name}: {remedy}")
     for field in dataclasses.fields(arguments):
-        value, least = getattr(arguments, field.name), LEAST.get(field.name, -math.inf)
-        if isinstance(value, (int, float)) and not least <= value < math.inf:
-            wanted = "a finite number" if least == -math.inf else f"{least} or more"
-            raise InputError(f"trainer.{field.name}={value}: it is {wanted}")
+        _check_range(field.name, getattr(arguments, field.name))
     check_seed(arguments.seed, "trainer.seed")
     for name in BETAS:
         if getattr(arguments, name) >= 1:
@@ -180,6 +179,13 @@ def check_arguments(arguments: TrainingArguments) -> None:
         if arguments.optim.value.startswith(name):
             raise InputError(f"trainer.optim={arguments.optim.value}: not used: it needs a step of its own")
     _try_parts(arguments)
+
+
+def _check_range(name: str, value: object) -> None:
+    least = LEAST.get(name, -math.inf)
+    if isinstance(value, (int, float)) and not least <= value < math.inf:
+        wanted = "a finite number" if least == -math.inf else f"{least} or more"
+        raise InputError(f"trainer.{name}={value}: it is {wanted}")
 
 
 def _check_evaluation(arguments: TrainingArguments) -> None:
