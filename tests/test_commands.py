@@ -20,7 +20,7 @@ from commands import POOLS, child, start
 from conftest import write_collection
 from safetensors import SafetensorError
 
-from rankdistill.command import Stopped, end_on_sigterm, explain
+from rankdistill.command import Stopped, end_on_signals, explain
 from rankdistill.data import read_beir
 from rankdistill.folders import written
 
@@ -205,18 +205,27 @@ def test_a_full_disk_is_named(monkeypatch, tmp_path):
 def own_signals(monkeypatch):
     """What a command sets is undone."""
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_sigterm_is_raised_so_that_files_and_locks_are_left_in_order(own_signals):
-    end_on_sigterm()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_raised_so_that_files_and_locks_are_left_in_order(number, own_signals):
+    end_on_signals()
     with pytest.raises(Stopped):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         time.sleep(1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_hangup_that_is_ignored_stays_so(own_signals):
+    """Under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end_on_signals()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize(
@@ -232,7 +241,7 @@ def test_a_signal_in_a_finalizer_ends_the_run_too(number, raised, own_signals, c
             closed.append(True)
 
     closed = []
-    end_on_sigterm()
+    end_on_signals()
     with pytest.raises(raised) as stopped:
         Closing()
         time.sleep(60)

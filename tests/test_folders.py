@@ -97,6 +97,21 @@ def test_a_finished_run_is_read_and_nothing_is_written(tmp_path):
     assert contents(tmp_path) == before and not (tmp_path / ".lock").exists()
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """Drafts of files, and checkpoints where it was killed after its results were written."""
+    (tmp_path / ".123.metrics.json").write_text("{")
+    (tmp_path / ".hidden.json").write_text("a person's own")
+    train(tmp_path)
+    assert not (tmp_path / ".123.metrics.json").exists() and (tmp_path / ".hidden.json").exists()
+    left = tmp_path / "checkpoints" / "warmup" / "finished"
+    left.mkdir(parents=True)
+    before = contents(tmp_path)
+    with RunFolder(tmp_path, ONE) as place:
+        assert place.finished(**INPUTS)
+    assert not (tmp_path / "checkpoints").exists()
+    assert contents(tmp_path) == {name: found for name, found in before.items() if "checkpoints" not in name}
+
+
 def test_a_run_that_left_nothing_makes_way_for_another(tmp_path):
     """It failed before anything was kept: it is corrected and started again in the same folder."""
     train(tmp_path, until="start", word="the first")

@@ -95,6 +95,27 @@ def killed(monkeypatch, config, folder, place="evaluated"):
             distil(config, folder)
 
 
+def test_a_damaged_checkpoint_is_no_place_to_have_resumed_from(job, tmp_path, monkeypatch):
+    """What results say of resuming is noted when the checkpoint was found whole."""
+    job.trainer = {**job.trainer, "save_strategy": "steps", "save_steps": 1}
+    with monkeypatch.context() as patched:
+        patched.setattr("rankdistill.training.checkpoints.check_weights", lambda _: stop())
+        with pytest.raises(Killed):
+            distil(job, tmp_path / "run")
+    (file,) = sorted((tmp_path / "run").glob("checkpoints/*/checkpoint-*/model.safetensors"))[-1:]
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(InputError, match="model.safetensors: damaged"):
+        distil(job, tmp_path / "run")
+    shutil.rmtree(file.parents[1])
+    distil(job, tmp_path / "run")
+    conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
+    assert not any("step" in where and not where.endswith("step 0") for where in conditions["resumed"])
+
+
+def stop():
+    raise Killed
+
+
 def test_a_dict_and_a_folder_are_enough(job, tmp_path):
     value = distil(OmegaConf.to_container(job, resolve=True), tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

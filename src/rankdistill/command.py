@@ -116,11 +116,13 @@ def compose(*overrides: str, name: str = "config") -> DictConfig:
 
 
 class Stopped(KeyboardInterrupt):
-    """What SIGTERM raises, so that a run ends as with Ctrl-C: its files whole, its lock released."""
+    """What SIGTERM and SIGHUP raise: a run ends as with Ctrl-C, its files whole, its lock released."""
 
 
-def end_on_sigterm() -> None:
-    """SIGTERM raises ``Stopped`` in this process; one forked from it ends at once.
+def end_on_signals() -> None:
+    """SIGTERM and SIGHUP raise ``Stopped`` in this process; one forked from it ends at once.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
 
     Neither it nor Ctrl-C is lost in a finalizer, where Python prints what is raised and goes on.
     """
@@ -142,6 +144,8 @@ def end_on_sigterm() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not on Windows
+            signal.signal(signal.SIGHUP, stop)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it was another while modules were imported
         sys.unraisablehook = ignored
 
@@ -149,7 +153,7 @@ def end_on_sigterm() -> None:
 @output_kept()
 def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> None:
     """Runs ``run`` with the composed configuration; bad input ends in one line and status 2."""
-    end_on_sigterm()
+    end_on_signals()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
     for name in ("faiss.loader", "bm25s", "httpx", "fontTools", "sentence_transformers"):

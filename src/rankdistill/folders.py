@@ -15,10 +15,11 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,9 @@ class RunFolder:
         except Timeout:
             self._lock = None
             raise InputError(f"{self.path}: another run is at work there; {ELSEWHERE}") from None
+        for draft in self.path.glob(".[0-9]*.*"):  # of ``written``, by a process that was killed
+            if re.fullmatch(r"\.\d+\..+", draft.name) and draft.is_file():
+                draft.unlink(missing_ok=True)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -307,6 +311,8 @@ class RunFolder:
             if not (self.path / "model").exists():  # removed whole, to make room
                 files = {name: files[name] for name in RESULTS if name in files}
             check(self.path, files, remedy)
+            with suppress(OSError):  # if it was killed before it could; the folder may be read-only now
+                self.clear()
             log.info("finished earlier, nothing to do; to run it again delete %s", self.path)
         return True
 
@@ -393,12 +399,13 @@ class RunFolder:
 
 
 def results_of(folder: Path) -> list[str]:
-    """The files of ``folder`` whose checksums its conditions.json holds: results, and the model's.
+    """The files of ``folder`` whose checksums its conditions.json holds: results, runs, and the model's.
 
     Not the model's card, which is there to be edited.
     """
+    others = ("history.json", "run.trec.gz", "qrels.trec")
     model = sorted(path.relative_to(folder).as_posix() for path in (folder / "model").rglob("*"))
-    names = [*RESULTS, *(name for name in model if name != "model/README.md")]
+    names = [*RESULTS, *others, *(name for name in model if name != "model/README.md")]
     return [name for name in names if (folder / name).is_file()]
 
 

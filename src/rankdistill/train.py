@@ -50,7 +50,14 @@ from rankdistill.teachers import FileTeacher, score_candidates, score_split
 from rankdistill.teachers.scoring import identity
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.arguments import check_batches
-from rankdistill.training.checkpoints import check_sealed, finish, last_checkpoint, resume, step_of
+from rankdistill.training.checkpoints import (
+    RESUME_BEFORE,
+    check_sealed,
+    finish,
+    last_checkpoint,
+    resume,
+    step_of,
+)
 from rankdistill.training.dev import HOW, check_apart, hold_out
 from rankdistill.training.groups import check_fit, offered_sizes
 from rankdistill.training.trainer import check_scores
@@ -236,12 +243,16 @@ def inputs_of(collection: Collection, student: SentenceTransformer, teacher) -> 
 
 
 def resumed_at(stages: Sequence[Stage]) -> str | None:
-    """Where an earlier start left off; None if it left nothing."""
+    """Where an earlier start left off; None if it left nothing.
+
+    Raises ``InputError`` if the checkpoint there is damaged.
+    """
     begun = False
     for stage in stages:
         if (stage.folder / "finished").exists():
             begun = True
         elif (checkpoint := last_checkpoint(stage.folder)) is not None:
+            check_sealed(checkpoint, RESUME_BEFORE.format(checkpoint))
             return f"{stage.name}, step {step_of(checkpoint)}"
         else:
             return f"{stage.name}, step 0" if begun else None

@@ -127,6 +127,15 @@ def test_a_folder_with_other_times_is_the_same_one(folder, tmp_path):
     assert (tmp_path / "log").read_text() == "built\n"
 
 
+def test_bytes_that_changed_under_the_old_time_are_damage(folder, tmp_path):
+    """As those of a backup that was put back; size and time are what they were."""
+    before = (folder / "file").stat()
+    (folder / "file").write_text("alL of it")
+    os.utime(folder / "file", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match="x/file: damaged"):
+        build_folder(folder, partial(slowly, tmp_path / "log"))
+
+
 def killed_while_building(path: Path):
     def build(folder):
         (folder / "half").write_text("half of it")

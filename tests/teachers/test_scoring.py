@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +87,29 @@ def test_a_killed_run_goes_on_where_it_was(candidates, tmp_path, monkeypatch, ca
     assert kept(tmp_path) == [".arrow"]
     monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path / "cold"))
     assert np.array_equal(resumed.scores, score_candidates(WordTeacher(), candidates).scores)
+
+
+def test_what_a_process_killed_at_the_end_left_is_removed(candidates, tmp_path):
+    score_candidates(WordTeacher(), candidates)
+    (table,) = (tmp_path / "scores").glob("*.arrow")
+    table.with_suffix(".part").write_bytes(b"left")
+    score_candidates(WordTeacher(), candidates)
+    assert kept(tmp_path) == [".arrow"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_from_the_start_is_named(candidates, tmp_path, monkeypatch):
+    """NumPy's tofile closes the file without a word, and an empty one would be a table of no scores."""
+    real = open
+
+    def full(path, mode="r", *rest, **options):
+        return real(
+            "/dev/full" if str(path).endswith(".part") and "w" in mode else path, mode, *rest, **options
+        )
+
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(InputError, match="no space is left on the disk"):
+        score_candidates(WordTeacher(), candidates)
 
 
 def test_a_part_of_another_length_is_not_gone_on_with(candidates, tmp_path):

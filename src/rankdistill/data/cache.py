@@ -249,7 +249,7 @@ def _stamp(path: Path) -> dict:
 def sealed(path: Path) -> bool:
     """Whether the file or folder at ``path`` is as it was when it was sealed; False if it never was.
 
-    Of files whose size and time are those of the seal nothing is read; else their checksums are computed.
+    Of files whose size and times are those of the seal nothing is read; else their checksums are computed.
     Where these differ, what lies in the cache is damaged: raises ``InputError``. A file elsewhere is
     another one now, and not sealed.
     """
@@ -296,13 +296,16 @@ def files_of(path: Path) -> dict[str, Path]:
 
 
 def _states(path: Path) -> dict[str, list[int]]:
-    """File name -> size and time; of a file that isn't the cache's also what nobody can set."""
+    """File name -> size, time, and the time that nobody can set; of one that isn't the cache's its inode too.
+
+    Bytes that a restored copy holds, or that were written with the old time set again, show in the third.
+    """
     states = {}
     for name, file in files_of(path).items():
         found = file.stat()
-        states[name] = [found.st_size, found.st_mtime_ns]
+        states[name] = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
         if not _in_cache(path):
-            states[name] += [found.st_ctime_ns, found.st_ino]
+            states[name].append(found.st_ino)
     return states
 
 

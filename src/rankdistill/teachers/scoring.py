@@ -2,6 +2,7 @@
 
 import logging
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -55,10 +56,13 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     who = identity(teacher)
     path = cache_folder() / "scores" / f"{fingerprint(candidates.fingerprint, who)}.arrow"
     with once(path) as missing:
+        part = path.with_suffix(".part")
         if not missing:
             log.info("reusing teacher scores %s", path)
+            if processes.is_main():
+                with suppress(OSError):  # left by a process that was killed then; the cache may be read-only
+                    part.unlink(missing_ok=True)
         else:
-            part = path.with_suffix(".part")
             if hasattr(teacher, "score_pools"):
                 scores = _float32(teacher.score_pools(candidates))
             else:
@@ -79,7 +83,8 @@ def _score(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
     kind = np.dtype([("scores", np.float32, BLOCK), ("checksum", np.uint32)])
     count = -(-n // BLOCK)
     if processes.is_main() and (not part.exists() or part.stat().st_size != count * kind.itemsize):
-        np.zeros(count, kind).tofile(part)  # all of it, so that a full disk shows now
+        with open(part, "wb") as file:  # all of it, so that a full disk shows now: tofile closes in silence
+            file.write(np.zeros(count, kind).tobytes())
     processes.wait()
     todo = processes.broadcast(
         [i for i, block in enumerate(np.fromfile(part, kind)) if not _whole(block, begin)]

@@ -16,6 +16,7 @@ from rankdistill.errors import InputError, shorten
 from rankdistill.folders import SEAL, check, checksum, place_of, read_seal, write_json
 
 log = logging.getLogger(__name__)
+RESUME_BEFORE = "delete {} to resume from what was before it"
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -79,7 +80,7 @@ def resume(trainer, folder: Path, run: str) -> None:
         _drop_cut_off(folder)
     if checkpoint is not None:
         log.info("going on from %s", checkpoint)
-        check_sealed(checkpoint, f"delete {checkpoint} to resume from what was before it")
+        check_sealed(checkpoint, RESUME_BEFORE.format(checkpoint))
     trainer.add_callback(_Seal(trainer.args.save_total_limit, run))
     trainer.args.save_total_limit = None
     try:
