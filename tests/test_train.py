@@ -116,6 +116,12 @@ def stop():
     raise Killed
 
 
+def test_how_scores_are_compared_is_checked_before_anything_is_read(job, tmp_path):
+    job.scores.teacher_scores, job.data.path = "foo", "nowhere"
+    with pytest.raises(InputError, match="scores.teacher_scores='foo': it is raw, minmax or zscore"):
+        distil(job, tmp_path / "run")
+
+
 def test_a_dict_and_a_folder_are_enough(job, tmp_path):
     value = distil(OmegaConf.to_container(job, resolve=True), tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -53,10 +53,15 @@ def config_folder() -> Path:
 def make(config: Any, kind: type = object) -> Any:
     """The object that ``config`` describes, made of plain Python containers.
 
-    Raises ``InputError`` for a field of the wrong kind, or if the object isn't of ``kind``.
+    Raises ``InputError`` for a field of the wrong kind or refused, or if the object isn't of ``kind``.
     """
     check_targets(config)
-    made = instantiate(config, _convert_="all")
+    try:
+        made = instantiate(config, _convert_="all")
+    except InstantiationException as error:
+        if (message := explain(error)) is None:
+            raise
+        raise InputError(message) from error
     if not isinstance(made, kind):
         raise InputError(
             f"{config._get_full_key(None)}: makes a {type(made).__name__}, not a {kind.__name__}"
@@ -272,9 +277,10 @@ def _handle(message: str, wanted: Callable[[logging.Handler], bool]) -> None:
 
 
 def open_field(argument: str) -> str:
-    """``trainer.x=...`` as ``++trainer.x=...``: any field of TrainingArguments may be set."""
+    """``trainer.x=...`` as ``++trainer.x=...``: any of TrainingArguments may be set, or several at once."""
     found = re.match(r"(?:warmup\.|distillation\.)?trainer\.(\w+)=", argument)
-    return f"++{argument}" if found and found[1] in ARGUMENTS else argument
+    several = re.match(r"(?:(?:warmup|distillation)\.trainer|distillation)=\{", argument)
+    return f"++{argument}" if several or (found and found[1] in ARGUMENTS) else argument
 
 
 def explain(error: BaseException) -> str | None:

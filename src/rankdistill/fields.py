@@ -53,9 +53,18 @@ def check_fields(config: DictConfig, kinds: Mapping[str, Any]) -> None:
 def check_value(name: str, value: Any, kind: Any) -> None:
     """Raises ``InputError`` unless ``value`` fits ``kind``, a type or a union of them."""
     if not fits(value, kind):
-        kinds = [typing.get_origin(one) or one for one in alternatives(kind)]
-        wanted = [KINDS[one] for one in kinds if one in KINDS] or ["something else"]
+        wanted = dict.fromkeys(text for one in alternatives(kind) for text in _words(one))
         raise InputError(f"{name}={value!r}: it is {' or '.join(wanted)}")
+
+
+def _words(kind: Any) -> Sequence[str]:
+    """What a value of ``kind`` is, in words; of a choice each."""
+    origin = typing.get_origin(kind) or kind
+    if origin is typing.Literal:
+        return [repr(choice) for choice in typing.get_args(kind)]
+    if origin in (Sequence, list, tuple):
+        return ["a list"]
+    return [KINDS.get(origin, "a group of fields with a _target_")]
 
 
 def alternatives(kind: Any) -> Sequence[Any]:

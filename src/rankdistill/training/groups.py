@@ -55,8 +55,7 @@ class TrainingGroups(Dataset):
         seed: int = 0,
         teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
     ):
-        if teacher_scores not in ("raw", "minmax", "zscore"):
-            raise InputError(f"teacher_scores={teacher_scores!r}: it is raw, minmax or zscore")
+        check_teacher_scores(teacher_scores)
         table = table.without_own()
         self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
         check_fit(sampler, table.candidates)
@@ -121,6 +120,12 @@ class TrainingGroups(Dataset):
             f"sampler: {type(self.sampler).__name__}.select gave {found} for a pool of {len(scores)}; it "
             "gives one or more distinct int64 indices into the pool"
         )
+
+
+def check_teacher_scores(how: str) -> None:
+    """Raises ``InputError`` unless ``normalise`` knows ``how``."""
+    if how not in ("raw", "minmax", "zscore"):
+        raise InputError(f"teacher_scores={how!r}: it is raw, minmax or zscore")
 
 
 def offered_sizes(table: ScoreTable) -> np.ndarray:

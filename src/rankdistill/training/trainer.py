@@ -29,7 +29,7 @@ from rankdistill.students.rankers import ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
-from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split
+from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split, check_teacher_scores
 from rankdistill.training.rows import RowAdamW, clip_gradients
 from rankdistill.training.step import Step
 from rankdistill.vocabulary import Batch, Outputs
@@ -44,9 +44,14 @@ ONE_HOT = 0.99  # a probability beyond this leaves the group's other documents n
 
 
 def check_scores(
-    similarity: str | None, scale: float, teacher_scale: float | str, chunk_tokens: int | None
+    similarity: str | None,
+    scale: float,
+    teacher_scores: str,
+    teacher_scale: float | str,
+    chunk_tokens: int | None,
 ) -> None:
     """Raises ``InputError`` unless student and teacher scores can be made so."""
+    check_teacher_scores(teacher_scores)
     check_counts(chunk_tokens=chunk_tokens)
     if not is_number(scale) or not 0 < scale <= LARGEST_SCALE:
         raise InputError(f"scale={scale!r}: it is a number above 0, at most {LARGEST_SCALE:g}")
@@ -129,7 +134,7 @@ class DistillationTrainer(Trainer):
     ):
         args = copy.copy(args) if args else training_arguments("checkpoints")
         check_arguments(args)
-        check_scores(similarity, scale, teacher_scale, chunk_tokens)
+        check_scores(similarity, scale, teacher_scores, teacher_scale, chunk_tokens)
         check_split(table, split)
         if not isinstance(loss, nn.Module):
             raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
