@@ -305,3 +305,46 @@ def test_utf_16_is_named(encoding, tmp_path):
     (tmp_path / "queries.jsonl").write_bytes(text.encode(encoding))
     with pytest.raises(InputError, match="queries.jsonl: not UTF-8 text but UTF-16; .*iconv -f UTF-16"):
         read_beir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "qrels",
+    [
+        "corpus-id\tquery-id\tscore\nd1\tq1\t2\nd2\tq1\t0\nd4\tq2\t1\n",
+        "score\tpid\tqid\n2\td1\tq1\n0\td2\tq1\n1\td4\tq2\n",
+        "query_id\tdocid\trelevance\tlang\nq1\td1\t2\t9\nq1\td2\t0\t9\nq2\td4\t1\t9\n",
+        "Query_ID\tquery\tdocno\titeration\trel\nq1\tx\td1\t0\t2\nq1\tx\td2\t0\t0\nq2\ty\td4\t0\t1\n",
+        "\tquery-id\tcorpus-id\tgrade\n0\tq1\td1\t2\n1\tq1\td2\t0\n2\tq2\td4\t1\n",
+        "TOPIC ITERATION DOCUMENT RELEVANCY\nq1 0 d1 2\nq1 0 d2 0\nq2 0 d4 1\n",
+        '\n"corpus-id"\t"query-id"\t"score"\n"d1"\t"q1"\t"2"\n"d2"\t"q1"\t"0"\n"d4"\t"q2"\t"1"\n',
+        "frage\tdokument\tnote\nq1\td1\t2\nq1\td2\t0\nq2\td4\t1\n",
+    ],
+    ids=["swapped", "backwards", "beside", "among", "index", "spaces", "quotes", "unknown"],
+)
+def test_columns_of_qrels_go_by_the_names_of_the_header(qrels, tmp_path):
+    """Ids in common would make judgments of swapped columns, in silence; so would a language a grade."""
+    corpus = [*CORPUS, {"_id": "q1", "text": "x"}, {"_id": "q2", "text": "y"}]
+    queries = [*QUERIES, *({"_id": f"d{i}", "text": "z"} for i in (1, 2, 4))]
+    found = read_beir(write(tmp_path, corpus, queries, qrels))
+    assert found.qrels == {"test": {"q1": {"d1": 2, "d2": 0}, "q2": {"d4": 1}}}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "corpus-id\tquery-id\tnote",
+        "frage\tdokument\tnote\tsprache",
+        "query-id\tcorpus-id\tnote\tlang",
+        "query-id\tcorpus-id\tscore\tgrade",
+    ],
+)
+def test_a_header_that_leaves_the_columns_open_is_refused(header, tmp_path):
+    first = "\t".join(["q1", "d1", "1", "1"][: header.count("\t") + 1])
+    with pytest.raises(InputError, match=r"test.tsv:1: which columns are .*Name one each.*; got ") as error:
+        read_beir(write(tmp_path, qrels=f"{header}\n{first}\n"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_line_with_other_cells_than_the_header_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"test.tsv:3: expected .* in 3 cells, as the header.*got 'd2"):
+        read_beir(write(tmp_path, qrels="corpus-id\tquery-id\tscore\nd1\tq1\t1\nd2\tq1\n"))

@@ -192,3 +192,14 @@ def test_a_copys_files_say_their_split_or_their_folders_do(files, splits, collec
     found = read_hub(str(tmp_path))
     assert {split: found.qrels[split] for split in splits} == {s: collection.qrels[s] for s in splits}
     assert sorted(split for split, judged in found.qrels.items() if judged) == splits
+
+
+@pytest.mark.parametrize("names", [("qid", "docid", "rel"), ("query_id", "corpus_id", "relevance")])
+def test_qrels_go_by_the_names_of_their_columns(names, collection, tmp_path):
+    documents, queries, qrels = parts(collection)
+    save(documents, tmp_path / "c" / "corpus.parquet")
+    save(queries, tmp_path / "c" / "queries.parquet")
+    for split, frame in qrels.items():
+        frame = frame.rename(columns=dict(zip(("query-id", "corpus-id", "score"), names, strict=True)))
+        save(frame[list(names[::-1])].assign(iteration=0), tmp_path / "c" / "qrels" / f"{split}.parquet")
+    assert read_hub(tmp_path / "c").fingerprint == collection.fingerprint

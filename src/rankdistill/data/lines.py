@@ -4,9 +4,13 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
+from rankdistill.data.rows import DOCUMENT, GRADE, QUERY
 from rankdistill.errors import InputError
+
+ITERATION = ("iteration", "iter", "q0", "0")  # TREC's second column
 
 
 def read_lines(file: Path) -> Iterator[tuple[str, str]]:
@@ -74,21 +78,70 @@ def read_objects(file: Path) -> Iterator[tuple[str, dict]]:
 def read_judgments(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, {query, document, grade}) of each line of a file of qrels.
 
-    BEIR's three columns stand between tabs, TREC's four (query, iteration, document, grade)
-    between tabs or spaces; white space around a cell is none of an id. Where a grade stands in quotes,
-    so does the whole line. A header is a row like others. Raises ``InputError`` for other lines.
+    Under a header whose names are known (``rows.QUERY``, ...) columns go by their names, in any order
+    and among others. Without one BEIR's three columns stand between tabs, TREC's four (query, iteration,
+    document, grade) between tabs or spaces; another header is a row like others. White space around a
+    cell is none of an id. Where a grade stands in quotes, so does the whole line. Raises ``InputError``
+    for other lines, and a header that leaves it open what a column holds.
     """
-    for place, line in read_lines(file):
-        tabs = "\t" in line.strip()
-        cells = [cell.strip() for cell in line.strip().split("\t")] if tabs else line.split()
-        if len(cells) != 4 and not (tabs and len(cells) == 3):
+    lines = read_lines(file)
+    place, line = next(lines, ("", ""))
+    tabs = "\t" in line
+    header = _cells(line, tabs)
+    columns = _named(place, header)
+    if not columns:
+        lines = chain([(place, line)] if line else [], lines)
+    for place, line in lines:
+        tabs = tabs if columns else "\t" in line.strip()
+        cells = _cells(line if columns else line.strip(), tabs)
+        if columns and len(cells) != len(header):
+            raise InputError(
+                f"{place}: expected query, document and grade in {len(header)} cells, as the header has "
+                f"({', '.join(header)}); got {line.strip()[:60]!r}"
+            )
+        if not columns and len(cells) != 4 and not (tabs and len(cells) == 3):
             raise InputError(
                 f"{place}: expected query, document and grade, tab-separated, or TREC's query, iteration, "
                 f"document and grade; got {line.strip()[:60]!r}"
             )
-        if is_quoted(cells[-1]):
+        query, document, grade = columns or (0, -2, -1)
+        if is_quoted(cells[grade]):
             cells = [unquoted(cell) for cell in cells]
-        yield place, {"query": cells[0], "document": cells[-2], "grade": cells[-1]}
+        yield place, {"query": cells[query], "document": cells[document], "grade": cells[grade]}
+
+
+def _cells(line: str, tabs: bool) -> list[str]:
+    """The cells of a line of qrels without white space around them, nor empty ones at the end."""
+    return [cell.strip() for cell in line.rstrip().split("\t")] if tabs else line.split()
+
+
+def _named(place: str, cells: list[str]) -> tuple[int, int, int] | None:
+    """Where query, document and grade stand in a file of qrels that begins with ``cells``.
+
+    None where they go by their position. Raises ``InputError`` for a header that contradicts it.
+    """
+    names = [unquoted(cell).lower() for cell in cells]
+    found = [[names.index(name) for name in known if name in names] for known in (QUERY, DOCUMENT, GRADE)]
+    if all(found) and len(found[2]) == 1:
+        return found[0][0], found[1][0], found[2][0]
+    if not names or _is_number(names[-1]):
+        return None  # a judgment
+    usual = (0, len(names) - 2, len(names) - 1)
+    misplaced = any(where and position not in where for where, position in zip(found, usual, strict=True))
+    if len(found[2]) > 1 or misplaced or (len(names) == 4 and names[1] not in ITERATION):
+        raise InputError(
+            f"{place}: which columns are query, document and grade? Name one each in the header query-id, "
+            f"corpus-id and score; got {', '.join(cells)[:90]}"
+        )
+    return None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def is_quoted(cell: str) -> bool:

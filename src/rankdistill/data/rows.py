@@ -13,11 +13,15 @@ HIGHEST_GRADE = 1000  # measures keep a counter for every grade up to the highes
 
 Row = tuple[str, Mapping[str, Any]]  # where it stands, and its fields
 
-# What the fields are called in BEIR and on the hub, in ir_datasets, and here.
+# What the fields are called in BEIR and on the hub, in ir_datasets, in files of qrels, and here; of several
+# that a row has, the first here is meant: beside an id, "query" is its text.
 ID = ("_id", "id", "query_id", "doc_id")  # some queries of ir_datasets name a document as well
-QUERY = ("query-id", "query_id", "query")
-DOCUMENT = ("corpus-id", "doc_id", "document")
-GRADE = ("score", "relevance", "grade")
+QUERY = ("query-id", "query_id", "queryid", "qid", "topic_id", "query", "topic")
+DOCUMENT = (
+    *("corpus-id", "corpus_id", "doc_id", "doc-id", "docid", "docno", "document_id", "document-id"),
+    *("passage_id", "passage-id", "pid", "document", "passage", "doc"),
+)
+GRADE = ("score", "relevance", "grade", "rel", "relevancy")
 
 
 def assemble(
