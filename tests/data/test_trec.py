@@ -59,6 +59,30 @@ def test_reads_topics_qrels_and_a_corpus(tmp_path, packed):
     assert found.qrels == {"test": {"301": {"d1": 1}, "302": {"d2": 2, "d1": 0}}}
 
 
+@pytest.mark.parametrize(
+    "topics",
+    [
+        "<top>\n<num>1\n<title>x\n</top><top>\n<num>2\n<title>y <i>z</i>\n</top>\n",
+        "<top><num>1</num><title>x</title></top>\n<top><num>2</num><title>y <i>z</i></title></top>\n",
+        "<top><num>1</num><title>x</title></top><top><num>2</num><title>y\n<i>z</i></title>\n</top>",
+        "<top>\n<num>1\n<title>x</top>\n\n<top>\n<num>2\n<title>y <i>z</i></top>\n",
+        "<top>\n<num>Number: 1 <title>Topic: x\n</top>\n<top>\n<num>2 <title>y <i>z</i>\n</top>\n",
+        "<topics>\n<TOP id='1'><NUM>1</NUM><dom>a</dom><TITLE>x</TITLE><desc>b</TOP>\n<top><head>h</head>"
+        "<num>2<title>y <i>z</i><narr>c</top></topics>",
+    ],
+    ids=["joined", "lines", "line", "ends", "fields", "wrapped"],
+)
+def test_topics_go_by_their_tags_however_lines_break(topics, tmp_path):
+    """Two of them joined on a line were lost once, in silence."""
+    found = read_trec(**write(tmp_path, topics=topics, qrels="1 0 d1 1\n2 0 d2 1\n"))
+    assert texts(found)[1] == {"1": "x", "2": "y <i>z</i>"}
+
+
+def test_topics_without_a_title_are_read_by_another_field(tmp_path):
+    given = write(tmp_path, topics="<top>\n<num>1\n<desc>what?\n</top>\n", qrels="1 0 d1 1\n")
+    assert read_trec(**given, query_template="{description}").queries == ["what?"]
+
+
 def test_a_label_is_taken_off_the_beginning_alone(tmp_path):
     """Not out of a title that holds its word."""
     topics = "<top>\n<num> Number: 1\n<title> Hot Topic: the store\n</top>\n"
@@ -100,11 +124,21 @@ def test_a_collection_written_as_tsv_or_jsonl_gives_it_back(tmp_path, collection
     [
         (
             {"topics": "<top>\n<title> no number\n</top>\n"},
-            r"topics.txt:1: no field _id or id .*; there is: title, text",
+            r"topics.txt:1: a topic without <num>",
         ),
         ({"topics": "<top>\n<num> 1\n<title> open\n"}, r"topics.txt:1: <top> without </top>"),
         ({"topics": "<top>\n<num> 1\n<title> a\n<top>\n</top>"}, r"topics.txt:1: <top> without </top>"),
-        ({"topics": "<top>\n<num> 1\n<desc> b\n</top>\n"}, r"no row in it"),
+        (
+            {"topics": "<top>\n<num> 1\n<desc> b\n</top>\n"},
+            r"txt:1: a topic without <title>; data.query_template",
+        ),
+        (
+            {"topics": "<top>\n<num> 1\n<title> a\n<num> 2\n<title> b\n</top>"},
+            r"txt:1: a topic with two <num>",
+        ),
+        ({"topics": "<top>\n<num> 1\n<title> a\n</top>\n</top>\n"}, r"txt:5: </top> without <top>"),
+        ({"topics": "<top>\n<num> 1\n<title> a\n</top>\n<num> 2\n"}, r"txt: <num> after the last </top>"),
+        ({"topics": "<num> 1\n<title> a\n<top>\n</top>\n"}, r"txt:3: <num> before this <top>"),
         ({"topics": "<xml>\n<topic number='1'/>\n"}, r"topics.txt: no <top> in it"),
         ({"topics": ""}, r"topics.txt: no row in it"),
         ({"topics": "1\ta\tb\n"}, r"topics.txt:1: expected id and text with one tab between, got 2"),

@@ -1,8 +1,9 @@
 """Collections in TREC's files: topics, qrels, and a corpus as TSV or JSONL."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,9 @@ from rankdistill.data.lines import read_judgments, read_lines, read_objects
 from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError
 
-TAG = re.compile(r"^\s*<(\w+)>", re.MULTILINE)
+TOP = re.compile(r"<(/?)top(?:\s[^>]*)?>", re.IGNORECASE)
+FIELD = re.compile(r"<(num|title|desc|narr)>", re.IGNORECASE)  # wherever it stands; a title may hold <i>
+TAG = re.compile(rf"{FIELD.pattern}|^[^\S\n]*<(\w+)>", re.IGNORECASE | re.MULTILINE)
 LABEL = re.compile(r"\A\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
 FIELDS = {"num": "id", "desc": "description", "narr": "narrative"}  # other tags keep their names
 
@@ -39,7 +42,10 @@ def read_trec(
     return assemble(
         source.resolve().parent.name,
         (str(source), read(source)),
-        (", ".join(map(str, files)), chain.from_iterable(_read_topics(Path(file)) for file in files)),
+        (
+            ", ".join(map(str, files)),
+            chain.from_iterable(_read_topics(Path(file), not query_template) for file in files),
+        ),
         {split: read_judgments(Path(file)) for split, file in splits.items()},
         document_template,
         query_template,
@@ -56,34 +62,59 @@ def _read_tsv(file: Path) -> Iterator[Row]:
         yield place, {"id": cells[0], "text": cells[1]}
 
 
-def _read_topics(file: Path) -> Iterator[Row]:
+def _read_topics(file: Path, need_title: bool) -> Iterator[Row]:
     _, first = next(read_lines(file), ("", ""))
-    return _read_top(file) if first.lstrip().startswith("<") else _read_tsv(file)
+    return _read_top(file, need_title) if first.lstrip().startswith("<") else _read_tsv(file)
 
 
-def _read_top(file: Path) -> Iterator[Row]:
-    """(line of ``<top>``, fields) of each topic; in the oldest files no tag is closed."""
-    start, lines, topics = None, [], 0
-    for place, line in read_lines(file):
-        tag = line.strip().lower()
-        if tag == "<top>":
-            if start is not None:
-                break
-            start, lines = place, []
-        elif tag == "</top>" and start is not None:
-            row = dict(_fields("\n".join(lines)))
-            yield start, {**row, "text": row.get("title")}
-            start, topics = None, topics + 1
-        else:
-            lines.append(line)
-    if start is not None:
-        raise InputError(f"{start}: <top> without </top>")
+def _read_top(file: Path, need_title: bool) -> Iterator[Row]:
+    """(line of ``<top>``, fields) of each topic, by their tags; in the oldest files no field is closed."""
+    places, lines = zip(*read_lines(file), strict=True)
+    text = "\n".join(lines)
+    starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    place, after, topics = None, 0, 0
+    for tag in TOP.finditer(text):
+        at = places[bisect_right(starts, tag.start()) - 1]
+        content, after = text[after : tag.start()], tag.end()
+        if not tag[1]:
+            if place is not None:
+                raise InputError(f"{place}: <top> without </top>")
+            if re.search("<num>", content, re.IGNORECASE):
+                raise InputError(f"{at}: <num> before this <top>, in no topic")
+            place = at
+            continue
+        if place is None:
+            raise InputError(f"{at}: </top> without <top>")
+        row = _fields(place, content)
+        for name in ("num", "title")[: 1 + need_title]:
+            if FIELDS.get(name, name) not in row:
+                remedy = "; data.query_template={description} reads another field" if name == "title" else ""
+                raise InputError(f"{place}: a topic without <{name}>{remedy}")
+        yield place, {**row, "text": row.get("title")}
+        place, topics = None, topics + 1
+    if place is not None:
+        raise InputError(f"{place}: <top> without </top>")
+    if topics and re.search("<num>", text[after:], re.IGNORECASE):
+        raise InputError(f"{file}: <num> after the last </top>, in no topic")
     if not topics:
         raise InputError(f"{file}: no <top> in it; topics are <top> <num> <title>, or lines of id <tab> text")
 
 
-def _fields(topic: str) -> Iterator[tuple[str, str]]:
-    _, *found = TAG.split(topic)
-    for tag, value in zip(found[::2], found[1::2], strict=True):
-        value = LABEL.sub("", re.sub(rf"</{tag}>", "", value))
-        yield FIELDS.get(tag.lower(), tag.lower()), " ".join(value.split())
+def _fields(place: str, topic: str) -> dict[str, str]:
+    """The fields of a topic; raises ``InputError`` for one that stands twice, as in a topic without end."""
+    row: dict[str, str] = {}
+    while tag := TAG.search(topic):
+        name = (tag[1] or tag[2]).lower()
+        following = FIELD.search(topic, tag.end())
+        closing = re.compile(f"</{name}>", re.IGNORECASE).search(topic, tag.end())
+        if closing and not (following and following.start() < closing.start()):
+            rest = re.compile("[^<]*").match(topic, closing.end())  # bare text is the field's still
+            value, topic = topic[tag.end() : closing.start()] + rest[0], topic[rest.end() :]
+        else:
+            following = TAG.search(topic, tag.end())
+            end = following.start() if following else len(topic)
+            value, topic = topic[tag.end() : end], topic[end:]
+        if tag[1] and FIELDS.get(name, name) in row:
+            raise InputError(f"{place}: a topic with two <{name}>; end each topic with </top>")
+        row[FIELDS.get(name, name)] = " ".join(LABEL.sub("", value).split())
+    return row
