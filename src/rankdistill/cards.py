@@ -6,7 +6,7 @@ They name no folder of this machine, and are the same whatever folder a run lies
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ def model_card(
     collection, fields = scores.collection, config.get("student") or {}
     base, distilled = Base(fields.get("model"), student), is_distilled(config)
     title = f"{base.name} {'distilled' if distilled else 'trained'} on {collection.name}"
+    filtered = "no teacher's scores were in the loss"
+    if is_filtered(config):
+        filtered = "a teacher's scores did no more than leave out negatives that come close to these"
     similarity = student.similarity_fn_name or "cosine"
     data = metadata(
         base,
@@ -105,7 +108,7 @@ scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, th
         "taught to order the candidates of each query as a slower teacher scores them."
         if distilled
         else f"A bi-encoder for search, trained by a contrastive loss with rankdistill {__version__}: it\n"
-        "was taught to put relevant documents first; no teacher's scores were in the loss.",
+        f"was taught to put relevant documents first; {filtered}.",
         snippet,
         rows,
         f"{results}\n\n`before` is the model it started from, `after` this one; `teacher`, where\n"
@@ -117,18 +120,31 @@ scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, th
     )
 
 
+def losses_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Every loss of the run ``config`` that has a weight."""
+
+    def parts(loss: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if "losses" not in loss:
+            yield loss
+            return
+        weights = loss.get("weights") or {}
+        for name, part in loss["losses"].items():
+            if weights.get(name, 1):
+                yield from parts(part)
+
+    stages = [(config.get("distillation") or {}).get("loss") or config["loss"]]
+    stages += [one for one in [(config.get("warmup") or {}).get("loss")] if one]
+    return [loss for stage in stages for loss in parts(stage)]
+
+
 def is_distilled(config: Mapping[str, Any]) -> bool:
-    """Whether a loss of the run ``config`` reads the teacher's scores; InfoNCE does with a margin alone."""
+    """Whether a loss of the run ``config`` holds the student's scores against the teacher's."""
+    return any(not loss["_target_"].endswith(".InfoNCE") for loss in losses_of(config))
 
-    def reads_teacher(loss: Mapping[str, Any]) -> bool:
-        if "losses" in loss:
-            weights = loss.get("weights") or {}
-            return any(reads_teacher(part) for name, part in loss["losses"].items() if weights.get(name, 1))
-        return not loss["_target_"].endswith(".InfoNCE") or loss.get("false_negative_margin") is not None
 
-    losses = [(config.get("distillation") or {}).get("loss") or config["loss"]]
-    losses += [one for one in [(config.get("warmup") or {}).get("loss")] if one]
-    return any(map(reads_teacher, losses))
+def is_filtered(config: Mapping[str, Any]) -> bool:
+    """Whether the teacher's scores decide which documents a contrastive loss takes for negatives."""
+    return any(loss.get("false_negative_margin") is not None for loss in losses_of(config))
 
 
 def teacher_card(

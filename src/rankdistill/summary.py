@@ -16,6 +16,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Comparison, Evaluation
 from rankdistill.evaluation.conclusions import count, probability
+from rankdistill.evaluation.evaluator import parse_measure, provider_of
 from rankdistill.folders import checksum, read_json, results_of, write_csv, write_json, write_text
 from rankdistill.hardware import has_bf16
 
@@ -50,7 +51,8 @@ def write_judgments(
 ) -> str:
     """qrels.trec, the judgments of the queries that ``result`` measured, for other programs.
 
-    Returns the command that gives the same figures for the file ``run``, which lies beside it.
+    Returns the command that gives the same figures for the file ``run``, which lies beside it. What gdeval
+    computes is not asked of it where queries have other names than numbers, which gdeval cannot read.
     """
     judged = collection.judged(split)
     queries = next(iter(result.per_query.values()))
@@ -58,7 +60,9 @@ def write_judgments(
         f"{query} 0 {document} {grade}\n" for query in queries for document, grade in judged[query].items()
     )
     write_text(folder / "qrels.trec", "".join(lines))
-    return shlex.join(["ir_measures", str(folder / "qrels.trec"), str(folder / run), *result.per_query])
+    numbered = all(query.isdecimal() for query in queries)
+    measures = [name for name in result.per_query if numbered or provider_of(parse_measure(name)) != "gdeval"]
+    return shlex.join(["ir_measures", str(folder / "qrels.trec"), str(folder / run), *measures])
 
 
 def measured_queries(collection: Collection, split: str, n: int) -> str:

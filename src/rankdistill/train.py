@@ -284,7 +284,7 @@ def training_queries(
     taught = int((offered_sizes(table) >= 2).sum())
     reasons = {
         "no relevant document": judged - relevant,
-        "no scores": relevant - covered,
+        "no scored relevant document or no second candidate": relevant - covered,
         f"candidates.limit={config.candidates.limit}": covered - len(scored),
         "held out to evaluate on": len(scored) - len(whole),
         "cut": len(whole) - len(table),

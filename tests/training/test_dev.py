@@ -123,7 +123,10 @@ def test_the_best_weights_are_kept_and_training_stops(student_folder, tmp_path, 
     for name, value in load_file(tmp_path / f"checkpoint-{best}" / "model.safetensors").items():
         assert torch.equal(value, trainer.model.state_dict()[name])
     assert f"stopped at step {best + 3}: 3 evaluations without a better one" in caplog.text
-    assert f"kept: the weights of step {best}, with nDCG@10 {found[best]:.4f} on dev" in caplog.text
+    assert (
+        f"kept: the weights of step {best}, with nDCG@10 {found[best]:.4f} on the queries held out"
+        in caplog.text
+    )
 
 
 def test_a_resumed_run_stops_and_keeps_as_one_that_was_not(student_folder, tmp_path, split):

@@ -41,6 +41,9 @@ def test_of_few_rows_it_is_sparse_adam_and_leaves_the_others():
     found = steps(RowAdamW([mine], weight_decay=0.0, **settings), mine, batches, True)
     expected = steps(torch.optim.SparseAdam([theirs], **settings), theirs, batches, True)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    dense = weight_of()  # as of several processes
+    found = steps(RowAdamW([dense], weight_decay=0.0, **settings), dense, batches, False)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     decayed = weight_of()
     found = steps(RowAdamW([decayed], weight_decay=0.5, **SETTINGS), decayed, batches, True)
     assert torch.equal(found[[3, 5]], weight_of().detach()[[3, 5]])

@@ -76,7 +76,7 @@ class Candidates:
         if found:
             count = sum(map(len, found.values()))
             log.info(
-                "%d candidates of %d queries have the text of a known positive: they are in no group",
+                "%d candidates of %d queries have the text of a known positive: they are no negatives",
                 count,
                 len(found),
             )

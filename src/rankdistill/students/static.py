@@ -16,6 +16,7 @@ from torch.nn.functional import embedding, embedding_bag
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from rankdistill import processes
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
 from rankdistill.errors import InputError, check_counts
@@ -156,8 +157,8 @@ class StaticEncoder(Encoder):
         return Tokens(self.model, collection)
 
     def vectors(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        table = self.model[0].embedding
-        rows = embedding(inputs["distinct"], table.weight, sparse=self.sparse)
+        table, sparse = self.model[0].embedding, self.sparse and processes.count() == 1  # DDP takes none
+        rows = embedding(inputs["distinct"], table.weight, sparse=sparse)
         found = []
         for name in ("queries", "documents"):
             features = {

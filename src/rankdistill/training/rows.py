@@ -8,10 +8,10 @@ from torch.nn import Parameter
 
 
 class RowAdamW(torch.optim.Optimizer):
-    """AdamW; of a sparse gradient the rows that it holds are moved, and no other.
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) of the rows that have a gradient.
 
-    Rows that a step does not touch keep value and moments, as with torch's SparseAdam, and do not decay.
-    Dense gradients get AdamW's own step (Loshchilov and Hutter 2019, arXiv 1711.05101).
+    The others keep value and moments, as with torch's SparseAdam, and do not decay. A dense gradient, of
+    several processes, moves the same rows as a sparse one: those that are not all 0.
     """
 
     def __init__(
@@ -48,6 +48,10 @@ class RowAdamW(torch.optim.Optimizer):
         if gradient.is_sparse:
             gradient = gradient.coalesce()
             rows, gradient = gradient.indices()[0], gradient.values()
+        elif gradient.ndim > 1:
+            rows = gradient.flatten(1).any(dim=1).nonzero().flatten()
+            gradient = gradient.index_select(0, rows)
+        if rows is not None:
             parts = [part.index_select(0, rows) for part in parts]
         moved, first, second = parts
         first.mul_(beta1).add_(gradient, alpha=1 - beta1)

@@ -278,7 +278,7 @@ class DistillationTrainer(Trainer):
             self.state.best_global_step,
             self.args.metric_for_best_model.removeprefix("eval_"),
             self.state.best_metric,
-            self.dev[1],
+            self.dev[1] if isinstance(self.eval_dataset, str) else "the queries held out",
         )
 
     def get_decay_parameter_names(self, model) -> list[str]:
