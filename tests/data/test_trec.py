@@ -83,6 +83,32 @@ def test_topics_without_a_title_are_read_by_another_field(tmp_path):
     assert read_trec(**given, query_template="{description}").queries == ["what?"]
 
 
+@pytest.mark.parametrize(
+    ("topics", "corpus"),
+    [
+        ("qid\tquery\n", "id\ttext\n"),
+        ("query_id\ttext\n", "docid\ttext\n"),
+        ("\nquery-id\tquery\n", "Doc_ID\tContents\n"),
+    ],
+)
+def test_a_header_over_id_and_text_is_no_row(topics, corpus, tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = "301\tcrime\n302\ttext\nid\ttext\n"
+    found = read_trec(**write(tmp_path, topics=topics + rows, corpus=corpus + CORPUS))
+    assert texts(found) == [
+        {"d1": "crime, 湖", "d2": "polio"},
+        {"301": "crime", "302": "text", "id": "text"},
+    ]
+    assert f"{tmp_path / 'corpus.txt'}:1: a header ({', '.join(corpus.split())}), no row" in caplog.text
+    assert "topics.txt" in caplog.text
+
+
+@pytest.mark.parametrize("line", ["q1\ttext", "id\tcrime"])
+def test_a_first_row_with_one_name_of_a_header_stays(line, tmp_path):
+    found = read_trec(**write(tmp_path, topics=f"{line}\n301\tb\n302\tc\n"))
+    assert texts(found)[1] == {line.split("\t")[0]: line.split("\t")[1], "301": "b", "302": "c"}
+
+
 def test_a_label_is_taken_off_the_beginning_alone(tmp_path):
     """Not out of a title that holds its word."""
     topics = "<top>\n<num> Number: 1\n<title> Hot Topic: the store\n</top>\n"

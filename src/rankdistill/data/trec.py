@@ -1,5 +1,6 @@
 """Collections in TREC's files: topics, qrels, and a corpus as TSV or JSONL."""
 
+import logging
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +10,15 @@ from typing import Literal
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_judgments, read_lines, read_objects
-from rankdistill.data.rows import Row, assemble
+from rankdistill.data.rows import DOCUMENT, ID, QUERY, Row, assemble
 from rankdistill.errors import InputError
 
+log = logging.getLogger(__name__)
 TOP = re.compile(r"<(/?)top(?:\s[^>]*)?>", re.IGNORECASE)
 FIELD = re.compile(r"<(num|title|desc|narr)>", re.IGNORECASE)  # wherever it stands; a title may hold <i>
 TAG = re.compile(rf"{FIELD.pattern}|^[^\S\n]*<(\w+)>", re.IGNORECASE | re.MULTILINE)
 LABEL = re.compile(r"\A\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
+HEADER = ({*ID, *QUERY, *DOCUMENT}, {"text", "query", "title", "question", "contents", "document", "passage"})
 FIELDS = {"num": "id", "desc": "description", "narr": "narrative"}  # other tags keep their names
 
 
@@ -31,9 +34,9 @@ def read_trec(
     """The collection of ``topics``, ``qrels`` (split -> file; one file is the split ``test``) and ``corpus``.
 
     Its name is that of the corpus's folder. A corpus is JSONL (fields ``_id`` or ``id``, ``text``,
-    perhaps ``title``) if its name says so, else TSV (id, text). Topics are TSV, or TREC's ``<top>``
-    with the fields ``title``, ``description`` and ``narrative``, whose text is the title. Each file
-    may be gzipped. Templates, ``invalid`` and the last are those of ``read_beir``.
+    perhaps ``title``) if its name says so, else TSV (id, text, under a header or none). Topics are
+    TSV, or TREC's ``<top>`` with the fields ``title``, ``description`` and ``narrative``, whose text is
+    the title. Each file may be gzipped. Templates, ``invalid`` and the last are those of ``read_beir``.
     """
     files = [topics] if isinstance(topics, str | Path) else topics
     splits = qrels if isinstance(qrels, Mapping) else {"test": qrels}
@@ -55,10 +58,15 @@ def read_trec(
 
 
 def _read_tsv(file: Path) -> Iterator[Row]:
-    for place, line in read_lines(file):
+    for number, (place, line) in enumerate(read_lines(file)):
         cells = line.split("\t")
         if len(cells) != 2:
             raise InputError(f"{place}: expected id and text with one tab between, got {len(cells) - 1}")
+        if number == 0 and all(
+            cell.strip().lower() in names for cell, names in zip(cells, HEADER, strict=True)
+        ):
+            log.info("%s: a header (%s), no row", place, ", ".join(cells))
+            continue
         yield place, {"id": cells[0], "text": cells[1]}
 
 
