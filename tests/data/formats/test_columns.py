@@ -147,3 +147,58 @@ def test_offline_it_is_said_in_one_line(scored):
     with pytest.raises(InputError, match="nobody/nothing: cannot be pushed .*; write a file") as error:
         scored.push_to_hub("nobody/nothing")
     assert "\n" not in str(error.value)
+
+
+def write_rows(folder, **files):
+    """``LISTS``, row by row: a file's name (``__`` is a slash) -> which row."""
+    for name, row in files.items():
+        file = folder / f"{name.replace('__', '/')}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(LISTS).slice(row, 1), file)
+
+
+FIRST, SECOND = ({query: EXPECTED[query]} for query in ("q0", "q2"))
+
+
+@pytest.mark.parametrize(
+    ("files", "split", "expected"),
+    [
+        ({"train_0": 0, "test_0": 1}, None, FIRST),
+        ({"train_0": 0, "test_0": 1}, "test", SECOND),
+        ({"data__train": 0, "data__dev1": 1}, "validation", SECOND),
+        ({"train": 0, "validation": 1}, "dev", SECOND),
+        ({"validation": 0, "dev": 1}, "dev", SECOND),
+        ({"train__0000": 0, "test__0000": 1}, "test", SECOND),
+        ({"train_0": 0, "train_1": 1}, "train", EXPECTED),
+        ({"trained": 0, "testament": 1}, "test", EXPECTED),
+        ({"train__0": 0, "more__0": 1}, "test", EXPECTED),
+    ],
+)
+def test_files_named_for_splits_are_read_by_split(files, split, expected, small, tmp_path):
+    write_rows(tmp_path / "s", **files)
+    options = {} if split is None else {"split": split}
+    assert rows_of(read_scores(tmp_path / "s", small, **options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "split", "message"),
+    [
+        ({"train_0": 0, "test_0": 1}, "dev", "s: no split 'dev'; there is: test, train"),
+        ({"test_0": 0, "test_1": 1}, "train", "s: no split 'train'; there is: test .teacher.options"),
+        ({"train_0": 0, "more": 1}, "train", "s: train_0.parquet is named for a split, more.parquet isn't"),
+    ],
+)
+def test_a_split_that_is_not_there_is_refused(files, split, message, small, tmp_path):
+    write_rows(tmp_path / "s", **files)
+    with pytest.raises(InputError, match=message):
+        read_scores(tmp_path / "s", small, split=split)
+
+
+def test_the_subset_of_a_folder_is_a_folder_in_it(small, tmp_path):
+    write_rows(tmp_path / "s", en__train_0=0, de__train_0=1, de__test_0=0)
+    assert rows_of(read_scores(tmp_path / "s", small, subset="de")) == SECOND
+    assert rows_of(read_scores(tmp_path / "s", small, subset="de", split="test")) == FIRST
+    with pytest.raises(InputError, match="s: no folder fr in it; there is: de, en "):
+        read_scores(tmp_path / "s", small, subset="fr")
+    with pytest.raises(InputError, match=r"train_0.parquet: no folder de in it; there is: none"):
+        read_scores(tmp_path / "s" / "en" / "train_0.parquet", small, subset="de")

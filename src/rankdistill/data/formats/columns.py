@@ -7,6 +7,7 @@ and PyLate's distillation data, or a single pair (query_id, corpus_id, score).
 import ast
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,8 @@ POSITIVE = ("pos_id", "positive_id", "pos_pid", "pos_doc_id")
 NEGATIVE = ("neg_id", "negative_id", "neg_pid", "neg_doc_id")
 POSITIVE_SCORE = ("pos_score", "positive_score")
 NEGATIVE_SCORE = ("neg_score", "negative_score")
+VALIDATION = {"dev", "val", "valid", "validation"}  # one split to the library datasets
+SPLIT = re.compile(r"(train|test|dev|val|valid|validation)(?=$|[-_.\d])")  # begins a name
 BATCH = 10_000  # rows read at a time
 
 
@@ -44,21 +47,23 @@ def read_columns(
     """Reads a Parquet or Arrow file, a folder of Parquet files, or a hub's dataset by its name.
 
     A folder may also be what ``save_to_disk`` of the library datasets wrote. ``subset`` and ``split``
-    are those of a dataset. With ``by="rank"`` the lists are rankings, best first, and their order is
-    the teacher (``reciprocal``). Lists may be kept as text ("[1, 2]"). An Arrow file that
-    ``ScoreTable.save`` wrote for this collection is opened as it is, memory-mapped, with sources and
-    ranks. Raises ``InputError`` for missing columns too, and lists of unequal lengths; see ``to_table``.
+    are those of a dataset; of a folder, ``subset`` is a folder in it, and where its files (or their folders)
+    are named for splits, as ``train-00000-of-00001.parquet``, those of ``split`` are read. With
+    ``by="rank"`` the lists are rankings, best first, and their order is the teacher (``reciprocal``).
+    Lists may be kept as text ("[1, 2]"). An Arrow file that ``ScoreTable.save`` wrote for this collection
+    is opened as it is, memory-mapped, with sources and ranks. Raises ``InputError`` for missing columns
+    too, and lists of unequal lengths; see ``to_table``.
     """
     if by not in ("score", "rank"):
         raise InputError(f"by={by!r}: it is 'score' or 'rank'")
     teacher = None
     if is_hub_name(path):
         batches = ((path, batch) for batch in hub_batches(str(path), subset, split))
-    elif is_saved(Path(path)):
-        batches = ((path, batch) for batch in disk_batches(Path(path), split))
+    elif is_saved(path := _subset(Path(path), subset)):
+        batches = ((path, batch) for batch in disk_batches(path, split))
     else:
-        path = Path(path)
-        metadata = _metadata(path)
+        files = _files(path, split)
+        metadata = _metadata(files)
         if {b"collection", b"candidates"} <= set(metadata) and path.suffix == ".arrow":
             return ScoreTable.load(path, collection)
         if metadata.get(b"collection", b"").decode() not in ("", collection.fingerprint):
@@ -66,7 +71,7 @@ def read_columns(
                 "%s: written for another version of %s; ids are taken as they are", path, collection.name
             )
         teacher = metadata.get(b"teacher", b"").decode() or None
-        batches = _batches(path)
+        batches = _batches(files)
     return to_table(_chunks(batches, by), collection, path, invalid, teacher)
 
 
@@ -106,22 +111,57 @@ def _hint(names: Sequence[str], what: str) -> str:
     return ""
 
 
-def _files(path: Path) -> list[Path]:
+def _subset(path: Path, subset: str | None) -> Path:
+    """The folder ``subset`` of ``path``; raises ``InputError`` where there is none."""
+    if subset is None or not path.exists():
+        return path
+    if not (path / subset).is_dir():
+        folders = sorted(found.name for found in path.glob("[!.]*") if found.is_dir())
+        raise InputError(
+            f"{path}: no folder {subset} in it; there is: {', '.join(folders) or 'none'} "
+            "(leave teacher.options={subset: ...} out to read it as it is)"
+        )
+    return path / subset
+
+
+def _files(path: Path, split: str) -> list[Path]:
+    """The files of ``path``, those of ``split`` where they are named for splits."""
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise InputError(
             f"{path}: no such file, or no Parquet file in it; a hub's dataset is named owner/name"
         )
-    return files
+    splits: dict[str | None, list[Path]] = {}
+    for file in files:
+        splits.setdefault(_split(file.relative_to(path)), []).append(file)
+    if None in splits:
+        named = next((file.name for file in files if SPLIT.match(file.name)), None)
+        if named is None:
+            return files
+        raise InputError(
+            f"{path}: {named} is named for a split, {splits[None][0].name} isn't; keep them in two folders"
+        )
+    names = [split] if split in splits else [name for name in splits if {name, split} <= VALIDATION]
+    if not names:
+        raise InputError(
+            f"{path}: no split {split!r}; there is: {', '.join(splits)} (teacher.options={{split: ...}})"
+        )
+    return [file for name in names for file in splits[name]]
 
 
-def _metadata(path: Path) -> dict[bytes, bytes]:
-    _, reader = next(_readers(path))
+def _split(file: Path) -> str | None:
+    """The split that the name of ``file`` begins with, or that of a folder on its way, the nearest first."""
+    found = (SPLIT.match(part) for part in reversed(file.parts))
+    return next((match[1] for match in found if match), None)
+
+
+def _metadata(files: Sequence[Path]) -> dict[bytes, bytes]:
+    _, reader = next(_readers(files))
     return reader.schema.metadata or {}
 
 
-def _readers(path: Path) -> Iterator[tuple[Path, pa.RecordBatchReader]]:
-    for file in _files(path):
+def _readers(files: Sequence[Path]) -> Iterator[tuple[Path, pa.RecordBatchReader]]:
+    for file in files:
         try:
             yield file, _reader(file)
         except (pa.ArrowException, OSError) as error:
@@ -142,8 +182,8 @@ def _reader(file: Path) -> pa.RecordBatchReader:
     )
 
 
-def _batches(path: Path) -> Iterator[tuple[Path, pa.RecordBatch]]:
-    for file, reader in _readers(path):
+def _batches(files: Sequence[Path]) -> Iterator[tuple[Path, pa.RecordBatch]]:
+    for file, reader in _readers(files):
         try:
             for batch in reader:
                 batch.validate(full=True)  # a damaged offset would be read from outside the file
