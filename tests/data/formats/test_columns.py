@@ -198,6 +198,7 @@ def test_the_subset_of_a_folder_is_a_folder_in_it(small, tmp_path):
     write_rows(tmp_path / "s", en__train_0=0, de__train_0=1, de__test_0=0)
     assert rows_of(read_scores(tmp_path / "s", small, subset="de")) == SECOND
     assert rows_of(read_scores(tmp_path / "s", small, subset="de", split="test")) == FIRST
+    assert rows_of(read_scores(tmp_path / "s" / "en" / "train_0.parquet", small)) == FIRST
     with pytest.raises(InputError, match="s: no folder fr in it; there is: de, en "):
         read_scores(tmp_path / "s", small, subset="fr")
     with pytest.raises(InputError, match=r"train_0.parquet: no folder de in it; there is: none"):

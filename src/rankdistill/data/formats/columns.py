@@ -136,7 +136,7 @@ def _files(path: Path, split: str) -> list[Path]:
         splits.setdefault(_split(file.relative_to(path)), []).append(file)
     if None in splits:
         named = next((file.name for file in files if SPLIT.match(file.name)), None)
-        if named is None:
+        if named is None or not path.is_dir():
             return files
         raise InputError(
             f"{path}: {named} is named for a split, {splits[None][0].name} isn't; keep them in two folders"
