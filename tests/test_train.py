@@ -330,6 +330,7 @@ def test_queries_that_a_file_cannot_measure_are_named(tmp_path, collection, capl
     with caplog.at_level("WARNING"):
         table = module.measured_scores(teacher, [], collection, "test", Evaluator())
     assert len(table) == 6
+    assert module.unscored_queries(table, Evaluator().rerank(table)) == 2
     assert caplog.messages[-1] == (
         f"{tmp_path / 'scores.csv'}: scores of 6 of 8 queries of test; of the other 2 the file has no scored "
         "relevant document or no second candidate, and they count 0: 'q20', 'q23'"

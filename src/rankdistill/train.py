@@ -176,6 +176,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     seen = f"{shared:,} of the {measured:,} measured queries are training queries too, by id or by text"
     if shared:
         log.warning("%s: evaluation.split=%s, candidates.split=%s", seen, test, config.candidates.split)
+    unscored = 0 if teacher_table is None else unscored_queries(teacher_table, results["before"])
+    if unscored:
+        queries["evaluation"]["without teacher scores"] = unscored
     truncated = cut_texts(student, collection)
     del teacher  # its memory is needed
 
@@ -216,6 +219,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             where = "{step} of {of}".format(**kept)
             notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
         notes += [f"{seen}."] if shared else []
+        if unscored:
+            notes.append(f"The teacher has no scores of {unscored:,} measured queries, which count 0 for it.")
         notes += [BF16] if has_bf16() else []
         report(results, student, table, history, evaluator.main, config, folder, notes)
         write_conditions(  # last: it says that the run is finished
@@ -371,6 +376,13 @@ def measured_scores(teacher, retrievers, collection: Collection, split: str, eva
             shorten(collection.query_ids[row] for row in lacking),
         )
     return table
+
+
+def unscored_queries(table: ScoreTable, measured: Evaluation) -> int:
+    """How many of the ``measured`` queries are not in ``table``, and count 0 for the teacher."""
+    queries = next(iter(measured.per_query.values()))
+    rows = [table.collection.query_row[query] for query in queries]
+    return int((~np.isin(rows, table.candidates.query_rows)).sum())
 
 
 def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:
