@@ -93,7 +93,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     check_seed(config.seed)
     check_counts(negatives=config.negatives, max_length=config.max_length)
     set_seed(config.seed)
-    # the loss runs the model several times a step, which DDP bears only so
+    # the loss runs the model several times a step, which DDP allows only so
     fields = {"ddp_find_unused_parameters": False} | plain(config.trainer)
     arguments = training_arguments(
         str(folder.checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **fields

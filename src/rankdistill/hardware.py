@@ -27,7 +27,7 @@ def autocast(device: torch.device | str):
 def kept_memory() -> Iterator[None]:
     """Memory that is freed meanwhile stays with the process, which gives it back at the end.
 
-    Else glibc hands a step's activations back to Linux, and gets them anew page by page, each to be cleared:
+    Else glibc hands a step's activations back to Linux, and gets them again page by page, each to be cleared:
     an eighth of a step's time. Other systems' memory is left as it is.
     """
     if platform.libc_ver()[0] != "glibc":

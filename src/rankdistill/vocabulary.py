@@ -22,7 +22,7 @@ class Embeddings:
 class Batch:
     """Rows of a collection, labels, and the teacher's columns; ``inputs`` are each model's own features.
 
-    ``index`` int64 (B, G) says which of ``document_rows`` stands in a group's place, ``mask`` bool (B, G)
+    ``index`` int64 (B, G) says which of ``document_rows`` is in a group's place, ``mask`` bool (B, G)
     whether one does, ``positive`` bool (B, G) whether it is known to be relevant. ``targets`` are columns of
     the score table: ``scores`` float32 (B, G). ``pools`` are those of ``in_batch_negatives``. ``step`` counts
     the optimiser's steps.

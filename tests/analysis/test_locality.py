@@ -115,7 +115,7 @@ def test_locality_of_pools_and_groups(table, student_folder, monkeypatch):
         assert found.loc[name, "q5"]["log_density"] == pytest.approx(np.median([density[r] for r in rows]))
 
 
-def test_embeddings_that_are_there_are_not_made_anew(table, student_folder, monkeypatch):
+def test_embeddings_that_are_there_are_not_made_again(table, student_folder, monkeypatch):
     """The whole collection's, by its rows; without ``k`` no density, whose time grows with their square."""
     model = SentenceTransformer(student_folder, device="cpu")
     samplers = {"random": RandomSampler(1, 3)}

@@ -175,7 +175,7 @@ def test_mining_twice_computes_once(collection, caplog):
         {"limit": 5},
     ],
 )
-def test_other_settings_are_mined_anew(collection, change, tmp_path, monkeypatch):
+def test_other_settings_are_mined_again(collection, change, tmp_path, monkeypatch):
     """A cache key that forgets a field serves the pools of another run."""
     monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
     usual = {"retrievers": [BM25(5), Random(4)], "split": "train", "limit": None}

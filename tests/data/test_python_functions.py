@@ -166,14 +166,14 @@ def test_the_cache_is_reused_and_the_log_says_so(hundred, caplog):
     assert "reusing" in caplog.text and "reading the sources" not in caplog.text
 
 
-def test_sources_that_changed_are_read_anew(package):
+def test_sources_that_changed_are_read_again(package):
     """A package that is being worked on keeps its version."""
     first = python_functions(package({"a.py": function("alpha")}))
     again = python_functions(package({"a.py": function("alpha") + function("beta")}))
     assert names(first) == {"fakery.a.alpha"} and names(again) == {"fakery.a.alpha", "fakery.a.beta"}
 
 
-def test_sources_that_changed_within_a_tick_of_the_clock_are_read_anew(package, tmp_path):
+def test_sources_that_changed_within_a_tick_of_the_clock_are_read_again(package, tmp_path):
     """Of the same size and time, as after the clock was set back, or an archive with times was unpacked."""
     python_functions(package({"a.py": function("alpha")}))
     file = tmp_path / "fakery" / "a.py"

@@ -253,7 +253,7 @@ def test_a_place_that_cannot_be_written_is_named_and_left_clean(table, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_saving_anew_replaces_the_table(table, collection, saved):
+def test_saving_again_replaces_the_table(table, collection, saved):
     ScoreTable(table.candidates, table.scores + 1, "other").save(saved)
     assert np.array_equal(ScoreTable.load(saved, collection, teacher="other").scores, table.scores + 1)
     assert [file.name for file in saved.parent.iterdir()] == ["table.arrow"]

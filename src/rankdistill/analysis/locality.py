@@ -44,7 +44,7 @@ def neighbour_distances(embeddings: np.ndarray, k: int) -> np.ndarray:
     for start in range(0, len(points), BLOCK):
         block = points[start : start + BLOCK]
         _, rows = faiss.knn(block, points, k + 1)
-        gaps = block[:, None].astype(np.float64) - points[rows]  # anew: faiss's are inexact close by
+        gaps = block[:, None].astype(np.float64) - points[rows]  # faiss's are inexact close by
         found.append(np.sort(np.sqrt(np.square(gaps).sum(axis=2)), axis=1)[:, 1:])  # the first is itself
     return np.concatenate(found)
 

@@ -49,7 +49,7 @@ def offered(table: ScoreTable) -> ScoreTable:
 def shown_table(table: ScoreTable, sampler, seed: int = 0, epoch: int = 0) -> ScoreTable:
     """What ``sampler`` shows of ``table`` in ``epoch``: the training groups as a table of their own.
 
-    Its documents stand in the order of the pools. Queries with fewer than two documents are left out.
+    Its documents are in the order of the pools. Queries with fewer than two documents are left out.
     """
     groups = TrainingGroups(table, sampler, seed)
     shown = [groups[epoch * len(groups) + i] for i in range(len(groups))]

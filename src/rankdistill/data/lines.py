@@ -81,7 +81,7 @@ def read_judgments(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     Under a header whose names are known (``rows.QUERY``, ...) columns go by their names, in any order
     and among others. Without one BEIR's three columns stand between tabs, TREC's four (query, iteration,
     document, grade) between tabs or spaces; another header is a row like others. White space around a
-    cell is none of an id. Where a grade stands in quotes, so does the whole line. Raises ``InputError``
+    cell is none of an id. Where a grade is in quotes, so does the whole line. Raises ``InputError``
     for other lines, and a header that leaves it open what a column holds.
     """
     lines = read_lines(file)
@@ -116,7 +116,7 @@ def _cells(line: str, tabs: bool) -> list[str]:
 
 
 def _named(place: str, cells: list[str]) -> tuple[int, int, int] | None:
-    """Where query, document and grade stand in a file of qrels that begins with ``cells``.
+    """Where query, document and grade are in a file of qrels that begins with ``cells``.
 
     None where they go by their position. Raises ``InputError`` for a header that contradicts it.
     """

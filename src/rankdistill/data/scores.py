@@ -57,7 +57,7 @@ class ScoreTable:
                 f"score table: {self.scores[bad]} for query "
                 f"{collection.query_ids[self.candidates.query_rows[i]]!r}, document "
                 f"{collection.document_ids[self.candidates.document_rows[bad]]!r}; "
-                "teacher scores must be finite: score again, or mend the teacher"
+                "teacher scores must be finite: score again, or fix the teacher"
             )
 
     def __getstate__(self) -> dict:

@@ -96,7 +96,7 @@ class TokenStore:
 def read_limit(model: Any) -> int | None:
     """How many tokens ``model`` reads of a text; None if there is no bound.
 
-    A static model's stands in its tokenizer alone (``tokenizer.json``), which cuts without a word.
+    A static model's is in its tokenizer alone (``tokenizer.json``), which cuts without a word.
     """
     if isinstance(model.tokenizer, tokenizers.Tokenizer):
         return (model.tokenizer.truncation or {}).get("max_length")

@@ -37,7 +37,7 @@ def info_nce(
     """
     check_temperature("temperature", temperature)
     student, teacher, positive, mask = check_group(student, teacher, positive, mask)
-    counted = positive.any(dim=1, keepdim=True)  # whatever stands in other rows stays out of the gradient
+    counted = positive.any(dim=1, keepdim=True)  # whatever is in other rows stays out of the gradient
     student = student.masked_fill(~counted, 0.0)
     negative = mask & ~positive
     scores = student

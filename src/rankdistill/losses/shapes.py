@@ -10,7 +10,7 @@ from torch import Tensor
 def check_group(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor):
     """The four matrices, scores in float32 (float64 stays), padding's scores 0.
 
-    Zeros keep whatever stands in the padding (NaN, infinities) out of values and gradients.
+    Zeros keep whatever is in the padding (NaN, infinities) out of values and gradients.
     Raises ``ValueError`` if the four shapes differ or aren't (B, G), ``TypeError`` if
     ``positive`` or ``mask`` isn't bool.
     """

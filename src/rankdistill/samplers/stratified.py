@@ -31,7 +31,7 @@ class StratifiedSampler:
     on the scores themselves. A pool no larger than the group is taken whole, highest first;
     so are equal scores by index.
 
-    ``jitter`` draws each level anew for every query and epoch, uniformly within its stratum (for
+    ``jitter`` draws each level again for every query and epoch, uniformly within its stratum (for
     ``"ends"``, within half a step to either side); without it the sampler is deterministic.
 
     Positives are the highest-scored ones and stand beside the anchors, which are spread over the

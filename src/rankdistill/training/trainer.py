@@ -101,7 +101,7 @@ class DistillationTrainer(Trainer):
     and learning rate, of the groups shown: ``teacher_entropy`` (nats, of the softmax of the scaled
     scores), ``teacher_std``, ``student_std`` (within a group), ``agreement`` (share of the pairs of
     a group that student and teacher order alike), ``repeated_documents`` (share of a batch's
-    places whose document stands in it already) and ``tokens_per_second`` (without padding).
+    places whose document is in it already) and ``tokens_per_second`` (without padding).
 
     ``args.eval_strategy`` measures the student while it trains, by ``evaluator``, on the queries of
     ``eval_dataset``: the name of a split of the table's collection, or judgments (query id -> document id ->

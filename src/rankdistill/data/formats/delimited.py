@@ -37,7 +37,7 @@ MARGINS_NAMES = (POSITIVE_SCORE, NEGATIVE_SCORE, QUERY, POSITIVE, NEGATIVE)
 def read_csv(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
     """Reads ``query_id,document_id,score`` lines, with commas or tabs, also gzipped.
 
-    Under a header the columns may stand in any order among others, and hold lists as text ("['d1', 'd2']").
+    Under a header the columns may be in any order among others, and hold lists as text ("['d1', 'd2']").
     Between tabs a quote is a letter of an id like others, unless the first line is quoted or the collection
     has the id without its quotes alone. Raises ``InputError`` for missing columns and malformed lines too;
     see ``to_table``.
@@ -83,7 +83,7 @@ def write_csv(table: ScoreTable, path: str | Path) -> None:
 def read_margins(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
     """Reads ``pos_score neg_score query_id pos_id neg_id`` lines, tab-separated: Margin-MSE's own files.
 
-    The layout of Hofstaetter et al., arXiv 2010.02666; under a header the columns may stand in any order.
+    The layout of Hofstaetter et al., arXiv 2010.02666; under a header the columns may be in any order.
     See ``to_table``.
     """
     path = Path(path)
