@@ -336,6 +336,7 @@ def test_columns_of_qrels_go_by_the_names_of_the_header(qrels, tmp_path):
         "frage\tdokument\tnote\tsprache",
         "query-id\tcorpus-id\tnote\tlang",
         "query-id\tcorpus-id\tscore\tgrade",
+        "query-id\tcorpus-id\tscore\tscore",
     ],
 )
 def test_a_header_that_leaves_the_columns_open_is_refused(header, tmp_path):

@@ -121,7 +121,10 @@ def _named(place: str, cells: list[str]) -> tuple[int, int, int] | None:
     None where they go by their position. Raises ``InputError`` for a header that contradicts it.
     """
     names = [unquoted(cell).lower() for cell in cells]
-    found = [[names.index(name) for name in known if name in names] for known in (QUERY, DOCUMENT, GRADE)]
+    found = [
+        [i for name in known for i, given in enumerate(names) if given == name]
+        for known in (QUERY, DOCUMENT, GRADE)
+    ]
     if all(found) and len(found[2]) == 1:
         return found[0][0], found[1][0], found[2][0]
     if not names or _is_number(names[-1]):
