@@ -83,7 +83,8 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
 
     done = start("evaluate", [f"model={folder / 'model'}", *tiny[:2]], tmp_path)
     assert f"{metrics['after']['nDCG@10']:.4f}" in done.stdout, done.stderr[-2000:]
-    done = start("evaluate", [f"run={folder / 'run.trec.gz'}", *tiny[:2]], tmp_path)
+    own = f"hydra.run.dir={tmp_path / 'another'}"  # the default's name holds the second, and no less
+    done = start("evaluate", [f"run={folder / 'run.trec.gz'}", *tiny[:2], own], tmp_path)
     assert f"{metrics['after']['nDCG@10']:.4f}" in done.stdout, done.stderr[-2000:]
 
 
@@ -214,6 +215,7 @@ def own_signals(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_raised_so_that_files_and_locks_are_left_in_order(number, own_signals):
+    signal.signal(number, signal.SIG_DFL)  # whatever started the tests may ignore it
     end_on_signals()
     with pytest.raises(Stopped):
         os.kill(os.getpid(), number)

@@ -529,7 +529,10 @@ def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and f"error: {tmp_path}: no space is left on the disk: make room" in said
+    assert (
+        ended.value.code == 2
+        and f"error: {tmp_path / 'report.md'}: no space is left on the disk: make room" in said
+    )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 

@@ -15,7 +15,7 @@ from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
 from rankdistill.students import dense, load_student
-from rankdistill.students.dense import Encoder, token_embedding
+from rankdistill.students.dense import DenseEncoder, token_embedding
 from rankdistill.students.load import load_weights_from, set_dropout
 from rankdistill.teachers import score_candidates
 from rankdistill.training import (
@@ -46,7 +46,7 @@ def trainer_of(student_folder, table, folder, loss=None, sampler=None, student=N
 
 
 def collated(student_folder, collection, groups, chunk_tokens=None):
-    ranker = Encoder(load_student(student_folder), True, 20.0)
+    ranker = DenseEncoder(load_student(student_folder), True, 20.0)
     return GroupCollator(collection, ranker.preparer(collection, chunk_tokens))(groups)
 
 
