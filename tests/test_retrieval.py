@@ -7,9 +7,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-from rankdistill import retrieval
 from rankdistill.errors import InputError
-from rankdistill.retrieval import embed_documents, embed_queries, search, stored_embeddings
+from rankdistill.retrieval import embed_documents, embed_queries, faiss_search, search, stored_embeddings
 
 RNG = np.random.default_rng(0)
 DOCUMENTS = RNG.normal(size=(200, 8)).astype(np.float32)
@@ -58,8 +57,8 @@ def test_gpus_that_faiss_sees_search(monkeypatch, index, k, moved):
     """The CPU plays them. Flat goes there by blocks, of 120 and 80, also to say what another index finds;
     one with too many results stays."""
     expected, taken = search(DOCUMENTS, QUERIES, k, index), []
-    monkeypatch.setattr(retrieval, "SEARCH_BLOCK", 120)
-    monkeypatch.setattr(retrieval, "GPU_RESULTS", 100)
+    monkeypatch.setattr(faiss_search, "SEARCH_BLOCK", 120)
+    monkeypatch.setattr(faiss_search, "GPU_RESULTS", 100)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", lambda built: taken.append(built) or built)
     rows, scores = search(DOCUMENTS, QUERIES, k, index)
@@ -78,7 +77,7 @@ def tied(scores, n=300, seed=0):
 @pytest.mark.parametrize("k", [1, 7, 100, 299, 300])
 def test_equal_scores_at_the_cut_follow_the_ids(monkeypatch, block, queries, k):
     """FAISS takes any of them, by the size of its blocks: R@100 was 0.656 where 0.672 is right."""
-    monkeypatch.setattr(retrieval, "SEARCH_BLOCK", block)
+    monkeypatch.setattr(faiss_search, "SEARCH_BLOCK", block)
     documents, asked = tied(queries)
     ids = [f"d{i}" for i in np.random.default_rng(1).permutation(300)]
     for names in (None, ids):
@@ -134,9 +133,9 @@ def test_few_are_searched_again_and_only_for_the_queries_that_tie(monkeypatch):
     documents[100:150] = 10 * QUERIES[2]
     queries = QUERIES * -np.sign(QUERIES @ QUERIES[2])[:, None]
     queries[2] *= -1
-    plain = retrieval._search_blocks
+    plain = faiss_search._search_blocks
     monkeypatch.setattr(
-        retrieval, "_search_blocks", lambda d, q, n: asked.append((len(q), n)) or plain(d, q, n)
+        faiss_search, "_search_blocks", lambda d, q, n: asked.append((len(q), n)) or plain(d, q, n)
     )
     rows, _ = search(documents, queries, 10)
     assert rows[2].tolist() == list(range(100, 110)) and asked == [(6, 18), (1, 72)]

@@ -24,7 +24,7 @@ from rankdistill.errors import InputError, check_counts, check_seed, fields_of
 from rankdistill.evaluation import Evaluator
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, write_json, write_text
-from rankdistill.retrieval import stored_embeddings
+from rankdistill.retrieval import stored_index
 from rankdistill.students.dense import fast_attention
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import hash_weights, load_weights, set_dropout
@@ -152,7 +152,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
         scores = score_candidates(CrossEncoderTeacher(str(path / "model"), config.max_length), pools)
         student = make(config.student, SentenceTransformer)
-        documents = stored_embeddings(student, collection)
+        documents = stored_index(student, collection)
         reranked = evaluator.rerank(scores, split)
         metrics = {
             "retrieved": dict(evaluator.evaluate(student, collection, split, documents).mean),

@@ -31,7 +31,7 @@ from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
 from rankdistill.hardware import has_bf16
-from rankdistill.retrieval import passing_embeddings, stored_embeddings
+from rankdistill.retrieval import passing_index, stored_index
 from rankdistill.students import load_weights_from, merge_adapter, start_of
 from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.students.rankers import check_trainable, similarity_of
@@ -160,7 +160,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             folder.note_resumed(where)
     processes.wait()
     queries = {"training": training_queries(config, teacher, scored, whole, table)}
-    documents = stored_embeddings(student, collection)
+    documents = stored_index(student, collection)
     results = {"before": evaluator.evaluate(student, collection, test, documents)}
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
     teacher_table, agreements, pairs = None, {}, {}
@@ -185,7 +185,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if main:
         (folder.path / "plots").mkdir(exist_ok=True)
         name = folder.choices.get("sampler") or type(sampler).__name__
-        save_group_plots(folder.path / "plots", table, {name: sampler}, student, documents, config.seed)
+        vectors = documents.vectors
+        save_group_plots(folder.path / "plots", table, {name: sampler}, student, vectors, config.seed)
     processes.wait()
     history: list[dict] = []
     steps: dict[str, int] = {}
@@ -203,7 +204,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     queries["training"]["shown"] = shown_queries(stages, steps, queries["training"]["used"])
     merge_adapter(student)
 
-    documents = passing_embeddings(student, collection.documents)
+    documents = passing_index(student, collection.documents)
     results["after"] = evaluator.evaluate(student, collection, test, documents)
     if main and teacher_table is not None:
         pairs["after"] = analysis.student_scores(student, teacher_table, documents)

@@ -1,5 +1,3 @@
-import importlib
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,10 +9,9 @@ from rankdistill.analysis.agreement import agreement, false_negatives, kendall_t
 from rankdistill.analysis.per_query import shown_table
 from rankdistill.data import Candidates, ScoreTable
 from rankdistill.errors import InputError
-from rankdistill.retrieval import embed_documents, embed_queries
+from rankdistill.retrieval import DenseIndex, embed_documents, embed_queries
 from rankdistill.samplers import HardNegativeSampler, RandomSampler
 
-module = importlib.import_module("rankdistill.analysis.agreement")  # a function has its name
 RNG = np.random.default_rng(0)
 
 
@@ -91,15 +88,15 @@ def test_the_students_scores_are_its_similarities(table, student_folder, monkeyp
         embedded.extend(texts)
         return embed_documents(model, texts)
 
-    monkeypatch.setattr(module, "embed_documents", counting)
-    monkeypatch.setattr(module, "BLOCK", 17)
+    monkeypatch.setattr("rankdistill.retrieval.index.embed_documents", counting)
+    monkeypatch.setattr("rankdistill.retrieval.dense.BLOCK", 17)
     found = student_scores(model, table)
     pairs = list(table.candidates.pairs(0, len(table.scores)))
     queries, documents = zip(*pairs, strict=True)
     a, b = embed_queries(model, queries), embed_documents(model, documents)
     assert found == pytest.approx((a * b).sum(axis=1), abs=1e-4) and found.dtype == np.float32
     assert sorted(embedded) == sorted(set(documents)), "every text once"
-    whole = embed_documents(model, table.collection.documents)
+    whole = DenseIndex(model, embed_documents(model, table.collection.documents))
     assert student_scores(model, table, whole) == pytest.approx(found, abs=1e-4)
     assert sorted(embedded) == sorted(set(documents)), "none where they are given"
 

@@ -121,7 +121,7 @@ def test_embeddings_have_a_limit(collection, student_folder, monkeypatch, caplog
 
 def test_a_limit_that_is_no_size_is_said_before_anything_is_embedded(collection, student_folder, monkeypatch):
     monkeypatch.setenv("RANKDISTILL_CACHE_LIMIT", "much")
-    monkeypatch.setattr("rankdistill.retrieval._embed_into", None)
+    monkeypatch.setattr("rankdistill.retrieval.embed._embed_into", None)
     with pytest.raises(InputError, match="RANKDISTILL_CACHE_LIMIT=much: it is a size such as 500MB or 10GB"):
         stored_embeddings(SentenceTransformer(student_folder, device="cpu"), collection)
 

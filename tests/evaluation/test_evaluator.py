@@ -11,7 +11,7 @@ from rankdistill.candidates import BM25, mine
 from rankdistill.data import Candidates, Collection, ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator, Run
-from rankdistill.retrieval import embed_documents, embed_queries
+from rankdistill.retrieval import DenseIndex, embed_documents, embed_queries, passing_index
 
 
 def ndcg(grades, judged, k):
@@ -172,7 +172,7 @@ def model(student_folder):
 
 @pytest.mark.parametrize("given", [False, True], ids=["embeds", "given"])
 def test_a_model_is_measured_by_the_run_it_retrieves(model, collection, given):
-    documents = embed_documents(model, collection.documents) if given else None
+    documents = passing_index(model, collection.documents) if given else None
     measures = ["nDCG@10", "R@20", "AP"]
     found = Evaluator(measures, k=20).evaluate(model, collection, documents=documents)
     similarity = embed_queries(model, collection.queries) @ embed_documents(model, collection.documents).T
@@ -386,9 +386,9 @@ class Fixed:
     max_seq_length = tokenizer = None
 
     def __init__(self, monkeypatch, documents, queries):
-        self.documents = np.array(documents, np.float32)
+        self.documents = DenseIndex(self, np.array(documents, np.float32))
         monkeypatch.setattr(
-            "rankdistill.evaluation.evaluator.embed_queries", lambda *_: np.array(queries, np.float32)
+            "rankdistill.retrieval.dense.embed_queries", lambda *_: np.array(queries, np.float32)
         )
 
 

@@ -3,36 +3,28 @@
 import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 
 from rankdistill.analysis.per_query import per_query
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
-from rankdistill.retrieval import embed_documents, embed_queries
-
-BLOCK = 100_000  # pairs compared at a time
+from rankdistill.retrieval import Index, index_of
 
 
-def student_scores(
-    model: SentenceTransformer, table: ScoreTable, documents: np.ndarray | None = None
-) -> np.ndarray:
-    """The student's scores float32 (N,) of the pairs in ``table``: cosine or dot product, as it compares.
+def student_scores(model: BaseModel, table: ScoreTable, documents: Index | None = None) -> np.ndarray:
+    """The student's scores float32 (N,) of the pairs in ``table``, as it compares.
 
-    Every text is embedded once; ``documents`` (D, d) are the whole collection's embeddings where they are
-    there already (``retrieval.stored_embeddings``).
+    Every text is encoded once; ``documents`` is the whole collection where it is encoded already
+    (``retrieval.stored_index``).
     """
     candidates, collection = table.candidates, table.collection
     rows = candidates.document_rows
     if documents is None:
         needed, rows = np.unique(rows, return_inverse=True)
-        documents = embed_documents(model, [collection.documents[row] for row in needed])
-    queries = embed_queries(model, [collection.queries[row] for row in candidates.query_rows])
+        documents = index_of(model, [collection.documents[row] for row in needed])
+    queries = [collection.queries[row] for row in candidates.query_rows]
     owners = np.repeat(np.arange(len(table)), np.diff(candidates.offsets))
-    scores = np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(rows), BLOCK):
-        some = slice(start, start + BLOCK)
-        scores[some] = np.einsum("nd,nd->n", queries[owners[some]], documents[rows[some]])
-    return scores
+    return documents.scores(queries, owners, rows)
 
 
 def agreement(

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import check_counts
-from rankdistill.retrieval import embed_queries, search, stored_embeddings
+from rankdistill.retrieval import stored_index
 from rankdistill.students import fingerprint_of
 
 
@@ -39,12 +39,11 @@ class Dense:
 
     def ranked(self, collection: Collection, query_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As ``retrieve``, and the documents' scores float32 (Q, n)."""
-        documents = stored_embeddings(self.model, collection)
-        queries = embed_queries(self.model, [collection.queries[row] for row in query_rows])
-        own = collection.own_document[query_rows]
-        ids = collection.document_ids
+        queries = [collection.queries[row] for row in query_rows]
+        own, ids = collection.own_document[query_rows], collection.document_ids
         field = "candidates.retrievers.dense"
-        return search(documents, queries, self.n, self.index, self.search, ids, own, field)
+        documents = stored_index(self.model, collection)
+        return documents.search(queries, self.n, ids, own, self.index, self.search, field)
 
     @property
     def settings(self) -> dict:

@@ -10,7 +10,7 @@ from subprocess import SubprocessError
 import ir_measures
 import numpy as np
 from ir_measures import Measure, Metric
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 
 from rankdistill import processes
 from rankdistill.data.candidates import SOURCES
@@ -19,7 +19,7 @@ from rankdistill.data.rows import HIGHEST_GRADE
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, check_seed
 from rankdistill.evaluation.run import Run
-from rankdistill.retrieval import embed_queries, passing_embeddings, search
+from rankdistill.retrieval import Index, passing_index
 from rankdistill.students.lengths import cut_texts
 
 log = logging.getLogger(__name__)
@@ -88,27 +88,27 @@ class Evaluator:
 
     def evaluate(
         self,
-        model: SentenceTransformer,
+        model: BaseModel,
         collection: Collection,
         split: str = "test",
-        documents: np.ndarray | None = None,
+        documents: Index | None = None,
     ) -> Evaluation:
         """Retrieves ``k`` documents for each query of ``split`` and measures the run.
 
-        ``documents`` float32 (D, d) are the model's embeddings of the collection where they are there
-        already; else the processes of a job share the work.
+        ``documents`` is the collection as the model encodes it where that is there already; else the
+        processes of a job share the work.
         """
         self.check(collection, split)
         query_rows = collection.query_rows(split, self.limit, self.seed)
         if documents is None:
-            documents = passing_embeddings(model, collection.documents)
+            documents = passing_index(model, collection.documents)
         result = None
         if processes.is_main():
             cut_texts(model, collection)  # says how many
-            queries = embed_queries(model, [collection.queries[row] for row in query_rows])
+            queries = [collection.queries[row] for row in query_rows]
             own = collection.own_document[query_rows]
-            rows, scores = search(
-                documents, queries, self.k, self.index, self.search, collection.document_ids, own
+            rows, scores = documents.search(
+                queries, self.k, collection.document_ids, own, self.index, self.search
             )
             if self.uncut:
                 log.info("%s: over the %d best documents (evaluator.k)", ", ".join(self.uncut), rows.shape[1])

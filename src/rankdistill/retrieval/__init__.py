@@ -1,0 +1,26 @@
+"""Encoding a collection and searching it."""
+
+from rankdistill.retrieval.dense import DenseIndex
+from rankdistill.retrieval.embed import (
+    embed_documents,
+    embed_queries,
+    passing_embeddings,
+    stored_embeddings,
+)
+from rankdistill.retrieval.faiss_search import search
+from rankdistill.retrieval.index import Index, index_of, passing_index, stored_index
+from rankdistill.retrieval.ties import best_ranked
+
+__all__ = [
+    "DenseIndex",
+    "Index",
+    "best_ranked",
+    "embed_documents",
+    "embed_queries",
+    "index_of",
+    "passing_embeddings",
+    "passing_index",
+    "search",
+    "stored_embeddings",
+    "stored_index",
+]

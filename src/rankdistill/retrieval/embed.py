@@ -1,0 +1,181 @@
+"""Texts to vectors, as a model is used; kept on disk, or in passing."""
+
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import batch_to_device, truncate_embeddings
+from tqdm.auto import tqdm
+
+from rankdistill import processes
+from rankdistill.chunking import by_length, chunks, tokens_at_once
+from rankdistill.data.cache import (
+    cache_folder,
+    draft_of,
+    fingerprint,
+    map_npy,
+    once,
+    seal,
+    sealed,
+    sync,
+    writing,
+)
+from rankdistill.data.collection import Collection
+from rankdistill.data.pruning import embeddings_limit, limit_embeddings
+from rankdistill.errors import InputError
+from rankdistill.hardware import autocast, has_bf16
+from rankdistill.packing import first_position, packed
+from rankdistill.students import fingerprint_of
+from rankdistill.students.prompts import prompt_of
+
+log = logging.getLogger(__name__)
+BAR_FROM = 1000  # texts; fewer are embedded within seconds
+WINDOW = 2_000  # texts tokenised and sorted at a time
+BLOCK = 50_000  # texts embedded at a time
+
+
+def embed_queries(model: SentenceTransformer, texts: Sequence[str], progress: bool = True) -> np.ndarray:
+    """float32 (Q, d), with the model's query prompt, normalised if its similarity is cosine."""
+    return _embed(model, "query", texts, progress)
+
+
+def embed_documents(model: SentenceTransformer, texts: Sequence[str], progress: bool = True) -> np.ndarray:
+    """float32 (D, d), with the model's document prompt, normalised if its similarity is cosine."""
+    return _embed(model, "document", texts, progress)
+
+
+def _embed(model: SentenceTransformer, kind: str, texts: Sequence[str], progress: bool) -> np.ndarray:
+    if model.similarity_fn_name not in (None, "cosine", "dot"):
+        raise InputError(
+            f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
+            "product; set its similarity_fn_name if these serve as well"
+        )
+    first = first_position(model)
+    progress = progress and len(texts) >= BAR_FROM
+    with autocast(model.device):
+        if first is None:
+            encode = model.encode_query if kind == "query" else model.encode_document
+            embeddings = encode(list(texts), batch_size=64, show_progress_bar=progress)
+        else:
+            embeddings = _embed_packed(model, kind, texts, first, progress)
+    embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if not np.isfinite(embeddings).all():
+        bad = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
+        raise InputError(
+            f"model: its embedding of {texts[bad][:60]!r} is not finite: damaged, or training diverged"
+        )
+    if model.similarity_fn_name == "cosine":
+        faiss.normalize_L2(embeddings)
+    return embeddings
+
+
+@torch.inference_mode()
+def _embed_packed(
+    model: SentenceTransformer, kind: str, texts: Sequence[str], first: int, progress: bool
+) -> np.ndarray:
+    """Embeddings float32 (n, d) of texts without padding, longest first within a window of texts."""
+    model.eval()
+    budget = tokens_at_once(model.device)
+    embeddings = np.empty((len(texts), model.get_embedding_dimension()), dtype=np.float32)
+    bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress)
+    with bar, packed(model):
+        for start in range(0, len(texts), WINDOW):
+            some = list(texts[start : start + WINDOW])
+            features = dict(model.preprocess(some, prompt=prompt_of(model, kind), task=kind))
+            for rows, chunk in chunks(features, by_length(features), budget, first):
+                found = model(batch_to_device(chunk, model.device), task=kind)["sentence_embedding"]
+                found = truncate_embeddings(found, model.truncate_dim)
+                embeddings[start + rows.numpy()] = found.float().cpu().numpy()
+                bar.update(len(rows))
+    return embeddings
+
+
+def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.ndarray:
+    """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d).
+
+    Memory-mapped, and written block by block, so that it may be larger than memory. The processes of
+    a job share the work. Those that were used longest ago go when all take more than
+    RANKDISTILL_CACHE_LIMIT.
+    """
+    key = fingerprint(collection.fingerprint, fingerprint_of(model), has_bf16())
+    path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.npy")
+    with once(path) as missing:
+        if not missing:
+            log.info("reusing embeddings %s", path)
+        else:
+            most = embeddings_limit()
+            log.info("embedding %d documents of %s", len(collection.documents), collection.name)
+            draft = processes.broadcast(draft_of(path))
+            try:
+                _embed_into(draft, model, collection.documents)
+                if processes.is_main():
+                    sync(draft)
+                    draft.rename(path)
+                    seal(path, f"{collection.name}, {len(collection.documents):,} documents")
+            finally:
+                if processes.is_main():
+                    draft.unlink(missing_ok=True)
+    embeddings = _open(path, (len(collection.documents), model.get_embedding_dimension()))
+    if missing and processes.is_main():
+        limit_embeddings(most)  # these are in use now
+    return embeddings
+
+
+def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """The embeddings at ``path``, memory-mapped; raises ``InputError`` unless finite float32 of ``shape``."""
+    trusted = sealed(path)
+    try:
+        embeddings = map_npy(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete it to build it again") from None
+    found = embeddings.shape, embeddings.dtype
+    if found != (shape, np.float32):
+        raise InputError(f"{path}: damaged ({found[0]} {found[1]}, not {shape}); delete it to build it again")
+    if not trusted:
+        if not all(np.isfinite(embeddings[i : i + BLOCK]).all() for i in range(0, len(embeddings), BLOCK)):
+            raise InputError(f"{path}: damaged (numbers that are not finite); delete it to build it again")
+        seal(path)
+    return embeddings
+
+
+def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
+    """``embed_documents``, the processes of a job sharing the work; nothing is kept."""
+    if processes.count() == 1:
+        return embed_documents(model, texts)
+    file = processes.broadcast(cache_folder() / "embeddings" / f".{uuid.uuid4().hex}.npy")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _embed_into(file, model, texts)
+    embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
+    processes.wait()  # until all have opened it; what is mapped stays
+    if processes.is_main():
+        file.unlink()
+    return embeddings
+
+
+def _embed_into(file: Path, model: SentenceTransformer, texts: Sequence[str]) -> None:
+    """Writes ``embed_documents`` of ``texts`` to the .npy ``file``, each process a share of the blocks."""
+    if processes.is_main():
+        width = model.get_embedding_dimension()
+        open_memmap(file, mode="w+", dtype=np.float32, shape=(len(texts), width)).flush()
+        if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a fault of memory
+            with open(file, "r+b") as made:
+                os.posix_fallocate(made.fileno(), 0, file.stat().st_size)
+    processes.wait()
+    embeddings = open_memmap(file, mode="r+")
+    size = min(BLOCK, -(-len(texts) // processes.count()))
+    starts = range(0, len(texts), size)[processes.rank() :: processes.count()]
+    for start in tqdm(
+        starts, desc="embedding", unit="block", disable=len(starts) < 2 or not processes.is_main()
+    ):
+        block = texts[start : start + size]
+        embeddings[start : start + size] = embed_documents(model, block, progress=len(starts) < 2)
+    embeddings.flush()
+    processes.wait()

@@ -1,0 +1,78 @@
+"""The best of many documents, and which of equal ones these are."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+BEYOND = 8  # results beyond the k-th, to see what ties with it
+LOWEST = np.finfo(np.float32).min  # the score of no document, as FAISS has it
+RESULTS = 20_000_000  # scores and rows held at a time
+
+
+def best_ranked(
+    find: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
+    queries: int,
+    documents: int,
+    k: int,
+    ids: Sequence[str] | None = None,
+    own: np.ndarray | None = None,
+    tolerance: np.ndarray | None = None,
+    settle: Callable[[int, np.ndarray, np.ndarray], Sequence[float]] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` best of so many ``documents`` for each of so many ``queries``: rows and scores (Q, k).
+
+    ``find(some, n)`` gives scores float32 and rows (len(some), n) of those queries, best first, -1 at the end
+    where there are fewer; which of equal scores and in what order does not matter. Here equal scores are
+    ordered by ``ids`` (by row without). A few more than k are looked at, and more again for those queries
+    alone whose k-th score ties with the last. ``own``: see ``search``. Scores that differ by ``tolerance``
+    (Q,) at most may be equal; ``settle(query, rows, scores)`` says what they are.
+    """
+    rows = np.full((queries, k), -1, dtype=np.int64)
+    scores = np.full((queries, k), LOWEST)
+    tolerance = np.zeros(queries) if tolerance is None else tolerance
+    left, width = np.arange(queries), min(k + BEYOND, documents)
+    while len(left):
+        again = []
+        at_once = max(1, RESULTS // width)
+        for start in range(0, len(left), at_once):
+            some = left[start : start + at_once]
+            found, where = find(some, width)
+            last, full = found[:, -1], where[:, -1] >= 0
+            if own is not None:
+                found, where = _without(found, where, own[some])
+            near = tolerance[some]
+            tied = full & (found[:, k - 1] - last <= near) & (width < documents)
+            again.append(some[tied])
+            close = (found[:, :-1] - found[:, 1:] <= near[:, None]) & (where[:, 1:] >= 0)
+            for i in np.flatnonzero(close.any(axis=1) & ~tied):
+                n = np.count_nonzero(where[i] >= 0)
+                found[i, :n], where[i, :n] = _ordered(
+                    int(some[i]), where[i, :n], found[i, :n], close[i, : n - 1], ids, settle
+                )
+            scores[some], rows[some] = found[:, :k], where[:, :k]
+        left, width = np.concatenate(again), min(4 * width, documents)
+    return rows, scores
+
+
+def _ordered(query: int, rows, scores, close, ids, settle) -> tuple[np.ndarray, np.ndarray]:
+    """``scores`` and ``rows`` (n,) of a query by the tie rule; ``close`` (n - 1,): as good as the next.
+
+    Only those that are change places, each within its run.
+    """
+    near = np.flatnonzero(np.append(close, False) | np.append(False, close))
+    some, values = rows[near], scores[near]
+    if settle is not None:
+        values = np.asarray(settle(query, some, values), dtype=np.float32)
+    keys = some.tolist() if ids is None else [ids[row] for row in some.tolist()]
+    order = [i for *_, i in sorted(zip((-values).tolist(), keys, range(len(keys)), strict=True))]
+    rows, scores = rows.copy(), scores.copy()
+    rows[near], scores[near] = some[order], values[order]
+    return scores, rows
+
+
+def _without(scores: np.ndarray, rows: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``scores`` and ``rows`` (Q, n) without the row ``own`` (Q,): in its place -1, at the end."""
+    mine = (rows == own[:, None]) & (rows >= 0)
+    scores = np.where(mine, LOWEST, scores)
+    order = np.argsort(mine, axis=1, kind="stable")
+    return tuple(np.take_along_axis(x, order, axis=1) for x in (scores, np.where(mine, -1, rows)))
