@@ -5,10 +5,14 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+import pytest
+
 import rankdistill as rd
 
 IMPORTS_ALL = """
 import importlib, pkgutil, random, sys
+import pytest
+
 import rankdistill as rd
 
 before = {name: getattr(rd, name) for name in rd.__all__}
@@ -43,3 +47,16 @@ def test_a_module_named_like_a_function_does_not_take_its_place():
 
 def test_every_public_name_is_no_module():
     assert not [name for name in rd.__all__ if isinstance(getattr(rd, name), ModuleType)]
+
+
+def test_importing_the_package_imports_nothing_that_takes_long():
+    """Under half a second: torch, transformers, pandas and their like wait until a name is used."""
+    code = "import sys, rankdistill; print(*{'torch', 'transformers', 'pandas', 'faiss'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.stdout.strip() == "", done.stderr
+
+
+def test_every_public_name_has_a_place_and_is_listed():
+    assert set(rd.__all__) == set(rd._PLACE) <= set(dir(rd))
+    with pytest.raises(AttributeError, match="module 'rankdistill' has no attribute 'Trainer'"):
+        rd.Trainer  # noqa: B018
