@@ -320,6 +320,15 @@ def test_measured_queries_are_known_by_their_text_too(table):
     assert module.measured_and_trained(copied.take(range(1, 16)), "test", Evaluator()) == 0
 
 
+def test_a_card_says_what_search_its_figures_are_of():
+    assert module.measured_how(Evaluator(["nDCG@10"]), 500) == []
+    assert module.measured_how(Evaluator(["AP", "RR"], "IVF2,Flat", k=20), 12) == [
+        "Documents were retrieved through FAISS's index IVF2,Flat, which is not exhaustive and may miss some "
+        "of the best.",
+        "AP, RR: over the 12 best documents.",
+    ]
+
+
 def test_queries_that_a_file_cannot_measure_are_named(tmp_path, collection, caplog):
     """Of eight: one has no line at all, one no scored relevant document."""
     rows = [(f"q{i}", f"d{i}", 1.0) for i in range(16, 23)] + [(f"q{i}", "d0", 0.5) for i in range(16, 23)]

@@ -31,9 +31,10 @@ from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
 from rankdistill.hardware import has_bf16
-from rankdistill.retrieval import passing_index, stored_index
+from rankdistill.retrieval import Index, passing_index, stored_index
 from rankdistill.students import load_weights_from, merge_adapter, start_of
 from rankdistill.students.lengths import cut_texts, said_of
+from rankdistill.students.matryoshka import cuts_of
 from rankdistill.students.rankers import check_trainable, similarity_of
 from rankdistill.summary import (
     accounted,
@@ -65,6 +66,7 @@ from rankdistill.training.trainer import check_scores
 __all__ = ["compose", "distil", "run"]
 log = logging.getLogger(__name__)
 BF16 = "It was measured in bf16; in float32 scores differ in the third digit, and figures may a little."
+CUT = "`:{}` is measured with the first {} dimensions of its vectors alone (`truncate_dim`)."
 FIELDS = {
     "seed": int,
     "candidates.split": str,
@@ -161,7 +163,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     processes.wait()
     queries = {"training": training_queries(config, teacher, scored, whole, table)}
     documents = stored_index(student, collection)
-    results = {"before": evaluator.evaluate(student, collection, test, documents)}
+    results = evaluations("before", evaluator, student, collection, test, documents)
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
     teacher_table, agreements, pairs = None, {}, {}
     if config.evaluation.teacher:
@@ -178,7 +180,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         log.warning("%s: evaluation.split=%s, candidates.split=%s", seen, test, config.candidates.split)
     unscored = 0 if teacher_table is None else unscored_queries(teacher_table, results["before"])
     if unscored:
-        queries["evaluation"]["without teacher scores"] = unscored
+        queries["evaluation"]["without teacher scores of relevant documents"] = unscored
     truncated = cut_texts(student, collection)
     del teacher  # its memory is needed
 
@@ -205,7 +207,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     merge_adapter(student)
 
     documents = passing_index(student, collection.documents)
-    results["after"] = evaluator.evaluate(student, collection, test, documents)
+    results |= evaluations("after", evaluator, student, collection, test, documents)
     if main and teacher_table is not None:
         pairs["after"] = analysis.student_scores(student, teacher_table, documents)
         agreements["after"] = agreement_of(teacher_table, pairs["after"], "after")
@@ -221,8 +223,13 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
         notes += [f"{seen}."] if shared else []
         if unscored:
-            notes.append(f"The teacher has no scores of {unscored:,} measured queries, which count 0 for it.")
+            notes.append(
+                f"Of {unscored:,} measured queries the teacher scored no relevant document, or one document "
+                "alone; they count 0 for it."
+            )
+        notes += measured_how(evaluator, len(collection.documents))
         notes += [BF16] if has_bf16() else []
+        notes += [CUT.format(n, n) for n in cuts_of(student)]
         report(results, student, table, history, evaluator.main, config, folder, notes)
         write_conditions(  # last: it says that the run is finished
             folder.path,
@@ -236,6 +243,27 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         )
         folder.clear()
     return results["after"].mean[evaluator.main]
+
+
+def evaluations(
+    name: str, evaluator: Evaluator, student, collection: Collection, split: str, documents: Index
+) -> dict[str, Evaluation]:
+    """``student`` as ``name``, and as ``name:n`` by each number of dimensions that it is trained for."""
+    indexes = {name: documents} | {f"{name}:{n}": documents.cut(n) for n in cuts_of(student)}
+    return {key: evaluator.evaluate(student, collection, split, index) for key, index in indexes.items()}
+
+
+def measured_how(evaluator: Evaluator, documents: int) -> list[str]:
+    """What a reader of the figures must know of the search that they are of, a sentence each."""
+    said = []
+    if evaluator.index != "Flat":
+        said.append(
+            f"Documents were retrieved through FAISS's index {evaluator.index}, which is not exhaustive and "
+            "may miss some of the best."
+        )
+    if evaluator.uncut:
+        said.append(f"{', '.join(evaluator.uncut)}: over the {min(evaluator.k, documents)} best documents.")
+    return said
 
 
 def inputs_of(collection: Collection, student: SentenceTransformer, teacher) -> dict[str, str]:
@@ -348,7 +376,12 @@ def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFr
     """``agreement`` on the test queries' candidates; ``student`` are its scores (N,) of these pairs."""
     found = analysis.agreement(table, student)
     means = found[["kendall_tau", "top1"]].mean()
-    log.info("agreement with the teacher %s: Kendall's tau %.3f, same document first %.3f", when, *means)
+    log.info(
+        "agreement with the teacher %s, %d queries: Kendall's tau %.3f, same document first %.3f",
+        when,
+        len(found),
+        *means,
+    )
     return found
 
 

@@ -46,9 +46,11 @@ class Outputs:
 
     ``scores`` float (B, G); ``in_batch`` float (B, V), of all documents, NaN where a teacher is not known to
     have scored one; ``queries`` of B texts, ``documents`` of U, in the order of ``Batch.document_rows``.
+    ``cuts`` are the same of a student's vectors cut to fewer dimensions: the loss is the mean over all.
     """
 
     scores: Tensor
     in_batch: Tensor | None = None
     queries: Embeddings | None = None
     documents: Embeddings | None = None
+    cuts: tuple["Outputs", ...] = ()

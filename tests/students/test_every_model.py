@@ -26,6 +26,7 @@ from rankdistill.students.lengths import cut_texts
 from rankdistill.students.prompts import prompt_of
 from rankdistill.teachers import DenseTeacher
 from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.vocabulary import Batch
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 BERT = SIZE | {"max_position_embeddings": 32, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -83,7 +84,8 @@ def step_equals_encode(trainer, collection):
     """The step's embeddings against sentence-transformers' own, by rows."""
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(6)])
     with torch.no_grad():
-        queries, documents = trainer.model.student.eval().embed(batch["inputs"]["student"])
+        made = trainer.model.eval().outputs(Batch(**batch))[0]
+    queries, documents = made.queries.vectors, made.documents.vectors
     student, unit = trainer.student, trainer.similarity == "cosine"
     for kind, made, rows in (
         ("query", queries, batch["query_rows"]),

@@ -17,6 +17,7 @@ from rankdistill.students import load_student, static_student
 from rankdistill.students.lengths import cut_texts
 from rankdistill.students.static import principal, weights
 from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.vocabulary import Batch
 
 BOTH = {"kl": KLDivergence(), "nce": InfoNCE(in_batch=True)}
 
@@ -119,7 +120,8 @@ def test_the_step_is_encode_and_what_is_saved_is_what_was_trained(
     student.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     saved = SentenceTransformer(str(tmp_path / "model"), truncate_dim=student.truncate_dim)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(6)])
-    queries, documents = trainer.model.student.embed(batch["inputs"]["student"])
+    made = trainer.model.outputs(Batch(**batch))[0]
+    queries, documents = made.queries.vectors, made.documents.vectors
     collection = table.collection
     for kind, vectors, rows, texts, embed in (
         ("query", queries, batch["query_rows"], collection.queries, embed_queries),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from collections.abc import Collection as Container
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.functional import normalize
 
 from rankdistill import processes
 from rankdistill.data.collection import Collection
+from rankdistill.students.matryoshka import cuts_of
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 # Query rows (B,) and document rows (U,) -> a model's features of these texts, and the order int64 (U,) in
@@ -61,24 +63,22 @@ class Encoder(Ranker):
         """Of the queries float32 (B, d) and of the documents (U, d), of any length."""
         raise NotImplementedError
 
-    def embed(self, inputs: Any) -> tuple[Tensor, Tensor]:
-        """``vectors``, of length 1 if ``cosine``."""
-        queries, documents = self.vectors(inputs)
+    def forward(self, inputs: Any, batch: Batch, wanted: Container[str]) -> Outputs:
+        vectors = self.vectors(inputs)
+        with torch.autocast(vectors[0].device.type, enabled=False):
+            cuts = [self.compared(*(x[:, :n] for x in vectors), batch, wanted) for n in cuts_of(self.model)]
+            return replace(self.compared(*vectors, batch, wanted), cuts=tuple(cuts))
+
+    def compared(self, queries: Tensor, documents: Tensor, batch: Batch, wanted: Container[str]) -> Outputs:
+        """The outputs of ``vectors`` (B, d) and (U, d)."""
         if self.cosine:
             queries, documents = normalize(queries, dim=1), normalize(documents, dim=1)
-        return queries, documents
-
-    def forward(self, inputs: Any, batch: Batch, wanted: Container[str]) -> Outputs:
-        queries, documents = self.embed(inputs)
-        with torch.autocast(queries.device.type, enabled=False):
-            scores, in_batch = self.similarity(queries, documents), None
-            if "in_batch" in wanted:
-                in_batch = scores
-                if processes.count() > 1:
-                    in_batch = self.similarity(queries, processes.gather_rows(documents))
-            return Outputs(
-                scores.gather(1, batch.index), in_batch, Embeddings(queries), Embeddings(documents)
-            )
+        scores, in_batch = self.similarity(queries, documents), None
+        if "in_batch" in wanted:
+            in_batch = scores
+            if processes.count() > 1:
+                in_batch = self.similarity(queries, processes.gather_rows(documents))
+        return Outputs(scores.gather(1, batch.index), in_batch, Embeddings(queries), Embeddings(documents))
 
     def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
         """float32 (B, U): ``scale`` times cosine or dot product."""

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.reach import asking_hub
 from rankdistill.students.kinds import check_kind, check_tokenizer
 from rankdistill.students.lengths import check_prompt, limit_length
+from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of, warn_of_unused
 
@@ -34,6 +36,7 @@ def load_student(
     dropout: float | None = 0.0,
     prompts: dict[str, str] | None = None,
     lora: dict[str, Any] | None = None,
+    dimensions: Sequence[int] = (),
     device: str | None = None,
     trust_remote_code: bool = False,
 ) -> SentenceTransformer:
@@ -44,7 +47,8 @@ def load_student(
     dropout probability of the model, None keeps them (on a CPU they double the time of a step);
     ``prompts`` has the keys ``query`` and ``document``, None keeps the model's own; ``lora`` holds
     fields of ``peft.LoraConfig`` (every linear layer unless ``target_modules`` says otherwise).
-    A plain transformer gets masked mean pooling.
+    A plain transformer gets masked mean pooling. ``dimensions`` are what its vectors are cut to in training
+    and measures as well (Matryoshka): the loss is the mean over these.
 
     A model without a transformer (static embeddings) is loaded too; ``layers``, ``dropout``, ``lora`` and
     ``max_length`` don't apply to it.
@@ -63,6 +67,7 @@ def load_student(
     if prompts is None:
         warn_of_unused(student, model)
     limit_length(student, max_length, model)
+    cut_to(student, dimensions)
     for kind in ("query", "document"):
         check_prompt(student, prompt_of(student, kind), f"student.prompts.{kind}")
     if student.transformers_model is None:

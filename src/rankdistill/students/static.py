@@ -23,6 +23,7 @@ from rankdistill.errors import InputError, check_counts
 from rankdistill.students.base import Encoder, Prepare
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import load_student
+from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.prompts import prompt_of
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ SIF = 1e-4  # of smooth inverse frequency, as model2vec takes it
 
 def static_student(
     model: str = "minilm",
-    dimensions: int | None = 256,
+    dimensions: int | Sequence[int] | None = 256,
     vectors: str = "output",
     layers: int | None = None,
     max_length: int | None = None,
@@ -45,22 +46,26 @@ def static_student(
     tokens, ``"input"`` its input embeddings. They are centred, brought to their first ``dimensions``
     principal components (None keeps all), and weighted by smooth inverse frequency, 1e-4 / (1e-4 + p): p is
     1 / rank in the vocabulary, which is in order of frequency, as a share of the sum. That is model2vec's
-    recipe (Tulkens and van Dongen 2024, https://github.com/MinishLab/model2vec). ``layers`` keeps the
-    first that many of ``model``; of a text ``max_length`` tokens are read, None reads it whole.
+    recipe (Tulkens and van Dongen 2024, https://github.com/MinishLab/model2vec). Of a list of ``dimensions``
+    the first is meant so, and training and measures cut the vectors to the others as well, see
+    ``load_student``. ``layers`` keeps the first that many of ``model``; of a text ``max_length`` tokens are
+    read, None reads it whole.
 
     Raises ``InputError`` if the model can't be had, or its tokenizer isn't a fast one.
     """
-    check_counts(**{"student.dimensions": dimensions})
+    first, *cuts = [dimensions] if dimensions is None or isinstance(dimensions, int) else dimensions
+    check_counts(**{"student.dimensions": first})
     if vectors not in ("output", "input"):
         raise InputError(f"student.vectors={vectors!r}: it is 'output' or 'input'")
     whole = load_student(model, layers, None, prompts=prompts, trust_remote_code=trust_remote_code)
     if whole.transformers_model is None:
         limit_length(whole, max_length, model)
+        cut_to(whole, cuts)
         return whole
     if not isinstance(whole.tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"model {model!r}: a static student needs a fast tokenizer (tokenizer.json)")
     table = _outputs(whole) if vectors == "output" else _inputs(whole)
-    table = principal(table, dimensions) * weights(len(table))[:, None]
+    table = principal(table, first) * weights(len(table))[:, None]
     tokenizer = Tokenizer.from_str(whole.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_truncation()  # which the transformer needed
     student = SentenceTransformer(
@@ -70,6 +75,7 @@ def static_student(
         device=str(whole.device),
     )
     limit_length(student, max_length, model)
+    cut_to(student, cuts)
     return student
 
 

@@ -63,12 +63,16 @@ class Step(nn.Module):
     def compare(
         self, student: Outputs, teacher: Outputs, batch: Batch, loss: nn.Module | None = None
     ) -> Tensor:
-        """The value of the loss, or of another ``loss`` that is tried.
+        """The value of the loss, or of another ``loss`` that is tried; the mean over the student's ``cuts``.
 
         Raises ``InputError`` unless it is a tensor of one number and no dimension.
         """
         loss = self.loss if loss is None else loss
-        value = value_of(loss, student, teacher, batch)
+        values = [value_of(loss, one, teacher, batch) for one in (student, *student.cuts)]
+        return sum(self._checked(loss, value) for value in values) / len(values)
+
+    @staticmethod
+    def _checked(loss: nn.Module, value: Any) -> Tensor:
         if not isinstance(value, Tensor) or value.ndim:
             given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(
