@@ -131,7 +131,8 @@ def test_a_document_with_the_querys_id_is_the_query_if_it_has_its_text(given, ro
     [
         ({}, "1 queries are documents of the same id, which are left out"),
         ({"query_text": "x"}, "1 queries have the id of a document with another text, which stays"),
-        ({"ignore": True}, None),
+        ({"ignore": True}, "1 queries are documents of the same id, which are left out"),
+        ({"ignore": False}, None),
     ],
 )
 def test_what_becomes_of_identical_ids_is_said_once(given, said, caplog):

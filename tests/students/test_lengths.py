@@ -114,6 +114,18 @@ def test_the_texts_that_are_cut_are_counted(student_folder, caplog, monkeypatch)
     assert cut_texts(student, collection)["documents"]["longer"] == 2
 
 
+def test_all_of_them_are_a_hundred_percent():
+    """Not 1e+02 %, as two digits of it are written."""
+    found = {
+        "documents": {"longer": 12, "of": 12, "tokens": 5},
+        "queries": {"longer": 1, "of": 3, "tokens": 5},
+    }
+    assert [line[: line.index("are")] for line in lengths.said_of(found)] == [
+        "12 of 12 documents (100 %) ",
+        "1 of 3 queries (33 %) ",
+    ]
+
+
 def test_a_count_in_the_cache_that_is_damaged_is_made_again(student_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
     student, collection = load_student(student_folder, max_length=10), collection_of(9)

@@ -119,7 +119,7 @@ class Collection:
             query = self.query_ids[i]
             if not ignore or any(qrels.get(query, {}).get(query, 0) > 0 for qrels in self.qrels.values()):
                 rows[i] = -1
-        if self.ignore_identical_ids is None and len(shared):
+        if len(shared):
             if left := int((rows >= 0).sum()):
                 log.info(
                     "%s: %d queries are documents of the same id, which are left out of their results, "
@@ -128,7 +128,7 @@ class Collection:
                     self.name,
                     left,
                 )
-            elif not ignore:
+            elif self.ignore_identical_ids is None and not ignore:
                 log.info(
                     "%s: %d queries have the id of a document with another text, which stays among their "
                     "results (data.ignore_identical_ids=true leaves it out, as BEIR does)",

@@ -140,10 +140,11 @@ class Evaluator:
         if min(sizes) < self.k and (self.uncut or min(sizes) < self.depth):
             log.info(
                 "the teacher ranks its candidates alone, %d to %d a query, where a student has the best %d "
-                "of all documents",
+                "%s",
                 min(sizes),
                 max(sizes),
                 min(self.k, len(collection.documents)),
+                "of all documents" if self.index == "Flat" else f"that evaluator.index={self.index} finds",
             )
         return self.measure(run, collection, split)
 

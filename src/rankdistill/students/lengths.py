@@ -104,9 +104,9 @@ def cut_texts(model: SentenceTransformer, collection: Collection) -> dict[str, d
 
 def said_of(found: dict[str, dict[str, int | None]]) -> list[str]:
     """What ``cut_texts`` found, a line for each kind of text of which some are cut."""
-    line = "{longer:,} of {of:,} {name} ({share:.2g} %) are longer than {tokens} tokens, and are cut"
+    line = "{longer:,} of {of:,} {name} ({share:g} %) are longer than {tokens} tokens, and are cut"
     return [
-        line.format(name=name, share=100 * counts["longer"] / counts["of"], **counts)
+        line.format(name=name, share=float(f"{100 * counts['longer'] / counts['of']:.2g}"), **counts)
         for name, counts in found.items()
         if counts["longer"]
     ]
