@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
+from pathlib import Path
 
 REFUSED = {  # what it means, and what to do
     errno.ENOSPC: "no space is left on the disk: make room",
@@ -50,6 +51,12 @@ def check_counts(**values: int | None) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise InputError(f"{name}={value!r}: it is 1 or more, an integer")
+
+
+def check_loaded(model: object) -> None:
+    """Raises ``InputError`` for the name of a model in place of the model."""
+    if isinstance(model, str | Path):
+        raise InputError(f"model={str(model)!r}: it is a name; give the model, load_student({str(model)!r})")
 
 
 def disk_refuses(error: BaseException) -> str | None:

@@ -109,6 +109,10 @@ def distil(config: DictConfig | Mapping[str, Any], folder: str | Path) -> float:
     """
     config = OmegaConf.create(config)
     check_names(config, "config")
+    if lacking := sorted(OmegaConf.missing_keys(config)):
+        raise InputError(f"{lacking[0]}: must be given")
+    if Path(folder).is_file():
+        raise InputError(f"folder={str(folder)!r}: it is a file; name a folder for the run")
     with RunFolder(folder, config) as place:
         return run(config, place)
 
@@ -134,6 +138,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     student = make(config.student, SentenceTransformer)
     check_trainable(student)
     student.similarity_fn_name = similarity_of(student, config.scores.similarity)  # before it is measured
+    evaluator.check_index(student)
 
     test = config.evaluation.split
     evaluator.check(collection, test)  # what is wrong with the splits shows now

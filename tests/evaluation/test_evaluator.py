@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rankdistill.candidates import BM25, mine
+from rankdistill.candidates import BM25, Dense, mine
 from rankdistill.data import Candidates, Collection, ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator, Run
@@ -194,6 +194,28 @@ def test_padding_of_the_index_never_reaches_a_run(model, collection, index):
         assert len(ranked) == 60 if index == "Flat" else 0 < len(ranked) < 60
         for document, score in ranked:
             assert score == pytest.approx(similarity[int(query[1:]), int(document[1:])], abs=1e-5)
+
+
+def test_documents_that_are_not_the_collections_are_refused(model, collection):
+    """They were measured in silence: 20 vectors for 60 documents, or an array of any kind."""
+    vectors = embed_documents(model, collection.documents)
+    with pytest.raises(InputError, match="documents: a DenseIndex of 20, and .* has 60 documents"):
+        Evaluator().evaluate(model, collection, documents=DenseIndex(model, vectors[:20]))
+    with pytest.raises(InputError, match="documents: a ndarray of 60, .* what retrieval.index_of makes"):
+        Evaluator().evaluate(model, collection, documents=vectors)
+    with pytest.raises(InputError, match=r"model='st': it is a name; give the model, load_student\('st'\)"):
+        Evaluator().evaluate("st", collection)
+
+
+@pytest.mark.parametrize(("index", "search"), [("Flattt", {}), ("Flat", {"nprobe": 3}), (5, {})])
+def test_a_bad_index_is_refused_before_the_collection_is_encoded(
+    model, collection, monkeypatch, index, search
+):
+    monkeypatch.setattr("rankdistill.evaluation.evaluator.passing_index", None)
+    with pytest.raises(InputError, match="evaluator.(index|search)="):
+        Evaluator(index=index, search=search).evaluate(model, collection)
+    with pytest.raises(InputError, match="candidates.retrievers.dense.(index|search)="):
+        Dense(model, 5, index, search)
 
 
 def test_a_bad_index_raises(model, collection):
@@ -390,6 +412,9 @@ class Fixed:
         monkeypatch.setattr(
             "rankdistill.retrieval.dense.embed_queries", lambda *_: np.array(queries, np.float32)
         )
+
+    def get_embedding_dimension(self):
+        return self.documents.vectors.shape[1]
 
 
 def test_which_of_tied_documents_are_found_follows_their_ids(monkeypatch):

@@ -1,4 +1,6 @@
 import hashlib
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -178,3 +180,43 @@ def test_the_start_of_an_adapter_is_its_settings_and_the_weights_under_it(studen
 def test_the_field_at_fault_is_named(fields, message, student_folder):
     with pytest.raises(InputError, match=message):
         load_student(**({"model": student_folder} | fields))
+
+
+def changed(folder, place, **fields):
+    """A copy of the model at ``folder`` whose config.json has these ``fields``."""
+    shutil.copytree(folder, place)
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | fields))
+    return str(place)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_hidden_layers": 4}, r"lacks weights that its config.json speaks of \('encoder.layer"),
+        ({"vocab_size": 20}, "weights have other sizes than its config.json says \\("),
+    ],
+)
+def test_weights_that_are_not_those_of_the_configuration_are_refused(
+    student_folder, tmp_path, fields, message
+):
+    """Whole layers were random in silence; of other sizes, a scoring head was blamed that is not there."""
+    with pytest.raises(InputError, match=message):
+        load_student(changed(student_folder, tmp_path / "model", **fields))
+
+
+def test_a_folder_without_its_modules_is_named(student_folder, tmp_path):
+    changed(student_folder, tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "1_Pooling")
+    with pytest.raises(InputError, match="it names a folder 1_Pooling in modules.json, which is missing"):
+        load_student(str(tmp_path / "model"))
+
+
+def test_a_plain_transformer_without_pooler_is_whole(student_folder, tmp_path, caplog):
+    """What transformers makes anew and nothing uses: it is neither refused nor taken for missing."""
+    student = load_student(student_folder)
+    weights = {k: v for k, v in student.transformers_model.state_dict().items() if "pooler" not in k}
+    student.transformers_model.save_pretrained(tmp_path / "plain", state_dict=weights)
+    student.tokenizer.save_pretrained(tmp_path / "plain")
+    again = load_student(str(tmp_path / "plain"))
+    np.testing.assert_allclose(again.encode(["w1 w2"]), student.encode(["w1 w2"]), atol=1e-6)

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
-from rankdistill.errors import check_counts
-from rankdistill.retrieval import stored_index
+from rankdistill.errors import check_counts, check_loaded
+from rankdistill.retrieval import faiss_index, stored_index
 from rankdistill.students import fingerprint_of
+
+FIELD = "candidates.retrievers.dense"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Dense:
     ``search`` is what the index is searched with, such as ``{"nprobe": 16}``.
     """
 
-    model: SentenceTransformer
+    model: BaseModel
     n: int = 20
     index: str = "Flat"
     search: Mapping[str, float] | None = None
@@ -28,6 +30,8 @@ class Dense:
 
     def __post_init__(self):
         check_counts(n=self.n)
+        check_loaded(self.model)
+        faiss_index(self.model.get_embedding_dimension(), self.index, self.search, FIELD)
 
     @property
     def fingerprint(self) -> str:
@@ -41,9 +45,8 @@ class Dense:
         """As ``retrieve``, and the documents' scores float32 (Q, n)."""
         queries = [collection.queries[row] for row in query_rows]
         own, ids = collection.own_document[query_rows], collection.document_ids
-        field = "candidates.retrievers.dense"
         documents = stored_index(self.model, collection)
-        return documents.search(queries, self.n, ids, own, self.index, self.search, field)
+        return documents.search(queries, self.n, ids, own, self.index, self.search, FIELD)
 
     @property
     def settings(self) -> dict:

@@ -51,6 +51,8 @@ def mine(
     rank that a retriever gave it. Cached. Raises ``InputError`` for a retriever without a fingerprint,
     or of an unknown source, and for rows that aren't the collection's.
     """
+    if not isinstance(retrievers, Sequence):
+        raise InputError(f"retrievers={retrievers!r:.60}: it is a list of retrievers, such as [BM25(10)]")
     query_rows = collection.query_rows(split, limit, seed)
     settings = [identity(r) for r in retrievers]
     own = collection.own_document[query_rows].tolist()

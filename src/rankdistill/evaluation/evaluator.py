@@ -17,9 +17,9 @@ from rankdistill.data.candidates import SOURCES
 from rankdistill.data.collection import Collection, Qrels
 from rankdistill.data.rows import HIGHEST_GRADE
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError, check_counts, check_seed
+from rankdistill.errors import InputError, check_counts, check_loaded, check_seed
 from rankdistill.evaluation.run import Run
-from rankdistill.retrieval import Index, passing_index
+from rankdistill.retrieval import Index, faiss_index, passing_index
 from rankdistill.students.lengths import cut_texts
 
 log = logging.getLogger(__name__)
@@ -99,9 +99,16 @@ class Evaluator:
         processes of a job share the work.
         """
         self.check(collection, split)
+        check_loaded(model)
+        self.check_index(model)  # before the collection is encoded
         query_rows = collection.query_rows(split, self.limit, self.seed)
         if documents is None:
             documents = passing_index(model, collection.documents)
+        if not hasattr(documents, "search") or len(documents) != len(collection.documents):
+            raise InputError(
+                f"documents: a {type(documents).__name__} of {len(documents):,}, and {collection.name} has "
+                f"{len(collection.documents):,} documents; give what retrieval.index_of makes of these"
+            )
         result = None
         if processes.is_main():
             cut_texts(model, collection)  # says how many
@@ -147,6 +154,10 @@ class Evaluator:
                 "of all documents" if self.index == "Flat" else f"that evaluator.index={self.index} finds",
             )
         return self.measure(run, collection, split)
+
+    def check_index(self, model: BaseModel) -> None:
+        """Raises ``InputError`` if FAISS has no such index of ``model``'s vectors, or search parameter."""
+        faiss_index(model.get_embedding_dimension(), self.index, self.search)
 
     def check(self, collection: Collection, split: str = "test") -> Qrels:
         """The judgments that are measured; raises ``InputError`` for a grade that a measure doesn't know."""

@@ -78,6 +78,7 @@ class Run:
         are equal: an equal score is written as the next lower number.
         """
         path, name = Path(path), "_".join(self.name.split()) or "rankdistill"
+        path.parent.mkdir(parents=True, exist_ok=True)
         with written(path) as draft, open(draft, "wb") as raw:
             # neither the time nor the draft's name in its head: the same run is the same file
             packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw

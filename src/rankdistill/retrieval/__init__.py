@@ -7,7 +7,7 @@ from rankdistill.retrieval.embed import (
     passing_embeddings,
     stored_embeddings,
 )
-from rankdistill.retrieval.faiss_search import search
+from rankdistill.retrieval.faiss_search import faiss_index, search
 from rankdistill.retrieval.index import Index, index_of, passing_index, stored_index
 from rankdistill.retrieval.ties import best_ranked
 
@@ -17,6 +17,7 @@ __all__ = [
     "best_ranked",
     "embed_documents",
     "embed_queries",
+    "faiss_index",
     "index_of",
     "passing_embeddings",
     "passing_index",

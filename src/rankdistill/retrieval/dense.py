@@ -20,6 +20,9 @@ class DenseIndex:
     model: SentenceTransformer
     vectors: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.vectors)
+
     def cut(self, dimensions: int) -> "DenseIndex":
         """The same by the first so many dimensions, as ``truncate_dim`` of sentence-transformers has it."""
         return replace(self, vectors=self._cut(self.vectors, dimensions))

@@ -45,17 +45,10 @@ def search(
     Raises ``InputError``, under the name ``field``, for an index or a parameter that FAISS rejects.
     """
     k = min(k, len(documents))
-    if index == "Flat":
-        if parameters:
-            raise InputError(
-                f"{field}.search={dict(parameters)}: index=Flat has no such parameter; it is exact"
-            )
+    built = faiss_index(documents.shape[1], index, parameters, field)
+    if built is None:
         return _ranked(partial(_search_blocks, documents), documents, queries, k, True, ids, own)
     try:
-        if re.search(r"[A-Z]0(?!\d)", index):  # HNSW0 ends the whole process
-            raise RuntimeError("Error: a parameter of 0")
-        built = faiss.index_factory(documents.shape[1], index, faiss.METRIC_INNER_PRODUCT)
-        _set(built, parameters or {}, index, field)
         if not built.is_trained:
             some = np.random.default_rng(0).permutation(len(documents))[:SAMPLE]
             built.train(np.ascontiguousarray(documents[np.sort(some)]))
@@ -68,11 +61,40 @@ def search(
 
         rows, scores = _ranked(find, documents, queries, k, False, ids, own)
     except RuntimeError as error:
-        raise InputError(
-            f"{field}.index={index!r}: FAISS refuses it ({_reason(error)}); such as Flat, HNSW32, IVF64,Flat"
-        ) from None
+        raise _refused(error, index, field) from None
     _say_what_is_found(rows, documents, queries, index, ids, own, field)
     return rows, scores
+
+
+def faiss_index(
+    dimensions: int, index: str, parameters: Mapping[str, float] | None = None, field: str = "evaluator"
+) -> faiss.Index | None:
+    """An empty ``index`` that is searched with ``parameters``; None for Flat, which needs none.
+
+    Raises ``InputError``, under the name ``field``, for what FAISS rejects.
+    """
+    if not isinstance(index, str):
+        raise InputError(f"{field}.index={index!r}: it is a text, such as Flat, HNSW32, IVF64,Flat")
+    if index == "Flat":
+        if parameters:
+            raise InputError(
+                f"{field}.search={dict(parameters)}: index=Flat has no such parameter; it is exact"
+            )
+        return None
+    try:
+        if re.search(r"[A-Z]0(?!\d)", index):  # HNSW0 ends the whole process
+            raise RuntimeError("Error: a parameter of 0")
+        built = faiss.index_factory(dimensions, index, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise _refused(error, index, field) from None
+    _set(built, parameters or {}, index, field)
+    return built
+
+
+def _refused(error: RuntimeError, index: str, field: str) -> InputError:
+    return InputError(
+        f"{field}.index={index!r}: FAISS refuses it ({_reason(error)}); such as Flat, HNSW32, IVF64,Flat"
+    )
 
 
 def _set(built: faiss.Index, parameters: Mapping[str, float], index: str, field: str) -> None:

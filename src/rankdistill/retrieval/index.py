@@ -19,6 +19,10 @@ class Index(Protocol):
 
     vectors: np.ndarray | None
 
+    def __len__(self) -> int:
+        """How many documents there are."""
+        ...
+
     def search(
         self,
         queries: Sequence[str],

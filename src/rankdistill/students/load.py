@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,6 @@ def load_student(
     layers, or if ``max_length`` or a prompt leaves no word of a text.
     """
     check_counts(max_length=max_length)
-    if dropout is not None and not 0 <= dropout < 1:
-        raise InputError(f"dropout={dropout}: it is 0 or more and below 1")
     if set(prompts or {}) - {"query", "document"}:
         raise InputError(f"prompts={prompts}: its keys are query and document")
     student = load_weights(
@@ -106,15 +105,20 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), **options
     try:
         if local:
             check_kind(name, model, wanted)
-        with nullcontext() if local else asking_hub():
+        with nullcontext() if local else asking_hub(), missing_weights() as missing:
             loaded = kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
             if not local:
                 check_kind(name, model, wanted)
+        if missing:
+            raise InputError(
+                f"model {model!r} lacks weights that its config.json speaks of ({shorten(missing)}), and "
+                "random ones would be in their place; get the files again"
+            )
         check_tokenizer(loaded.tokenizer, model)
         return loaded
     except InputError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
         if model.startswith((".", "/", "~")) and not Path(model).is_dir():
             reason = "no such folder"
@@ -123,11 +127,48 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), **options
         if "Unrecognized processing class" in reason:
             reason = "its tokenizer's files are missing (tokenizer.json, tokenizer_config.json)"
         if "ignore_mismatched_sizes" in str(error):
-            reason = "its scoring head has several labels, and a teacher's has one"
+            reason = "weights have other sizes than its config.json says"
+            if "num_labels" in options:
+                reason += ", or its scoring head has several labels, and a teacher's has one"
+        if absent := [folder for folder in module_folders(name) if not (Path(name) / folder).is_dir()]:
+            reason = f"it names a folder {absent[0]} in modules.json, which is missing"
         raise InputError(
             f"model {model!r} cannot be loaded: {reason} (give a folder, or a name on a hub within reach, "
             "with weights in safetensors)"
         ) from None
+
+
+@contextmanager
+def missing_weights() -> Iterator[list[str]]:
+    """The names of weights of layers and embeddings that are in no file of a model that is loaded in here.
+
+    transformers makes random ones in their place and prints a table, which is what they are read from. A new
+    head, and a pooler that nobody uses, are none of these.
+    """
+    found: list[str] = []
+
+    def read(record: logging.LogRecord) -> bool:
+        rows = [re.sub(r"\x1b\[\d*m", "", row) for row in record.getMessage().splitlines()]
+        names = [row.split("|")[0].strip() for row in rows if "MISSING" in row and "|" in row]
+        lost = [name for name in names if re.search(r"\.(\{|\d)|embed", name)]
+        found.extend(lost)
+        return not lost  # the error says it
+
+    reports = logging.getLogger("transformers.modeling_utils")
+    reports.addFilter(read)
+    try:
+        yield found
+    finally:
+        reports.removeFilter(read)
+
+
+def module_folders(name: str) -> list[str]:
+    """The folders that modules.json of the folder ``name`` lists and that hold files."""
+    try:
+        modules = json.loads((Path(name) / "modules.json").read_text(encoding="utf-8"))
+        return [m["path"] for m in modules if m["path"] and not m["type"].endswith("Normalize")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def keep_layers(model: nn.Module, layers: int) -> None:
@@ -146,7 +187,12 @@ def keep_layers(model: nn.Module, layers: int) -> None:
 
 
 def set_dropout(model: nn.Module, dropout: float) -> None:
-    """Sets every dropout probability of ``model``, in its configuration and in its layers."""
+    """Sets every dropout probability of ``model``, in its configuration and in its layers.
+
+    Raises ``InputError`` unless it is 0 or more and below 1.
+    """
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout={dropout}: it is 0 or more and below 1")
     for name in [
         name for name in model.config.to_dict() if name.endswith(("dropout", "dropout_prob", "dropout_p"))
     ]:

@@ -132,6 +132,10 @@ class DistillationTrainer(Trainer):
         patience: int | None = None,
         **kwargs,
     ):
+        if not isinstance(args, TrainingArguments | None):
+            raise InputError(
+                f"args: {args!r:.60} is no TrainingArguments; training_arguments(...) makes them"
+            )
         args = copy.copy(args) if args else training_arguments("checkpoints")
         check_arguments(args)
         check_scores(similarity, scale, teacher_scores, teacher_scale, chunk_tokens)

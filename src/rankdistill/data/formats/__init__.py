@@ -83,6 +83,8 @@ def check_options(format: str, options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in known:
             raise InputError(f"{name}: no option of {format}; there is: {', '.join(known) or 'none'}")
+        if not isinstance(options[name], str | Path | None):
+            raise InputError(f"{name}={options[name]!r}: an option of {format} is a text")
 
 
 def write_scores(table: ScoreTable, path: str | Path, format: str | None = None) -> None:
