@@ -53,7 +53,11 @@ def main():
         print(table(found), end="\n\n" if found else "")
         print(f"{len(found)} items, {shown(sum(item.size for item in found))} in {cache_folder()}")
         return
-    gone = list(prune(found, most, oldest, given.dry_run))
+    try:
+        gone = list(prune(found, most, oldest, given.dry_run))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     print(table(gone), end="\n\n" if gone else "")
     size = sum(item.size for item in gone)
     left = shown(sum(item.size for item in found) - size)

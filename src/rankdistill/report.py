@@ -102,15 +102,18 @@ def main():
     logging.basicConfig(format="%(message)s")
     try:
         found = report(given.folder, given.measure, given.margin, given.by)
+        print(printed(found))  # before anything is written, which a full or read-only disk refuses
         write(found, given.folder, ending)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        where = error.filename or given.folder
-        print(f"error: {where}: {disk_refuses(error) or error.strerror}; then report again", file=sys.stderr)
+        where = Path(error.filename or given.folder)
+        where = where.parent if where.name.startswith(".") else where  # a draft that is not there
+        reason = disk_refuses(error) or f"{error.strerror}: nothing can be written there"
+        print(f"error: {where}: {reason}; then report again", file=sys.stderr)
         sys.exit(2)
-    print(f"{printed(found)}\n\nThe tests of every pair, and more: {given.folder / f'report{ending}.md'}")
+    print(f"\nThe tests of every pair, and more: {given.folder / f'report{ending}.md'}")
 
 
 if __name__ == "__main__":

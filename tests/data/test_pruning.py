@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import WordTeacher
+from filelock import FileLock
 from sentence_transformers import SentenceTransformer
 
 from rankdistill import cache
@@ -150,6 +152,20 @@ def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["cache", *arguments])
     cache.main()
     return capsys.readouterr().out
+
+
+def test_a_cache_that_is_read_only_says_so(collection, monkeypatch, capsys):
+    """It ended with "0 items removed" and status 0."""
+    score_candidates(WordTeacher(), mine(collection, [BM25(5)]))
+
+    def refused(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, capsys, "--prune", "0")
+    assert ended.value.code == 2
+    assert "Read-only file system; nothing can be removed there" in capsys.readouterr().err
 
 
 def test_the_command_lists_and_prunes(collection, monkeypatch, capsys):

@@ -514,6 +514,12 @@ def test_the_command_prints_the_table_and_writes_every_form(sweep):
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("margin", [0, -1, float("nan"), float("inf")])
+def test_a_margin_is_above_0(tmp_path, margin):
+    with pytest.raises(InputError, match=f"margin={margin}: it is a difference of the measure, above 0"):
+        report(tmp_path, margin=margin)
+
+
 def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch, capsys):
     for i, sampler in enumerate(("hard", "random")):
         write_run(tmp_path / str(i), {"sampler": sampler}, values={"after": {"AP": [0.5, 0.25 * i, 0.125]}})
@@ -528,7 +534,8 @@ def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch, cap
     monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr().err
+    shown, said = capsys.readouterr()
+    assert "| sampler |" in shown, "the table is printed all the same"
     assert (
         ended.value.code == 2
         and f"error: {tmp_path / 'report.md'}: no space is left on the disk: make room" in said

@@ -1,5 +1,6 @@
 """What lies in the cache, and what of it goes when there is too much."""
 
+import errno
 import logging
 import os
 import re
@@ -78,7 +79,8 @@ def prune(
     """Removes of ``found``, the longest unused first, what is too much; gives each item that went.
 
     Until no more than ``most`` bytes are left, and nothing unused for ``oldest`` seconds. What somebody
-    builds or has open stays, and what is unfinished for a day. ``dry`` removes nothing.
+    builds or has open stays, and what is unfinished for a day. ``dry`` removes nothing. Raises ``InputError``
+    where the cache is read-only.
     """
     found, now = list(found), time.time()
     left = sum(item.size for item in found)
@@ -106,6 +108,8 @@ def _remove(path: Path, dry: bool) -> bool:
                 seal.unlink(missing_ok=True)
                 Path(lock.lock_file).unlink(missing_ok=True)
     except (Timeout, OSError) as error:
+        if getattr(error, "errno", None) == errno.EROFS:
+            raise InputError(f"{path}: {error.strerror}; nothing can be removed there") from None
         log.debug("%s: stays (%s)", path, error)
         return False
     return True

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import inf, isnan, nan
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +228,8 @@ def report(
     """
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
+    if not 0 < margin < inf:
+        raise InputError(f"margin={margin}: it is a difference of the measure, above 0")
     found = read_runs(Path(folder))
     runs = [run for run in found if not run.missing]
     if not runs:

@@ -96,13 +96,13 @@ def write_groups(table: ScoreTable, path: str | Path) -> None:
     A line has one positive; a query with more has more lines.
     """
     ids = table.collection.document_ids
+    write_json(table, scores_beside(path))  # first: a command that was killed here starts again
     with writing(path) as out:
         for query, rows, _, positive in pools(table, copies=False):
             others = [ids[row] for row in rows[~positive]]
             for row in rows[positive]:
                 line = {"query_id": query, "doc_id_a": ids[row], "doc_id_b": others}
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
-    write_json(table, scores_beside(path))
 
 
 def scores_beside(path: str | Path) -> Path:
