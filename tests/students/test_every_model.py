@@ -225,12 +225,6 @@ def routed(folder_of):
     return SentenceTransformer(modules=[router], device="cpu"), sides
 
 
-def test_kinds_that_cannot_be_trained_are_refused_in_a_line(folder_of, table):
-    with pytest.raises(InputError, match=r"\(Router\)") as error:
-        DistillationTrainer(routed(folder_of)[0], table, RandomSampler(1, 3), KLDivergence())
-    assert "\n" not in str(error.value)
-
-
 def test_static_embeddings_are_measured_and_mine_like_any_other(collection, tmp_path):
     static().save_pretrained(str(tmp_path / "model"), create_model_card=False)
     student = load_student(str(tmp_path / "model"), max_length=8)

@@ -7,6 +7,8 @@ import torch
 from commands import child, two_processes
 from safetensors.torch import load_file
 
+from rankdistill.students import adapter_student, asymmetric_student, load_student, static_student
+
 PROGRAM = """
 import sys, torch
 from rankdistill import processes
@@ -14,7 +16,7 @@ from rankdistill.candidates import BM25, Random, mine
 from rankdistill.data import read_beir
 from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
 from rankdistill.samplers import RandomSampler
-from rankdistill.students import load_student
+from rankdistill.students import adapter_student, asymmetric_student, load_student, static_student
 from rankdistill.teachers import score_candidates
 from rankdistill.training import DistillationTrainer, training_arguments
 
@@ -39,6 +41,12 @@ losses = {
     "both": WeightedSum({"a": KLDivergence(), "b": InfoNCE(in_batch=True, false_negative_margin=0.5)},
                         {"a": 1.0, "b": 1.0}),
     "learnt": WeightedSum({"a": Tempered(), "b": InfoNCE(in_batch=True)}, {"a": 1.0, "b": 1.0}),
+    "asymmetric": InfoNCE(in_batch=True),
+    "adapter": InfoNCE(in_batch=True),
+}
+students = {
+    "asymmetric": lambda: asymmetric_student(static_student(student, 8, "input"), load_student(student)),
+    "adapter": lambda: adapter_student(student),
 }
 torch.set_num_threads(1)
 table = score_candidates(Teacher(), mine(read_beir(folder), [BM25(10), Random(10)], "train"))
@@ -47,7 +55,8 @@ for name, loss in losses.items():
         f"{out}/{name}", per_device_train_batch_size=int(batch), max_steps=1, bf16=False, use_cpu=True,
         learning_rate=1e-3, optim="sgd", max_grad_norm=0, disable_tqdm=True, warmup_steps=0,
     )
-    trainer = DistillationTrainer(load_student(student, device="cpu"), table, RandomSampler(1, 3), loss,
+    made = students.get(name, lambda: load_student(student, device="cpu"))()
+    trainer = DistillationTrainer(made, table, RandomSampler(1, 3), loss,
                                   arguments, teacher_scale=1.0, grad_cache=name == "both")
     trainer.train()
     if trainer.is_world_process_zero():
@@ -85,3 +94,27 @@ def test_two_gloo_processes_take_the_step_of_one(stepped, student_folder, loss):
     assert loss != "learnt" or one["loss.losses.a.log_scale"] != 0
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        (
+            "asymmetric",
+            lambda folder: asymmetric_student(static_student(folder, 8, "input"), load_student(folder)),
+        ),
+        ("adapter", adapter_student),
+    ],
+)
+def test_of_a_frozen_encoder_both_take_rows(stepped, student_folder, name, start):
+    """Which they have embedded together; what is trained takes the step of one process."""
+    one, two = (load_file(folder / name / "model.safetensors") for folder in stepped)
+    student = start(student_folder)
+    trained = {f"student.model.{x}" for x, weight in student.named_parameters() if weight.requires_grad}
+    before = {f"student.model.{x}": weight for x, weight in student.state_dict().items()}
+    assert trained <= set(one)
+    for weight, value in one.items():
+        torch.testing.assert_close(value, two[weight], atol=1e-6, rtol=1e-4)
+        if weight in before:
+            assert torch.equal(value, before[weight]) == (weight not in trained), weight

@@ -105,6 +105,15 @@ class Collection:
             self.qrels,
         )
 
+    def texts_fingerprint(self, kind: str) -> str:
+        """Changes with any text of ``kind``, ``query`` or ``document``, or their order."""
+        return self._texts_fingerprints[kind]
+
+    @cached_property
+    def _texts_fingerprints(self) -> dict[str, str]:
+        texts = {"query": self.queries, "document": self.documents}
+        return {kind: fingerprint(list(some)) for kind, some in texts.items()}
+
     @cached_property
     def own_document(self) -> np.ndarray:
         """int64 (Q,): the row of the document that is the query itself and left out, -1 for none."""

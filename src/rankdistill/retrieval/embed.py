@@ -3,7 +3,7 @@
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import faiss
@@ -34,11 +34,14 @@ from rankdistill.hardware import autocast, has_bf16
 from rankdistill.packing import first_position, packed
 from rankdistill.students import fingerprint_of
 from rankdistill.students.prompts import prompt_of
+from rankdistill.students.sides import sides, stored_modules, stored_part
+from rankdistill.students.stored import above
 
 log = logging.getLogger(__name__)
 BAR_FROM = 1000  # texts; fewer are embedded within seconds
 WINDOW = 2_000  # texts tokenised and sorted at a time
 BLOCK = 50_000  # texts embedded at a time
+NAMES = {"query": "queries", "document": "documents"}
 
 
 def embed_queries(model: SentenceTransformer, texts: Sequence[str], progress: bool = True) -> np.ndarray:
@@ -52,6 +55,7 @@ def embed_documents(model: SentenceTransformer, texts: Sequence[str], progress: 
 
 
 def _embed(model: SentenceTransformer, kind: str, texts: Sequence[str], progress: bool) -> np.ndarray:
+    model = sides(model)[kind]
     if model.similarity_fn_name not in (None, "cosine", "dot"):
         raise InputError(
             f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
@@ -97,35 +101,51 @@ def _embed_packed(
     return embeddings
 
 
-def stored_embeddings(model: SentenceTransformer, collection: Collection) -> np.ndarray:
+def stored_embeddings(
+    model: SentenceTransformer, collection: Collection, kind: str = "document"
+) -> np.ndarray:
     """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d).
 
-    Memory-mapped, and written block by block, so that it may be larger than memory. The processes of
-    a job share the work. Those that were used longest ago go when all take more than
-    RANKDISTILL_CACHE_LIMIT.
+    Or ``embed_queries`` of all its queries. Memory-mapped, and written block by block, so that it may be
+    larger than memory. The processes of a job share the work. Those that were used longest ago go when all
+    take more than RANKDISTILL_CACHE_LIMIT.
     """
-    key = fingerprint(collection.fingerprint, fingerprint_of(model), has_bf16())
+    side = sides(model)[kind]
+    return _open(
+        store_embeddings(side, collection, kind),
+        (len(_texts(collection, kind)), side.get_embedding_dimension()),
+    )
+
+
+def store_embeddings(model: SentenceTransformer, collection: Collection, kind: str) -> Path:
+    """Where ``stored_embeddings`` are kept, made unless they are there."""
+    side, texts = sides(model)[kind], _texts(collection, kind)
+    key = fingerprint(collection.texts_fingerprint(kind), fingerprint_of(side), has_bf16(), kind)
     path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.npy")
     with once(path) as missing:
         if not missing:
             log.info("reusing embeddings %s", path)
         else:
             most = embeddings_limit()
-            log.info("embedding %d documents of %s", len(collection.documents), collection.name)
+            log.info("embedding %d %s of %s", len(texts), NAMES[kind], collection.name)
             draft = processes.broadcast(draft_of(path))
             try:
-                _embed_into(draft, model, collection.documents)
+                _embed_into(draft, side, collection, kind)
                 if processes.is_main():
                     sync(draft)
                     draft.rename(path)
-                    seal(path, f"{collection.name}, {len(collection.documents):,} documents")
+                    seal(path, f"{collection.name}, {len(texts):,} {NAMES[kind]}")
             finally:
                 if processes.is_main():
                     draft.unlink(missing_ok=True)
-    embeddings = _open(path, (len(collection.documents), model.get_embedding_dimension()))
     if missing and processes.is_main():
+        _open(path, (len(texts), side.get_embedding_dimension()))
         limit_embeddings(most)  # these are in use now
-    return embeddings
+    return path
+
+
+def _texts(collection: Collection, kind: str) -> Sequence[str]:
+    return collection.queries if kind == "query" else collection.documents
 
 
 def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -146,13 +166,20 @@ def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
 
 def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
-    """``embed_documents``, the processes of a job sharing the work; nothing is kept."""
+    """``embed_documents``, the processes of a job sharing the work; nothing is kept.
+
+    But for what a frozen encoder makes of them: that is stored, as of a collection of these texts.
+    """
+    collection = Collection("texts", [str(i) for i in range(len(texts))], texts, [], [], {})
+    side = sides(model)["document"]
+    if stored_modules(side) == len(side):
+        return stored_embeddings(side, collection)
     if processes.count() == 1:
-        return embed_documents(model, texts)
+        return _embedder(side, collection, "document")(0, len(texts))
     file = processes.broadcast(cache_folder() / "embeddings" / f".{uuid.uuid4().hex}.npy")
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        _embed_into(file, model, texts)
+        _embed_into(file, side, collection, "document")
     embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
     processes.wait()  # until all have opened it; what is mapped stays
     if processes.is_main():
@@ -160,22 +187,45 @@ def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.n
     return embeddings
 
 
-def _embed_into(file: Path, model: SentenceTransformer, texts: Sequence[str]) -> None:
-    """Writes ``embed_documents`` of ``texts`` to the .npy ``file``, each process a share of the blocks."""
+def _embedder(
+    side: SentenceTransformer, collection: Collection, kind: str
+) -> Callable[[int, int], np.ndarray]:
+    """What embeds the texts of ``kind`` from a first to an end row.
+
+    Of a frozen encoder under what is trained, an adapter, the vectors are those that are stored.
+    """
+    if not 0 < stored_modules(side) < len(side):
+        texts = _texts(collection, kind)
+        return lambda start, end: _embed(side, kind, texts[start:end], end - start == len(texts))
+    vectors = stored_embeddings(stored_part(side), collection, kind)
+
+    @torch.inference_mode()
+    def mapped(start: int, end: int) -> np.ndarray:
+        some = torch.from_numpy(np.array(vectors[start:end])).to(side.device)
+        found = above(side.eval(), some).float().cpu().numpy()
+        if side.similarity_fn_name == "cosine":
+            faiss.normalize_L2(found)
+        return found
+
+    return mapped
+
+
+def _embed_into(file: Path, side: SentenceTransformer, collection: Collection, kind: str) -> None:
+    """Writes the embeddings of all texts of ``kind`` to the .npy ``file``, each process a share of blocks."""
+    embed, count = _embedder(side, collection, kind), len(_texts(collection, kind))
     if processes.is_main():
-        width = model.get_embedding_dimension()
-        open_memmap(file, mode="w+", dtype=np.float32, shape=(len(texts), width)).flush()
+        width = side.get_embedding_dimension()
+        open_memmap(file, mode="w+", dtype=np.float32, shape=(count, width)).flush()
         if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a fault of memory
             with open(file, "r+b") as made:
                 os.posix_fallocate(made.fileno(), 0, file.stat().st_size)
     processes.wait()
     embeddings = open_memmap(file, mode="r+")
-    size = min(BLOCK, -(-len(texts) // processes.count()))
-    starts = range(0, len(texts), size)[processes.rank() :: processes.count()]
+    size = min(BLOCK, -(-count // processes.count()))
+    starts = range(0, count, size)[processes.rank() :: processes.count()]
     for start in tqdm(
         starts, desc="embedding", unit="block", disable=len(starts) < 2 or not processes.is_main()
     ):
-        block = texts[start : start + size]
-        embeddings[start : start + size] = embed_documents(model, block, progress=len(starts) < 2)
+        embeddings[start : start + size] = embed(start, min(start + size, count))
     embeddings.flush()
     processes.wait()

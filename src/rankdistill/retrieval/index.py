@@ -56,5 +56,5 @@ def stored_index(model: BaseModel, collection: Collection) -> Index:
 
 
 def passing_index(model: BaseModel, documents: Sequence[str]) -> Index:
-    """``documents`` as ``model`` encodes them, the processes of a job sharing the work; nothing is kept."""
+    """``documents`` as ``model`` encodes them, the processes of a job sharing the work."""
     return DenseIndex(model, passing_embeddings(model, documents))

@@ -1,10 +1,14 @@
 """What is trained: sentence-transformers models."""
 
+from rankdistill.students.adapter import adapter_student, vectors_student
+from rankdistill.students.asymmetric import asymmetric_student
 from rankdistill.students.load import fingerprint_of, load_student, load_weights_from, merge_adapter, start_of
 from rankdistill.students.minilm import minilm_path
 from rankdistill.students.static import static_student
 
 __all__ = [
+    "adapter_student",
+    "asymmetric_student",
     "fingerprint_of",
     "load_student",
     "load_weights_from",
@@ -12,4 +16,5 @@ __all__ = [
     "minilm_path",
     "start_of",
     "static_student",
+    "vectors_student",
 ]

@@ -18,6 +18,8 @@ from rankdistill.vocabulary import Batch, Embeddings, Outputs
 # Query rows (B,) and document rows (U,) -> a model's features of these texts, and the order int64 (U,) in
 # which it takes the documents.
 Prepare = Callable[[Sequence[int], Sequence[int]], tuple[Any, Tensor]]
+# The same of the rows of one kind of texts; the order is int64 (n,).
+PrepareSide = Callable[[Sequence[int]], tuple[Any, Tensor]]
 
 
 class Ranker(nn.Module):
@@ -50,7 +52,8 @@ class Encoder(Ranker):
     """Texts become one vector each; a score is ``scale`` times their cosine or dot product.
 
     The vectors are those of ``encode_query`` and ``encode_document`` of sentence-transformers' ``model``, of
-    length 1 if ``cosine``.
+    length 1 if ``cosine``. ``preparer_of``, ``vectors_of`` and ``tokens_of`` are ``preparer``, ``vectors``
+    and ``tokens`` of one kind of texts, ``query`` or ``document``, where another encoder has the other.
     """
 
     offers = frozenset({"scores", "in_batch", "queries", "documents"})
@@ -61,6 +64,15 @@ class Encoder(Ranker):
 
     def vectors(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Of the queries float32 (B, d) and of the documents (U, d), of any length."""
+        raise NotImplementedError
+
+    def preparer_of(self, kind: str, collection: Collection, chunk_tokens: int | None = None) -> PrepareSide:
+        raise NotImplementedError
+
+    def vectors_of(self, kind: str, inputs: Any) -> Tensor:
+        raise NotImplementedError
+
+    def tokens_of(self, inputs: Any) -> int:
         raise NotImplementedError
 
     def forward(self, inputs: Any, batch: Batch, wanted: Container[str]) -> Outputs:

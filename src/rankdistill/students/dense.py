@@ -18,47 +18,71 @@ from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
 from rankdistill.packing import first_position, pack, packed, tokens_in
-from rankdistill.students.base import Encoder, Prepare
+from rankdistill.students.base import Encoder, Prepare, PrepareSide
 from rankdistill.students.prompts import prompt_of
+from rankdistill.students.sides import KINDS
 
 log = logging.getLogger(__name__)
 
 
-class Features:
-    """Queries' features, and documents' sorted by length into chunks of at most ``chunk_tokens`` tokens.
+class Texts:
+    """The features of texts of one kind, ``query`` or ``document``; ``Encoder.preparer_of`` of these.
 
-    A chunk has at least one document. Where the model takes packed texts (``first_position``) they have no
-    padding; else it counts, and chunks keep long documents from making short ones long. Texts are tokenised
-    once, in the token store.
+    Queries stay together, documents are sorted by length into chunks of at most ``chunk_tokens`` tokens, of
+    one at least. Where the model takes packed texts (``first_position``) they have no padding; else it
+    counts, and chunks keep long documents from making short ones long. Texts are tokenised once, in the token
+    store.
     """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        kind: str,
+        collection: Collection,
+        chunk_tokens: int | None,
+        half: bool | None,
+    ):
+        self.kind, self.collection = kind, collection
+        self.chunk_tokens = chunk_tokens or tokens_at_once(model.device, training=True)
+        self.first_position = first_position(model, training=True, half=half)
+        self.preprocess, self.prompt = model.preprocess, prompt_of(model, kind)
+        self.tokens = stored_tokens(model, collection, kind, self.prompt)
+
+    def __call__(self, rows: Sequence[int]) -> tuple[list[dict[str, Any]], Tensor]:
+        features = self._of(rows)
+        if self.kind == "query":
+            order = torch.arange(len(rows))
+            return [
+                features if self.first_position is None else pack(features, order, self.first_position)
+            ], order
+        order = by_length(features)
+        return [part for _, part in chunks(features, order, self.chunk_tokens, self.first_position)], order
+
+    def _of(self, rows: Sequence[int]) -> dict[str, Any]:
+        if self.tokens is not None:
+            return self.tokens.features(rows)
+        texts = self.collection.queries if self.kind == "query" else self.collection.documents
+        return dict(self.preprocess([texts[row] for row in rows], prompt=self.prompt, task=self.kind))
+
+
+class Features:
+    """Queries' features, and documents' in chunks; see ``Texts``."""
 
     def __init__(
         self, model: SentenceTransformer, collection: Collection, chunk_tokens: int | None, half: bool | None
     ):
-        self.collection = collection
-        self.chunk_tokens = chunk_tokens or tokens_at_once(model.device, training=True)
-        self.first_position = first_position(model, training=True, half=half)
-        self.preprocess = model.preprocess
-        self.prompts = {kind: prompt_of(model, kind) for kind in ("query", "document")}
-        self.tokens = {
-            kind: stored_tokens(model, collection, kind, prompt) for kind, prompt in self.prompts.items()
-        }
+        self.of = {kind: Texts(model, kind, collection, chunk_tokens, half) for kind in KINDS}
+
+    @property
+    def first_position(self) -> int | None:
+        return self.of["query"].first_position
 
     def __call__(
         self, query_rows: Sequence[int], document_rows: Sequence[int]
     ) -> tuple[dict[str, Any], Tensor]:
-        queries, documents = self._of("query", query_rows), self._of("document", document_rows)
-        order = by_length(documents)
-        if self.first_position is not None:
-            queries = pack(queries, torch.arange(len(query_rows)), self.first_position)
-        parts = [part for _, part in chunks(documents, order, self.chunk_tokens, self.first_position)]
-        return {"queries": queries, "documents": parts}, order
-
-    def _of(self, kind: str, rows: Sequence[int]) -> dict[str, Any]:
-        if self.tokens[kind] is not None:
-            return self.tokens[kind].features(rows)
-        texts = self.collection.queries if kind == "query" else self.collection.documents
-        return dict(self.preprocess([texts[row] for row in rows], prompt=self.prompts[kind], task=kind))
+        (queries,), _ = self.of["query"](query_rows)
+        documents, order = self.of["document"](document_rows)
+        return {"queries": queries, "documents": documents}, order
 
 
 class DenseEncoder(Encoder):
@@ -96,15 +120,29 @@ class DenseEncoder(Encoder):
             yield
 
     def tokens(self, inputs: dict[str, Any]) -> int:
-        return sum(tokens_in(part) for part in (inputs["queries"], *inputs["documents"]))
+        return self.tokens_of([inputs["queries"], *inputs["documents"]])
+
+    def tokens_of(self, inputs: list[dict[str, Any]]) -> int:
+        return sum(map(tokens_in, inputs))
+
+    def preparer_of(self, kind: str, collection: Collection, chunk_tokens: int | None = None) -> PrepareSide:
+        return Texts(self.model, kind, collection, chunk_tokens, self.half)
 
     def vectors(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        queries, documents = inputs["queries"], inputs["documents"]
-        with torch.autocast(queries["input_ids"].device.type, enabled=False):
+        parts = [(inputs["queries"], "query"), *((part, "document") for part in inputs["documents"])]
+        embedded = self._encoded(parts)
+        return embedded[0], torch.cat(embedded[1:])
+
+    def vectors_of(self, kind: str, inputs: list[dict[str, Any]]) -> Tensor:
+        return torch.cat(self._encoded([(part, kind) for part in inputs]))
+
+    def _encoded(self, parts: Sequence[tuple[dict[str, Any], str]]) -> list[Tensor]:
+        """float32 (n, d) of each of ``parts``: features of n texts, and their kind."""
+        with torch.autocast(self.model.device.type, enabled=False):
             weights = dict(self.model.named_parameters())
             own = token_embedding(self.model)
             if own is not None:
-                tokens = torch.cat([part["input_ids"].flatten() for part in (queries, *documents)]).unique()
+                tokens = torch.cat([part["input_ids"].flatten() for part, _ in parts]).unique()
                 rows = self._cast(own.weight.index_select(0, tokens))
                 weights = {name: weight for name, weight in weights.items() if weight is not own.weight}
             weights = {name: self._cast(weight) for name, weight in weights.items()}
@@ -117,12 +155,9 @@ class DenseEncoder(Encoder):
                     made = functional_call(self.model, weights, (dict(features),), {"task": kind})
                 return truncate_embeddings(made["sentence_embedding"].float(), self.model.truncate_dim)
 
-            parts = [(queries, "query"), *((part, "document") for part in documents)]
             if self.grad_cache and torch.is_grad_enabled():
-                embedded = [checkpoint(embed, *part, use_reentrant=False) for part in parts]
-            else:
-                embedded = [embed(*part) for part in parts]
-        return embedded[0], torch.cat(embedded[1:])
+                return [checkpoint(embed, *part, use_reentrant=False) for part in parts]
+            return [embed(*part) for part in parts]
 
     def _cast(self, weight: Tensor) -> Tensor:
         return weight.to(torch.bfloat16) if self.half else weight

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.util import load_file_path
 from transformers import PreTrainedTokenizerBase
 
@@ -57,6 +58,19 @@ def check_kind(name: str, model: str, wanted: tuple[str, ...]) -> None:
         what = NAMES.get(kind, f"a model of the kind {kind}")
         use = USES.get(kind, "such models are not supported")
         raise InputError(f"model {model!r} is {what}, and {NAMES[wanted[0]]} is needed here; {use}")
+
+
+def check_reads(loaded: Any, model: str, vectors: bool) -> None:
+    """Raises ``InputError`` unless ``loaded``, given as ``model``, reads texts, or ``vectors`` if asked."""
+    if isinstance(loaded[0], (Dense, Normalize)) and not vectors:
+        raise InputError(
+            f"model {model!r} maps vectors and reads no text; it goes on training as student=adapter_file "
+            "student.model=..., and what it finds is in its run's run.trec.gz"
+        )
+    if vectors and not isinstance(loaded[0], (Dense, Normalize)):
+        raise InputError(
+            f"model {model!r} reads texts; a map of vectors is needed here, as student=adapter_file saves one"
+        )
 
 
 def check_tokenizer(tokenizer: Any, model: str) -> None:

@@ -18,6 +18,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import read_limit, tokenizer_rules
 from rankdistill.errors import InputError, check_counts
 from rankdistill.students.prompts import prompt_of
+from rankdistill.students.sides import sides
 
 log = logging.getLogger(__name__)
 BLOCK = 10_000  # texts tokenised at a time
@@ -88,8 +89,9 @@ def cut_texts(model: SentenceTransformer, collection: Collection) -> dict[str, d
     them; None where there is no bound.
     Tokenises once what may be too long; the counts are kept in the cache, and logged once a process.
     """
-    found = {}
+    found, of = {}, sides(model)
     for kind, texts in (("document", collection.documents), ("query", collection.queries)):
+        model = of[kind]
         known = isinstance(model.tokenizer, (PreTrainedTokenizerBase, tokenizers.Tokenizer))
         tokens = read_limit(model) if known else None
         longer = 0 if tokens is None else _longer(model, collection, kind, texts, tokens)

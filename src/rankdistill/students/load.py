@@ -15,16 +15,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from transformers import PreTrainedTokenizerBase
 
+from rankdistill.data.cache import fingerprint
 from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.reach import asking_hub
-from rankdistill.students.kinds import check_kind, check_tokenizer
+from rankdistill.students.kinds import check_kind, check_reads, check_tokenizer
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of, warn_of_unused
+from rankdistill.students.sides import encoders, sides
 
 log = logging.getLogger(__name__)
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
@@ -51,8 +54,9 @@ def load_student(
     A plain transformer gets masked mean pooling. ``dimensions`` are what its vectors are cut to in training
     and measures as well (Matryoshka): the loss is the mean over these.
 
-    A model without a transformer (static embeddings) is loaded too; ``layers``, ``dropout``, ``lora`` and
-    ``max_length`` don't apply to it.
+    A model without a transformer (static embeddings) is loaded too; ``layers``, ``dropout`` and ``lora``
+    don't apply to it. So is one with an encoder of its own for queries and for documents (Router);
+    ``layers`` and ``lora`` don't apply to it.
 
     Raises ``InputError`` if the model can't be had, is of another kind, isn't in safetensors, or has fewer
     layers, or if ``max_length`` or a prompt leaves no word of a text.
@@ -65,10 +69,18 @@ def load_student(
     )
     if prompts is None:
         warn_of_unused(student, model)
-    limit_length(student, max_length, model)
+    for side in encoders(student):
+        limit_length(side, max_length, model)
     cut_to(student, dimensions)
-    for kind in ("query", "document"):
-        check_prompt(student, prompt_of(student, kind), f"student.prompts.{kind}")
+    for kind, side in sides(student).items():
+        check_prompt(side, prompt_of(side, kind), f"student.prompts.{kind}")
+    if len(encoders(student)) > 1:
+        if layers is not None or lora is not None:
+            raise InputError(f"student.layers, student.lora: {model} has two encoders (Router), and not one")
+        for side in encoders(student):
+            if dropout is not None and side.transformers_model is not None:
+                set_dropout(side.transformers_model, dropout)
+        return student
     if student.transformers_model is None:
         if layers is not None or lora is not None:
             raise InputError(f"student.layers, student.lora: {model} has no transformer that they apply to")
@@ -91,10 +103,11 @@ def load_student(
     return student
 
 
-def load_weights(kind: type, model: str, others: tuple[str, ...] = (), **options):
+def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: bool = False, **options):
     """``kind(model)`` in float32, from safetensors only, with one clear line if that fails.
 
-    It must be a model of this kind, or of the ``others``: sentence-transformers would make one of any.
+    It must be a model of this kind, or of the ``others``: sentence-transformers would make one of any. It
+    reads texts, or ``vectors``: such as ``vectors_student`` saves.
     """
     if not model:
         raise InputError(f"model={model!r}: it is a folder or a name on the model hub")
@@ -114,7 +127,9 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), **options
                 f"model {model!r} lacks weights that its config.json speaks of ({shorten(missing)}), and "
                 "random ones would be in their place; get the files again"
             )
-        check_tokenizer(loaded.tokenizer, model)
+        check_reads(loaded, model, vectors)
+        if not vectors:
+            check_tokenizer(loaded.tokenizer, model)
         return loaded
     except InputError:
         raise
@@ -207,9 +222,20 @@ def set_dropout(model: nn.Module, dropout: float) -> None:
 
 
 def merge_adapter(student: SentenceTransformer) -> None:
-    """Adds a LoRA adapter's weights to the model's own, in place, so that it loads without peft."""
+    """Adds a LoRA adapter's weights to the model's own, in place, so that it loads without peft.
+
+    Likewise those of a map of low rank (``adapter_student``).
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    for module in student.modules():
+        if is_parametrized(module, "weight"):
+            remove_parametrizations(module, "weight")
+            module.weight.requires_grad_(True)
+    if len(encoders(student)) > 1:
+        for side in encoders(student):
+            merge_adapter(side)
+        return
     model = student.transformers_model
     if model is None:
         return
@@ -240,6 +266,8 @@ def load_weights_from(student: SentenceTransformer, file: Path) -> None:
 
 def fingerprint_of(model: SentenceTransformer) -> str:
     """Changes with any weight, and with all that turns texts into comparable embeddings."""
+    if len(both := encoders(model)) > 1:
+        return fingerprint(*map(fingerprint_of, both))
     return hash_weights(model, _compares(model))
 
 
@@ -247,6 +275,8 @@ def start_of(model: SentenceTransformer) -> str:
     """``fingerprint_of`` before training: of an adapter its settings, not the weights that a seed draws."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    if len(both := encoders(model)) > 1:
+        return fingerprint(*map(start_of, both))
     drawn = tuple(
         f"{name}.{part}."
         for name, module in model.named_modules()

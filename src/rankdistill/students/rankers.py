@@ -7,9 +7,12 @@ from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from rankdistill.errors import InputError
-from rankdistill.students.base import Ranker
+from rankdistill.students.asymmetric import AsymmetricEncoder
+from rankdistill.students.base import Encoder, Ranker
 from rankdistill.students.dense import DenseEncoder
+from rankdistill.students.sides import encoders, sides, stored_modules
 from rankdistill.students.static import StaticEncoder
+from rankdistill.students.stored import StoredEncoder
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +25,19 @@ def ranker_of(
     Raises ``InputError`` for a kind that isn't trained.
     """
     check_trainable(student)
-    if is_static(student):
-        return StaticEncoder(student, similarity == "cosine", scale)
-    return DenseEncoder(student, similarity == "cosine", scale, half, grad_cache)
+    cosine = similarity == "cosine"
+
+    def encoder_of(side: SentenceTransformer) -> Encoder:
+        if stored_modules(side):
+            return StoredEncoder(side, cosine, scale)
+        if is_static(side):
+            return StaticEncoder(side, cosine, scale)
+        return DenseEncoder(side, cosine, scale, half, grad_cache)
+
+    if len(encoders(student)) == 1 and not stored_modules(student):
+        return encoder_of(student)
+    of = {kind: encoder_of(side) for kind, side in sides(student).items()}
+    return AsymmetricEncoder(student, of, cosine, scale)
 
 
 def is_static(student: SentenceTransformer) -> bool:
@@ -46,13 +59,22 @@ def similarity_of(student: SentenceTransformer, wanted: str | None) -> str:
 
 def check_trainable(student: SentenceTransformer) -> None:
     """Raises ``InputError`` if ``student`` is of a kind that can be measured, but not trained here."""
-    if any(isinstance(module, Router) for module in student.modules()):
+    if not any(weight.requires_grad for weight in student.parameters()):
+        raise InputError("student: none of its weights is trained; a frozen side needs another that is not")
+    for side in encoders(student):
+        if isinstance(side[0], Router):
+            raise InputError(
+                f"student: its routes (Router) are {', '.join(side[0].sub_modules)}; those that are trained "
+                "are one for query and one for document"
+            )
+        if side.transformers_model is None and not is_static(side) and not stored_modules(side):
+            raise InputError(
+                f"student: its first module is {type(side[0]).__name__}; such a model is evaluated and used "
+                "for mining, but not trained"
+            )
+    width = [side.get_embedding_dimension() for side in encoders(student)]
+    if len(set(width)) > 1:
         raise InputError(
-            "student: it has another encoder for queries than for documents (Router), and only one for both "
-            "is trained; take one of its two as the student"
-        )
-    if student.transformers_model is None and not is_static(student):
-        raise InputError(
-            f"student: its first module is {type(student[0]).__name__}; such a model is evaluated and used "
-            "for mining, but not trained"
+            f"student: its queries have {width[0]} dimensions, its documents {width[1]}; "
+            "asymmetric_student(query=..., document=...) puts a linear map between them"
         )

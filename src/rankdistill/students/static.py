@@ -20,11 +20,12 @@ from rankdistill import processes
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
 from rankdistill.errors import InputError, check_counts
-from rankdistill.students.base import Encoder, Prepare
+from rankdistill.students.base import Encoder, Prepare, PrepareSide
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import load_student
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.prompts import prompt_of
+from rankdistill.students.sides import KINDS
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # tokens of the vocabulary that are embedded at a time
@@ -130,28 +131,21 @@ class Tokens:
     others are numbers of.
     """
 
-    def __init__(self, model: SentenceTransformer, collection: Collection):
-        self.stores = {
-            kind: stored_tokens(model, collection, kind, prompt_of(model, kind))
-            for kind in ("query", "document")
-        }
+    def __init__(self, model: SentenceTransformer, collection: Collection, kinds: Sequence[str] = KINDS):
+        self.stores = {kind: stored_tokens(model, collection, kind, prompt_of(model, kind)) for kind in kinds}
 
-    def __call__(
-        self, query_rows: Sequence[int], document_rows: Sequence[int]
-    ) -> tuple[dict[str, Any], Tensor]:
-        parts = [
-            self.stores[kind].flat(rows)
-            for kind, rows in (("query", query_rows), ("document", document_rows))
-        ]
+    def __call__(self, *rows: Sequence[int]) -> tuple[dict[str, Any], Tensor]:
+        """``rows`` of each kind; the order is that of the last."""
+        parts = [store.flat(some) for store, some in zip(self.stores.values(), rows, strict=True)]
         distinct, places = np.unique(np.concatenate([ids for ids, _ in parts]), return_inverse=True)
-        places = np.split(places, [len(parts[0][0])])
+        places = np.split(places, np.cumsum([len(ids) for ids, _ in parts])[:-1])
         inputs: dict[str, Any] = {"distinct": torch.from_numpy(distinct.astype(np.int64))}
-        for name, tokens, (_, offsets) in zip(("queries", "documents"), places, parts, strict=True):
-            inputs[name] = {
+        for kind, tokens, (_, offsets) in zip(self.stores, places, parts, strict=True):
+            inputs[kind] = {
                 "tokens": torch.from_numpy(tokens.astype(np.int64)),
                 "offsets": torch.from_numpy(offsets.astype(np.int64)),
             }
-        return inputs, torch.arange(len(document_rows))
+        return inputs, torch.arange(len(rows[-1]))
 
 
 class StaticEncoder(Encoder):
@@ -162,20 +156,33 @@ class StaticEncoder(Encoder):
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
         return Tokens(self.model, collection)
 
+    def preparer_of(self, kind: str, collection: Collection, chunk_tokens: int | None = None) -> PrepareSide:
+        return Tokens(self.model, collection, [kind])
+
     def vectors(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        queries, documents = self._pooled(inputs, KINDS)
+        return queries, documents
+
+    def vectors_of(self, kind: str, inputs: dict[str, Any]) -> Tensor:
+        return self._pooled(inputs, [kind])[0]
+
+    def _pooled(self, inputs: dict[str, Any], kinds: Sequence[str]) -> list[Tensor]:
         table, sparse = self.model[0].embedding, self.sparse and processes.count() == 1  # DDP takes none
-        rows = embedding(inputs["distinct"], table.weight, sparse=sparse)
-        found = []
-        for name in ("queries", "documents"):
-            features = {
-                "sentence_embedding": embedding_bag(
-                    inputs[name]["tokens"], rows, inputs[name]["offsets"], mode=table.mode
-                )
-            }
-            for module in list(self.model)[1:]:
-                features = module(features)
-            found.append(truncate_embeddings(features["sentence_embedding"], self.model.truncate_dim))
-        return found[0], found[1]
+        with torch.autocast(table.weight.device.type, enabled=False):
+            rows = embedding(inputs["distinct"], table.weight, sparse=sparse)
+            found = []
+            for kind in kinds:
+                features = {
+                    "sentence_embedding": embedding_bag(
+                        inputs[kind]["tokens"], rows, inputs[kind]["offsets"], mode=table.mode
+                    )
+                }
+                for module in list(self.model)[1:]:
+                    features = module(features)
+                found.append(truncate_embeddings(features["sentence_embedding"], self.model.truncate_dim))
+        return found
 
     def tokens(self, inputs: dict[str, Any]) -> int:
-        return sum(len(inputs[name]["tokens"]) for name in ("queries", "documents"))
+        return sum(len(inputs[kind]["tokens"]) for kind in KINDS if kind in inputs)
+
+    tokens_of = tokens
