@@ -8,6 +8,8 @@ import pytest
 from commands import child
 from conftest import write_collection
 
+from rankdistill.__main__ import COMMANDS as COMMAND_NAMES
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [block.replace("\\\n", " ") for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)]
@@ -80,7 +82,7 @@ def test_every_command_of_the_readme_runs(command, folder, student_folder, cross
 
 
 def test_ci_types_what_the_readme_says():
-    install, tests = (block.strip().split(" && ") for block in BLOCKS[:2])
+    install, tests = (BLOCKS[i].strip().split(" && ") for i in (0, -1))
     assert tests[-1].strip() == "pytest" and "constraints.txt" in tests[2]
     script = (ROOT / ".ci" / "run").read_text()
     assert tests[2].strip().removeprefix("pip install ") in script and "pytest" in script
@@ -93,3 +95,10 @@ def test_the_python_of_the_readme_uses_names_that_exist():
 
     for name in re.findall(r"\brd\.(\w+)", README):
         assert hasattr(rd, name), name
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    assert len(README.splitlines()) <= 150
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+    assert all(f"`{name}`" in README for name in COMMAND_NAMES)
