@@ -19,6 +19,7 @@ from rankdistill import train as module
 from rankdistill.data import ScoreTable, read_beir
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
+from rankdistill.losses import MarginMSE
 from rankdistill.summary import used_queries
 from rankdistill.teachers import FileTeacher
 from rankdistill.train import compose, distil, evaluated, training_queries
@@ -116,6 +117,63 @@ def stop():
     raise Killed
 
 
+def open_to(job):
+    """``job`` as a configuration that takes parts of other names."""
+    return OmegaConf.create(OmegaConf.to_container(job))
+
+
+def test_stages_are_a_list(job, tmp_path):
+    """Two of one's own: what each lacks is that of the whole."""
+    job = open_to(job)
+    job.stages = ["close", "far"]
+    job.close = {"loss": {"_target_": "rankdistill.losses.MarginMSE"}, "scores": {"teacher_scale": 0.5}}
+    job.far = {"sampler": {"_target_": "rankdistill.samplers.RandomSampler", "negatives": 2}}
+    job.far.trainer = {"max_steps": 1}
+    distil(job, tmp_path / "run")
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert list(dict.fromkeys(row["stage"] for row in history)) == ["close", "far"]
+    first, second = module.plan(job, tmp_path)
+    whole = module.make(job.loss)
+    assert [type(stage.loss) for stage in (first, second)] == [MarginMSE, type(whole)] != [type(whole)] * 2
+    assert type(first.sampler) is type(module.make(job.sampler)) is not type(second.sampler)
+    assert [stage.scores["teacher_scale"] for stage in (first, second)] == [0.5, "match"]
+    assert second.arguments.max_steps == 1
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "MarginMSE" in card
+
+
+def test_one_stage_is_the_run_without_the_other(job, tmp_path):
+    job.stages, named = ["distillation"], job.copy()
+    distil(named, tmp_path / "named")
+    job.stages, job.warmup = ["warmup", "distillation"], {}
+    distil(job, tmp_path / "none")
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("named", "none")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("stages", "parts", "message"),
+    [
+        (["warmup", "warmup"], {}, "stages: warmup is there twice"),
+        (["distilation"], {}, r"stages: distilation: there is no such part; add one, as \+distilation.loss="),
+        ([], {}, "stages: none is left to train"),
+        (["seed"], {}, "stages: seed is no part with a loss"),
+        (["own"], {"own": {"lss": {}}}, "own.lss: no such field; did you mean loss"),
+        (["own"], {"own": {"trainer": 3}}, "own.trainer=3: it is a group of fields"),
+        (["own"], {"own": {"scores": {"scale": -1}}}, "own.scores.scale=-1: it is a number above 0"),
+        (["own"], {"own": {"scores": {"similarity": "dot"}}}, "own.scores.similarity: all stages compare"),
+        ("warmup", {}, "stages='warmup': it is a list"),
+    ],
+)
+def test_stages_that_cannot_be(job, tmp_path, stages, parts, message):
+    job = open_to(job)
+    job.stages, job.data.path = stages, "nowhere"
+    for name, part in parts.items():
+        job[name] = part
+    with pytest.raises(InputError, match=message):
+        distil(job, tmp_path / "run")
+
+
 def test_how_scores_are_compared_is_checked_before_anything_is_read(job, tmp_path):
     job.scores.teacher_scores, job.data.path = "foo", "nowhere"
     with pytest.raises(InputError, match="scores.teacher_scores='foo': it is raw, minmax or zscore"):
@@ -156,9 +214,9 @@ def test_a_dict_and_a_folder_are_enough(job, tmp_path):
         distil(given, tmp_path / "other")
 
 
-def test_the_readme_shows_it(monkeypatch):
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(from rankdistill.train import .*?)```", readme, re.DOTALL)
+def test_the_pages_show_it(monkeypatch):
+    page = (Path(__file__).resolve().parents[1] / "docs" / "runs.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(from rankdistill.train import .*?)```", page, re.DOTALL)
     asked = []
     monkeypatch.setattr(module, "distil", lambda *given: asked.append(given))
     exec(block, {})

@@ -100,7 +100,7 @@ scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, th
         "teacher": f"fingerprint `{scores.teacher}`",
         "seed": str(config["seed"]),
     }
-    parts = ("data", "candidates", "cut", "teacher", "student", "sampler", "loss", "warmup", "distillation")
+    parts = ("data", "candidates", "cut", "teacher", "student", "sampler", "loss", *config["stages"])
     return card(
         data,
         title,
@@ -132,9 +132,10 @@ def losses_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             if weights.get(name, 1):
                 yield from parts(part)
 
-    stages = [(config.get("distillation") or {}).get("loss") or config["loss"]]
-    stages += [one for one in [(config.get("warmup") or {}).get("loss")] if one]
-    return [loss for stage in stages for loss in parts(stage)]
+    stages = {name: (config[name] or {}).get("loss") for name in config["stages"]}
+    if stages.get("warmup", True) is None:  # warmup=none
+        del stages["warmup"]
+    return [loss for stage in stages.values() for loss in parts(stage or config["loss"])]
 
 
 def is_distilled(config: Mapping[str, Any]) -> bool:

@@ -77,8 +77,9 @@ def check_names(config: DictConfig, config_name: str) -> None:
     base = OmegaConf.load(config_folder() / f"{config_name}.yaml")
     entries = [next(iter(entry)) for entry in base.defaults if OmegaConf.is_dict(entry)]
     groups = [name for name in entries if not name.startswith("override ")]
-    known = sorted({*groups, *base} - {"defaults", "hydra"})
-    if missing := [name for name in known if name not in config]:
+    stages = [str(name) for name in config.get("stages") or [] if OmegaConf.is_list(config.stages)]
+    known = sorted({*groups, *base, *stages} - {"defaults", "hydra"})
+    if missing := [name for name in known if name not in config and name not in stages]:
         raise InputError(f"{missing[0]}: missing; compose(...) makes a whole configuration")
     hint = "a file of your own begins with the line # @package _global_"
     choice = HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None
@@ -278,8 +279,8 @@ def _handle(message: str, wanted: Callable[[logging.Handler], bool]) -> None:
 
 def open_field(argument: str) -> str:
     """``trainer.x=...`` as ``++trainer.x=...``: any of TrainingArguments may be set, or several at once."""
-    found = re.match(r"(?:warmup\.|distillation\.)?trainer\.(\w+)=", argument)
-    several = re.match(r"(?:(?:warmup|distillation)\.trainer|distillation)=\{", argument)
+    found = re.match(r"(?:\w+\.)?trainer\.(\w+)=", argument)
+    several = re.match(r"(?:\w+\.trainer|distillation)=\{", argument)
     return f"++{argument}" if several or (found and found[1] in ARGUMENTS) else argument
 
 

@@ -24,7 +24,7 @@ from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save, save_group_plots
 from rankdistill.candidates import mine
 from rankdistill.cards import model_card
-from rankdistill.command import check_names, command, compose, make, make_retrievers
+from rankdistill.command import check_names, choices, command, compose, make, make_retrievers
 from rankdistill.data import Collection, ScoreTable
 from rankdistill.errors import InputError, check_counts, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
@@ -67,14 +67,12 @@ __all__ = ["compose", "distil", "run"]
 log = logging.getLogger(__name__)
 BF16 = "It was measured in bf16; in float32 scores differ in the third digit, and figures may a little."
 CUT = "`:{}` is measured with the first {} dimensions of its vectors alone (`truncate_dim`)."
+PARTS = ("loss", "sampler", "scores", "trainer")  # of a stage
 FIELDS = {
     "seed": int,
     "candidates.split": str,
     "candidates.limit": int | None,
     "candidates.retrievers": dict,
-    "warmup.trainer": dict | None,
-    "distillation.trainer": dict | None,
-    "distillation": dict,
     "scores.similarity": str | None,
     "scores.scale": float,
     "scores.teacher_scores": str,
@@ -98,6 +96,7 @@ class Stage:
     sampler: Any
     loss: Any
     arguments: TrainingArguments
+    scores: Mapping[str, Any]
 
 
 def distil(config: DictConfig | Mapping[str, Any], folder: str | Path) -> float:
@@ -129,8 +128,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
     sampler, cut = make(config.sampler), make(config.cut, Cut)
-    with fields_of("scores"):
-        check_scores(**{name: config.scores[name] for name in inspect.signature(check_scores).parameters})
+    check_scores_of("scores", config.scores)
     stages = plan(config, folder.checkpoints)
     check_dev(config.evaluation, stages)
     collection = make(config.data, Collection)
@@ -200,7 +198,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     best: dict[str, dict[str, int]] = {}
     measured = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
     for stage in stages:
-        more = plain(config.scores) | {"split": config.candidates.split}
+        more = {**stage.scores, "split": config.candidates.split}
         if stage.arguments.eval_strategy != "no":
             more |= measured
         before = history[-1]["step"] if history else 0
@@ -438,10 +436,20 @@ def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure:
 def plan(config: DictConfig, folder: Path) -> list[Stage]:
     """The stages that ``config`` asks for, their parts made: what is wrong with them shows now."""
     stages = []
-    for name, settings in (("warmup", config.warmup), ("distillation", config.distillation)):
+    for name in stage_names(config):
+        settings = config[name]
         if name == "warmup" and "loss" not in (settings or {}):
             continue  # warmup=none, whatever else is set of it
-        fields = plain(config.trainer) | plain(settings.get("trainer") or OmegaConf.create({}))
+        check_fields(config, dict.fromkeys((f"{name}.trainer", f"{name}.scores"), dict | None))
+        if unknown := [field for field in settings if field not in PARTS]:
+            raise InputError(f"{name}.{unknown[0]}: no such field; {choices(str(unknown[0]), PARTS)}")
+        fields, scores = (
+            plain(config[part]) | plain(settings.get(part) or OmegaConf.create({}))
+            for part in ("trainer", "scores")
+        )
+        if scores["similarity"] != config.scores.similarity:
+            raise InputError(f"{name}.scores.similarity: all stages compare alike; set scores.similarity")
+        check_scores_of(f"{name}.scores", scores)
         for field, remedy in (("seed", "set seed=..."), ("output_dir", "set hydra.run.dir=...")):
             if field in fields:
                 raise InputError(f"trainer.{field}: {remedy}")
@@ -452,9 +460,33 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
                 make(settings.get("sampler") or config.sampler),
                 make(settings.get("loss") or config.loss, nn.Module),
                 training_arguments(str(folder / name), seed=config.seed, **fields),
+                scores,
             )
         )
+    if not stages:
+        raise InputError("stages: none is left to train; name one or more, as stages=[distillation]")
     return stages
+
+
+def stage_names(config: DictConfig) -> list[str]:
+    """``stages``; raises ``InputError`` unless each is there once, and is a part of ``config``."""
+    if not OmegaConf.is_list(config.stages):
+        raise InputError(f"stages={config.stages!r}: it is a list, as stages=[distillation]")
+    names = list(config.stages)
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or name not in config:
+            raise InputError(f"stages: {name}: there is no such part; add one, as +{name}.loss=...")
+        if config[name] is not None and not OmegaConf.is_dict(config[name]):
+            raise InputError(f"stages: {name} is no part with a loss, a sampler or trainer fields")
+        if name in names[:i]:
+            raise InputError(f"stages: {name} is there twice; give the second one another name")
+    return names
+
+
+def check_scores_of(part: str, scores: Mapping[str, Any]) -> None:
+    """Raises ``InputError``, in the fields of ``part``, unless ``scores`` can be made so."""
+    with fields_of(part):
+        check_scores(**{name: scores[name] for name in inspect.signature(check_scores).parameters})
 
 
 def check_dev(evaluation: DictConfig, stages: Sequence[Stage]) -> None:
