@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 from hydra import compose, initialize_config_dir
@@ -16,7 +17,7 @@ from rankdistill.command import config_folder
 from rankdistill.evaluation import Evaluator
 from rankdistill.folders import plain
 from rankdistill.retrieval import embed_documents, embed_queries
-from rankdistill.students import load_student
+from rankdistill.students import adapter_student, asymmetric_student, load_student, vectors_student
 from rankdistill.students.lengths import limit_length
 from rankdistill.summary import table as as_table
 
@@ -135,6 +136,28 @@ def test_the_snippet_of_a_card_ranks_as_the_student_does(
     )
     assert found["model"].max_seq_length == 9
     assert '"w1 w2 " before a query, "w3 " before a document' in card
+
+
+def test_a_card_names_both_encoders_and_what_is_not_trained(student_folder, table, collection, tmp_path):
+    query = load_student(student_folder, max_length=5)
+    given = config("config")
+    two = asymmetric_student(query, load_student(student_folder, max_length=9))
+    card = model_card(given, table, two, {"AP": 0.5}, "")
+    assert "| maximum length | 5 tokens of a query, 9 tokens of a document |" in card
+    assert "| encoder of queries | Transformer, Pooling |" in card
+    assert "| encoder of documents | Transformer, Pooling, not trained |" in card
+    card = model_card(given, table, adapter_student(student_folder), {"AP": 0.5}, "")
+    assert "| trained | its last module alone, a linear map of vectors |" in card
+    for name, texts in (("documents", collection.documents), ("queries", collection.queries)):
+        np.save(tmp_path / f"{name}.npy", np.ones((len(texts), 4), np.float32))
+    files = {name: tmp_path / f"{name}.npy" for name in ("documents", "queries")}
+    student = vectors_student(**files, collection=collection)
+    student.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    card = model_card(given, table, student, {"AP": 0.5}, "")
+    found = snippet(card, tmp_path / "model")
+    assert "# a map of vectors distilled on tiny" in card
+    expected = torch.nn.functional.normalize(found["vectors"], dim=1)  # the map is the identity at first
+    torch.testing.assert_close(found["mapped"].detach(), expected)
 
 
 def test_what_is_not_known_is_said(student_folder, beir, table, tmp_path):

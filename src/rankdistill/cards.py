@@ -24,6 +24,8 @@ from rankdistill.data.tokens import read_limit
 from rankdistill.evaluation.conclusions import count
 from rankdistill.students.minilm import HUB_NAME
 from rankdistill.students.prompts import prompt_of
+from rankdistill.students.sides import encoders, sides, stored_modules
+from rankdistill.students.vectors import Vectors
 from rankdistill.summary import PACKAGES
 
 PLACE = "path/to/this/model"  # in the snippets: the folder, or the name on a hub
@@ -47,6 +49,8 @@ def model_card(
     """
     collection, fields = scores.collection, config.get("student") or {}
     base, distilled = Base(fields.get("model"), student), is_distilled(config)
+    if isinstance(student[0], Vectors):
+        base.name = "a map of vectors"
     title = f"{base.name} {'distilled' if distilled else 'trained'} on {collection.name}"
     filtered = "no teacher's scores were in the loss"
     if is_filtered(config):
@@ -86,11 +90,19 @@ model = SentenceTransformer("{PLACE}"{options})
 queries = model.encode_query(["a question"])
 documents = model.encode_document(["a passage that may answer it", "another one"])
 scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, the better"""
+    if isinstance(student[0], Vectors):
+        snippet = f"""import torch
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{PLACE}")  # it reads no text: it maps vectors, of queries and of documents
+vectors = torch.randn(2, {student.get_embedding_dimension()})  # of the encoder that those of training were of
+mapped = model({{"sentence_embedding": vectors}})["sentence_embedding"]"""
     layers = fields.get("layers")
     rows = {
         "started from": base.said + (f", its first {count(layers, 'layer')}" if layers else ""),
         "embeddings": f"{student.get_embedding_dimension()} dimensions, compared by {similarity}",
         "maximum length": length(student),
+        **parts_of(student),
         "prompts": f"{said} (`encode_query` and `encode_document` put them there)" if said else "none",
     }
     trained = {
@@ -355,8 +367,23 @@ def listing(value: Any) -> str:
 
 
 def length(model: SentenceTransformer | CrossEncoder) -> str:
-    tokens = read_limit(model)
-    return "no limit" if tokens is None else count(tokens, "token")
+    said = [
+        "no limit" if tokens is None else count(tokens, "token")
+        for tokens in map(read_limit, encoders(model))
+    ]
+    return said[0] if len(set(said)) == 1 else f"{said[0]} of a query, {said[1]} of a document"
+
+
+def parts_of(student: SentenceTransformer) -> dict[str, str]:
+    """What a reader must know of a student that is more than one encoder, trained as a whole."""
+    if len(encoders(student)) == 1:
+        frozen = stored_modules(student)
+        return {"trained": "its last module alone, a linear map of vectors"} if frozen else {}
+    return {
+        f"encoder of {name}": ", ".join(type(module).__name__ for module in side)
+        + (", not trained" if stored_modules(side) == len(side) else "")
+        for name, side in zip(("queries", "documents"), sides(student).values(), strict=True)
+    }
 
 
 def public(value: Any) -> Any:
