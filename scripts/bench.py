@@ -35,8 +35,8 @@ from rankdistill.packing import packed_attention
 from rankdistill.retrieval import embed_documents, search
 from rankdistill.students import static_student
 from rankdistill.students.dense import fast_attention
+from rankdistill.students.pairs import PairTokenizer
 from rankdistill.teachers.demo import merged
-from rankdistill.teachers.pairs import PairTokenizer
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 
 STEPS, STATIC_STEPS, SEED = 8, 100, 0
@@ -405,7 +405,7 @@ def scoring(collection: rd.Collection, given: argparse.Namespace) -> list[dict]:
     pairs, found = list(zip(queries, documents, strict=True)), {}
 
     def ours():
-        teacher.tokenise = PairTokenizer(teacher.model)  # that keeps no tokens of an earlier turn
+        teacher.scorer.tokenise = PairTokenizer(teacher.model)  # that keeps no tokens of an earlier turn
         found["ours"] = teacher.score(queries, documents)
 
     rows = []

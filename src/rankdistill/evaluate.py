@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 
 from rankdistill import processes
 from rankdistill.command import command, make
@@ -29,7 +29,7 @@ from rankdistill.evaluation.systems import (
 )
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, checksum, write_csv
-from rankdistill.students import fingerprint_of, load_student
+from rankdistill.students import fingerprint_of, load_model
 from rankdistill.summary import (
     evaluation_queries,
     measured_queries,
@@ -62,11 +62,11 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         check_run(ranked, collection, config.split, path)
     paths = [*models, *runs]
 
-    def loaded(path: str) -> tuple[Run | SentenceTransformer, str]:
+    def loaded(path: str) -> tuple[Run | BaseModel, str]:
         """What is to be measured, and its fingerprint."""
         if path in given:
             return given[path], checksum(Path(path))
-        model = load_student(path, max_length=config.max_length)
+        model = load_model(path, config.max_length)
         return model, fingerprint_of(model)
 
     def inputs(found: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from transformers import BertForSequenceClassification
 from rankdistill.errors import InputError
 from rankdistill.teachers import CrossEncoderTeacher
 
-BF16 = "rankdistill.teachers.cross_encoder.has_bf16"
+BF16 = "rankdistill.students.cross_encoder.has_bf16"
 
 
 def write_model(folder, seed=1, labels=1, spread=1.0):

@@ -55,15 +55,16 @@ class Plain(nn.Module):
     [
         (KLDivergence(), set()),
         (InfoNCE(in_batch=True), {"in_batch"}),
+        (InfoNCE(), set()),
         (Plain(), {"documents"}),
         (Shrinking(), {"documents"}),
         (WeightedSum({"kl": KLDivergence(), "mse": MarginMSE()}, {"kl": 1.0, "mse": 1.0}), set()),
         (
-            WeightedSum({"nce": InfoNCE(), "a": Shrinking()}, {"nce": 1.0, "a": 1.0}),
+            WeightedSum({"nce": InfoNCE(in_batch=True), "a": Shrinking()}, {"nce": 1.0, "a": 1.0}),
             {"in_batch", "documents"},
         ),
     ],
-    ids=["kl", "infonce", "plain", "own", "sum", "sum-of-kinds"],
+    ids=["kl", "infonce", "lce", "plain", "own", "sum", "sum-of-kinds"],
 )
 def test_what_a_loss_reads_is_known_before_it_is_called(loss, fields):
     assert reads(loss) == fields

@@ -13,14 +13,16 @@ from ir_measures import Measure, Metric
 from sentence_transformers.base.model import BaseModel
 
 from rankdistill import processes
-from rankdistill.data.candidates import SOURCES
+from rankdistill.candidates import BM25, mine
+from rankdistill.data.candidates import SOURCES, Candidates
 from rankdistill.data.collection import Collection, Qrels
 from rankdistill.data.rows import HIGHEST_GRADE
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, check_loaded, check_seed
 from rankdistill.evaluation.run import Run
-from rankdistill.retrieval import Index, faiss_index, passing_index
+from rankdistill.retrieval import Index, PairIndex, faiss_index, passing_index
 from rankdistill.students.lengths import cut_texts
+from rankdistill.students.rankers import reranks
 
 log = logging.getLogger(__name__)
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
@@ -92,16 +94,17 @@ class Evaluator:
         collection: Collection,
         split: str = "test",
         documents: Index | None = None,
+        candidates: Candidates | None = None,
     ) -> Evaluation:
         """Retrieves ``k`` documents for each query of ``split`` and measures the run.
 
         ``documents`` is the collection as the model encodes it where that is there already; else the
-        processes of a job share the work.
+        processes of a job share the work. A cross-encoder searches nothing: it reranks ``candidates``, by
+        default the ``k`` best of BM25.
         """
         self.check(collection, split)
         check_loaded(model)
         self.check_index(model)  # before the collection is encoded
-        query_rows = collection.query_rows(split, self.limit, self.seed)
         if documents is None:
             documents = passing_index(model, collection.documents)
         if not hasattr(documents, "search") or len(documents) != len(collection.documents):
@@ -109,6 +112,9 @@ class Evaluator:
                 f"documents: a {type(documents).__name__} of {len(documents):,}, and {collection.name} has "
                 f"{len(collection.documents):,} documents; give what retrieval.index_of makes of these"
             )
+        if isinstance(documents, PairIndex):
+            return self._reranked(documents, collection, split, candidates)
+        query_rows = collection.query_rows(split, self.limit, self.seed)
         result = None
         if processes.is_main():
             cut_texts(model, collection)  # says how many
@@ -123,8 +129,19 @@ class Evaluator:
             result = self.measure(run, collection, split)
         return processes.broadcast(result)
 
-    def rerank(self, table: ScoreTable, split: str = "test") -> Evaluation:
-        """The teacher's own ranking of the candidates in ``table``.
+    def _reranked(
+        self, documents: PairIndex, collection: Collection, split: str, candidates: Candidates | None
+    ) -> Evaluation:
+        """``evaluate`` of what scores pairs."""
+        if self.index != "Flat":
+            raise InputError(f"evaluator.index={self.index}: a cross-encoder has no index; leave it Flat")
+        if candidates is None:
+            log.info("a cross-encoder reranks: the %d best documents of BM25", self.k)
+            candidates = mine(collection, [BM25(self.k)], split, self.limit, self.seed)
+        return self.rerank(documents.table(candidates), split, "student")
+
+    def rerank(self, table: ScoreTable, split: str = "test", name: str = "teacher") -> Evaluation:
+        """The ranking of the candidates in ``table`` by its scores, the teacher's unless ``name`` says whose.
 
         Positives that no retriever found stay out, as they would if the teacher reranked; so do all beyond
         the best ``k``, as in ``evaluate``.
@@ -141,13 +158,14 @@ class Evaluator:
             keep = found[span]
             ids = [collection.document_ids[d] for d in candidates.document_rows[span][keep]]
             scored[collection.query_ids[row]] = dict(zip(ids, table.scores[span][keep].tolist(), strict=True))
-        run = Run.from_scores(scored, "teacher").without_own(collection)
+        run = Run.from_scores(scored, name).without_own(collection)
         run = Run({query: ranked[: self.k] for query, ranked in run.ranking.items()}, run.name)
         sizes = [len(ranked) for ranked in run.ranking.values()]
         if min(sizes) < self.k and (self.uncut or min(sizes) < self.depth):
             log.info(
-                "the teacher ranks its candidates alone, %d to %d a query, where a student has the best %d "
-                "%s",
+                "the %s ranks its candidates alone, %d to %d a query, where a model that searches has the "
+                "best %d %s",
+                name,
                 min(sizes),
                 max(sizes),
                 min(self.k, len(collection.documents)),
@@ -157,7 +175,12 @@ class Evaluator:
 
     def check_index(self, model: BaseModel) -> None:
         """Raises ``InputError`` if FAISS has no such index of ``model``'s vectors, or search parameter."""
-        faiss_index(model.get_embedding_dimension(), self.index, self.search)
+        if not reranks(model):
+            faiss_index(model.get_embedding_dimension(), self.index, self.search)
+        elif self.index != "Flat":
+            raise InputError(
+                f"evaluator.index={self.index}: a cross-encoder searches no index; leave it Flat"
+            )
 
     def check(self, collection: Collection, split: str = "test") -> Qrels:
         """The judgments that are measured; raises ``InputError`` for a grade that a measure doesn't know."""

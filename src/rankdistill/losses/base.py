@@ -32,9 +32,12 @@ class Loss(nn.Module):
 
 
 def reads(loss: nn.Module) -> frozenset[str]:
-    """The fields of ``Outputs`` that ``loss`` needs besides ``scores``; a plain module names them."""
-    if isinstance(loss, Loss):
-        return frozenset(loss.reads)
+    """The fields of ``Outputs`` that ``loss`` needs besides ``scores``.
+
+    A plain module may say it as a ``Loss`` does, where it does not need all that its signature names.
+    """
+    if (said := getattr(loss, "reads", None)) is not None:
+        return frozenset(said)
     return frozenset(EXTRAS[name] for name in accepted(loss.forward, EXTRAS))
 
 

@@ -90,6 +90,10 @@ class InfoNCE(nn.Module):
         self.in_batch = in_batch
         self.false_negative_margin = false_negative_margin
 
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"in_batch"} if self.in_batch else ())
+
     def forward(
         self,
         student: Tensor,

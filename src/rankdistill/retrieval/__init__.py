@@ -9,11 +9,13 @@ from rankdistill.retrieval.embed import (
 )
 from rankdistill.retrieval.faiss_search import faiss_index, search
 from rankdistill.retrieval.index import Index, index_of, passing_index, stored_index
+from rankdistill.retrieval.rerank import PairIndex
 from rankdistill.retrieval.ties import best_ranked
 
 __all__ = [
     "DenseIndex",
     "Index",
+    "PairIndex",
     "best_ranked",
     "embed_documents",
     "embed_queries",

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+from sentence_transformers import CrossEncoder
 from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data.collection import Collection
 from rankdistill.retrieval.dense import DenseIndex
 from rankdistill.retrieval.embed import embed_documents, passing_embeddings, stored_embeddings
+from rankdistill.retrieval.rerank import PairIndex
 
 
 class Index(Protocol):
@@ -47,14 +49,20 @@ class Index(Protocol):
 
 def index_of(model: BaseModel, documents: Sequence[str]) -> Index:
     """``documents`` as ``model`` encodes them, by this process alone."""
+    if isinstance(model, CrossEncoder):
+        return PairIndex(model, documents)
     return DenseIndex(model, embed_documents(model, documents))
 
 
 def stored_index(model: BaseModel, collection: Collection) -> Index:
     """``collection`` as ``model`` encodes it, kept in the cache by the model's weights."""
+    if isinstance(model, CrossEncoder):
+        return PairIndex(model, collection.documents)
     return DenseIndex(model, stored_embeddings(model, collection))
 
 
 def passing_index(model: BaseModel, documents: Sequence[str]) -> Index:
     """``documents`` as ``model`` encodes them, the processes of a job sharing the work."""
+    if isinstance(model, CrossEncoder):
+        return PairIndex(model, documents)
     return DenseIndex(model, passing_embeddings(model, documents))

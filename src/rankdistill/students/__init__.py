@@ -2,14 +2,18 @@
 
 from rankdistill.students.adapter import adapter_student, vectors_student
 from rankdistill.students.asymmetric import asymmetric_student
+from rankdistill.students.cross_encoder import load_cross_encoder
 from rankdistill.students.load import fingerprint_of, load_student, load_weights_from, merge_adapter, start_of
 from rankdistill.students.minilm import minilm_path
+from rankdistill.students.rankers import load_model
 from rankdistill.students.static import static_student
 
 __all__ = [
     "adapter_student",
     "asymmetric_student",
     "fingerprint_of",
+    "load_cross_encoder",
+    "load_model",
     "load_student",
     "load_weights_from",
     "merge_adapter",

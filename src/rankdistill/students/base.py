@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -20,6 +21,9 @@ from rankdistill.vocabulary import Batch, Embeddings, Outputs
 Prepare = Callable[[Sequence[int], Sequence[int]], tuple[Any, Tensor]]
 # The same of the rows of one kind of texts; the order is int64 (n,).
 PrepareSide = Callable[[Sequence[int]], tuple[Any, Tensor]]
+# Of a model that reads query and document together (``Ranker.pairs``): besides, the pairs that the groups are
+# made of, int64 (P, 2) places in both rows, group by group.
+PreparePairs = Callable[[Sequence[int], Sequence[int], np.ndarray], tuple[Any, Tensor]]
 
 
 class Ranker(nn.Module):
@@ -29,9 +33,10 @@ class Ranker(nn.Module):
     """
 
     offers: frozenset[str] = frozenset({"scores"})
+    pairs = False  # whether ``preparer`` gives a ``PreparePairs``
     sparse = False  # whether a step's gradient holds few rows of a table
 
-    def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
+    def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare | PreparePairs:
         """What makes ``inputs`` of rows; it is sent to the loader's workers, and holds no weights."""
         raise NotImplementedError
 

@@ -1,12 +1,13 @@
 """A dense student as the step runs it: queries and chunks of documents through one encoder."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.util import truncate_embeddings
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -113,10 +114,11 @@ class DenseEncoder(Encoder):
 
     @contextmanager
     def training_pass(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            if first_position(self.model, training=True, half=self.half) is not None:
-                stack.enter_context(packed(self.model))
-            stack.enter_context(fast_attention(self.model.transformers_model, self.model.device))
+        pack = first_position(self.model, training=True, half=self.half) is not None
+        with (
+            packed(self.model) if pack else nullcontext(),
+            fast_attention(self.model.transformers_model, self.model.device),
+        ):
             yield
 
     def tokens(self, inputs: dict[str, Any]) -> int:
@@ -139,31 +141,48 @@ class DenseEncoder(Encoder):
     def _encoded(self, parts: Sequence[tuple[dict[str, Any], str]]) -> list[Tensor]:
         """float32 (n, d) of each of ``parts``: features of n texts, and their kind."""
         with torch.autocast(self.model.device.type, enabled=False):
-            weights = dict(self.model.named_parameters())
-            own = token_embedding(self.model)
-            if own is not None:
-                tokens = torch.cat([part["input_ids"].flatten() for part, _ in parts]).unique()
-                rows = self._cast(own.weight.index_select(0, tokens))
-                weights = {name: weight for name, weight in weights.items() if weight is not own.weight}
-            weights = {name: self._cast(weight) for name, weight in weights.items()}
+            run = on_cast_weights(self.model, [part for part, _ in parts], self.half)
 
             def embed(features: dict[str, Any], kind: str) -> Tensor:
-                with (
-                    nullcontext() if own is None else looking_up(own, tokens, rows),
-                    packed(self.model) if "cu_seq_lens_q" in features else nullcontext(),
-                ):
-                    made = functional_call(self.model, weights, (dict(features),), {"task": kind})
+                made = run(features, task=kind)
                 return truncate_embeddings(made["sentence_embedding"].float(), self.model.truncate_dim)
 
             if self.grad_cache and torch.is_grad_enabled():
                 return [checkpoint(embed, *part, use_reentrant=False) for part in parts]
             return [embed(*part) for part in parts]
 
-    def _cast(self, weight: Tensor) -> Tensor:
-        return weight.to(torch.bfloat16) if self.half else weight
+
+def on_cast_weights(
+    model: BaseModel, parts: Sequence[dict[str, Any]], half: bool, exact: nn.Module | None = None
+) -> Callable[..., dict[str, Any]]:
+    """What runs ``model`` on the features of one of ``parts`` after the other, on weights cast once for all.
+
+    Cast to bf16 if ``half``, those of ``exact`` aside. Of the token embeddings only the rows of ``parts``
+    are cast.
+    """
+
+    def cast(weight: Tensor) -> Tensor:
+        return weight.to(torch.bfloat16) if half else weight
+
+    weights, kept = dict(model.named_parameters()), set(exact.parameters() if exact else ())
+    own = token_embedding(model)
+    if own is not None:
+        tokens = torch.cat([part["input_ids"].flatten() for part in parts]).unique()
+        rows = cast(own.weight.index_select(0, tokens))
+        weights = {name: weight for name, weight in weights.items() if weight is not own.weight}
+    weights = {name: weight if weight in kept else cast(weight) for name, weight in weights.items()}
+
+    def run(features: dict[str, Any], **options: Any) -> dict[str, Any]:
+        with (
+            nullcontext() if own is None else looking_up(own, tokens, rows),
+            packed(model) if "cu_seq_lens_q" in features else nullcontext(),
+        ):
+            return functional_call(model, weights, (dict(features),), options)
+
+    return run
 
 
-def token_embedding(encoder: SentenceTransformer) -> nn.Embedding | None:
+def token_embedding(encoder: BaseModel) -> nn.Embedding | None:
     """The embedding of ``encoder``'s tokens, if it only looks up rows, and no other module has its weight."""
     found = encoder.transformers_model.get_input_embeddings()
     if type(found) is not nn.Embedding or found.max_norm or found.scale_grad_by_freq or found.sparse:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.util import load_file_path
 from transformers import PreTrainedTokenizerBase
@@ -19,7 +20,7 @@ NAMES = {
 USES = {
     "SentenceTransformer": "it may be the student, the teacher of teacher=dense, or be given a scoring head: "
     "python -m rankdistill.finetune_teacher model=...",
-    "CrossEncoder": "it may be the teacher of teacher=cross_encoder",
+    "CrossEncoder": "it may be the student of student=cross_encoder, or the teacher of teacher=cross_encoder",
     "MultiVectorEncoder": "it may be the teacher of teacher=late_interaction",
     "SparseEncoder": "such models are not supported",
 }
@@ -71,6 +72,12 @@ def check_reads(loaded: Any, model: str, vectors: bool) -> None:
         raise InputError(
             f"model {model!r} reads texts; a map of vectors is needed here, as student=adapter_file saves one"
         )
+
+
+def has_head(model: CrossEncoder) -> bool:
+    """Whether ``model`` came with a scoring head, and was not just given a random one."""
+    kinds = model.transformers_model.config.architectures or []
+    return not kinds or any("Classification" in kind for kind in kinds)
 
 
 def check_tokenizer(tokenizer: Any, model: str) -> None:

@@ -118,7 +118,7 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
     try:
         if local:
             check_kind(name, model, wanted)
-        with nullcontext() if local else asking_hub(), missing_weights() as missing:
+        with nullcontext() if local else asking_hub(), missing_weights(quiet=bool(others)) as missing:
             loaded = kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
             if not local:
                 check_kind(name, model, wanted)
@@ -154,11 +154,11 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
 
 
 @contextmanager
-def missing_weights() -> Iterator[list[str]]:
+def missing_weights(quiet: bool = False) -> Iterator[list[str]]:
     """The names of weights of layers and embeddings that are in no file of a model that is loaded in here.
 
     transformers makes random ones in their place and prints a table, which is what they are read from. A new
-    head, and a pooler that nobody uses, are none of these.
+    head, and a pooler that nobody uses, are none of these, and with ``quiet`` nothing is printed of them.
     """
     found: list[str] = []
 
@@ -167,7 +167,7 @@ def missing_weights() -> Iterator[list[str]]:
         names = [row.split("|")[0].strip() for row in rows if "MISSING" in row and "|" in row]
         lost = [name for name in names if re.search(r"\.(\{|\d)|embed", name)]
         found.extend(lost)
-        return not lost  # the error says it
+        return not (lost or (quiet and names))  # the error says it, or who asked for a head
 
     reports = logging.getLogger("transformers.modeling_utils")
     reports.addFilter(read)
@@ -296,7 +296,7 @@ def start_of(model: SentenceTransformer) -> str:
 def _compares(model: SentenceTransformer) -> list:
     """All but weights that turns texts into comparable embeddings."""
     modules = [[type(module).__name__, module.get_config_dict()] for module in model]
-    compared = model.similarity_fn_name, getattr(model, "truncate_dim", None)
+    compared = getattr(model, "similarity_fn_name", None), getattr(model, "truncate_dim", None)
     default = [model.default_prompt_name] if model.default_prompt_name else []
     return [model.max_seq_length, model.prompts, *compared, modules, *default]
 

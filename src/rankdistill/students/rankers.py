@@ -2,30 +2,50 @@
 
 import logging
 
+import sentence_transformers
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from rankdistill.errors import InputError
 from rankdistill.students.asymmetric import AsymmetricEncoder
 from rankdistill.students.base import Encoder, Ranker
+from rankdistill.students.cross_encoder import CrossEncoder, load_cross_encoder
 from rankdistill.students.dense import DenseEncoder
+from rankdistill.students.kinds import kind_of
+from rankdistill.students.load import load_student
+from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.sides import encoders, sides, stored_modules
 from rankdistill.students.static import StaticEncoder
 from rankdistill.students.stored import StoredEncoder
 
 log = logging.getLogger(__name__)
+SCALE = 20.0  # of a similarity; cosines alone are too close together for a softmax
+
+
+def load_model(model: str, max_length: int | None = None) -> BaseModel:
+    """A model to be measured, as what its folder, or what a hub gave before, holds."""
+    path = minilm_path() if model in ("minilm", HUB_NAME) else model
+    load = load_cross_encoder if kind_of(path) == "CrossEncoder" else load_student
+    return load(model, max_length=max_length)
 
 
 def ranker_of(
-    student: SentenceTransformer, similarity: str, scale: float, half: bool, grad_cache: bool
+    student: BaseModel, similarity: str | None, scale: float | None, half: bool, grad_cache: bool
 ) -> Ranker:
     """``student`` as the step runs it; the settings are those of ``DistillationTrainer``.
 
-    Raises ``InputError`` for a kind that isn't trained.
+    Raises ``InputError`` for a kind that isn't trained, or a ``scale`` that it has no use for.
     """
     check_trainable(student)
-    cosine = similarity == "cosine"
+    if reranks(student):
+        if scale not in (None, 1):
+            raise InputError(
+                f"scale={scale}: a cross-encoder's scores are its logits as they are; leave it null"
+            )
+        return CrossEncoder(student, half, grad_cache)
+    cosine, scale = similarity == "cosine", SCALE if scale is None else scale
 
     def encoder_of(side: SentenceTransformer) -> Encoder:
         if stored_modules(side):
@@ -40,15 +60,27 @@ def ranker_of(
     return AsymmetricEncoder(student, of, cosine, scale)
 
 
+def reranks(student: BaseModel) -> bool:
+    """Whether ``student`` reads query and document together, and so searches nothing."""
+    return isinstance(student, sentence_transformers.CrossEncoder)
+
+
 def is_static(student: SentenceTransformer) -> bool:
     return isinstance(student[0], StaticEmbedding)
 
 
-def similarity_of(student: SentenceTransformer, wanted: str | None) -> str:
+def similarity_of(student: BaseModel, wanted: str | None) -> str | None:
     """What ``student`` is to be compared by, cosine or dot: ``wanted``, or its own if that is None.
 
-    Warns if the two differ; raises ``InputError`` if its own is neither.
+    None of a cross-encoder, which has no embeddings. Warns if the two differ; raises ``InputError`` if its
+    own is neither.
     """
+    if reranks(student):
+        if wanted is not None:
+            raise InputError(
+                f"similarity={wanted}: a cross-encoder has no embeddings to compare; leave it null"
+            )
+        return None
     own = student.similarity_fn_name
     if wanted is None and own not in ("cosine", "dot"):
         raise InputError(f"similarity: the student compares by {own}; set it to cosine or dot")
@@ -57,8 +89,20 @@ def similarity_of(student: SentenceTransformer, wanted: str | None) -> str:
     return wanted or own
 
 
-def check_trainable(student: SentenceTransformer) -> None:
+def compare_by(student: BaseModel, similarity: str | None) -> None:
+    """Makes ``student`` compare by ``similarity``, as ``similarity_of`` gives it."""
+    if similarity is not None:
+        student.similarity_fn_name = similarity
+
+
+def check_trainable(student: BaseModel) -> None:
     """Raises ``InputError`` if ``student`` is of a kind that can be measured, but not trained here."""
+    if reranks(student):
+        if student.num_labels != 1:
+            raise InputError(
+                f"student: a cross-encoder of {student.num_labels} labels; it must have one score"
+            )
+        return
     if not any(weight.requires_grad for weight in student.parameters()):
         raise InputError("student: none of its weights is trained; a frozen side needs another that is not")
     for side in encoders(student):

@@ -14,6 +14,7 @@ from rankdistill.teachers.dense import DenseTeacher
 from rankdistill.teachers.ensemble import EnsembleTeacher
 from rankdistill.teachers.file import FileTeacher, score_split
 from rankdistill.teachers.late_interaction import LateInteractionTeacher
+from rankdistill.teachers.none import NoTeacher
 from rankdistill.teachers.scoring import score_candidates
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "EnsembleTeacher",
     "FileTeacher",
     "LateInteractionTeacher",
+    "NoTeacher",
     "demo_teacher",
     "load_teacher",
     "score_candidates",

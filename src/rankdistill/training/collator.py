@@ -9,13 +9,13 @@ from torch import Tensor
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.labels import known_relevant
-from rankdistill.students.base import Prepare
+from rankdistill.students.base import Prepare, PreparePairs
 from rankdistill.training.groups import Group
 
 
 class GroupCollator:
     """B groups as the fields of a ``Batch`` of U distinct documents, in the order in which the student takes
-    them; ``prepare`` makes its ``inputs``.
+    them; ``prepare`` makes its ``inputs``, of ``pairs`` as well as rows where it takes them.
 
     ``targets`` has ``scores``, the teacher's. Of ``pools``, ``rows`` int64, ascending, and ``scores``
     float32 (B, P) are the queries' candidates and their scores, known positives and the query itself without
@@ -23,12 +23,14 @@ class GroupCollator:
     in-batch negatives, being of the group, known positives, the query itself, or copies of these.
     """
 
-    def __init__(self, collection: Collection, prepare: Prepare):
-        self.collection, self.prepare = collection, prepare
+    def __init__(self, collection: Collection, prepare: Prepare | PreparePairs, pairs: bool = False):
+        self.collection, self.prepare, self.pairs = collection, prepare, pairs
 
     def __call__(self, groups: Sequence[Group]) -> dict[str, Any]:
         rows, where = np.unique(np.concatenate([g.document_rows for g in groups]), return_inverse=True)
-        inputs, order = self.prepare([g.query_row for g in groups], rows)
+        owners = np.repeat(np.arange(len(groups)), [len(g.document_rows) for g in groups])
+        more = [np.stack([owners, where], axis=1)] if self.pairs else []
+        inputs, order = self.prepare([g.query_row for g in groups], rows, *more)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
 

@@ -14,6 +14,15 @@ from rankdistill.training.collator import in_batch_negatives
 from rankdistill.vocabulary import Batch, Outputs
 
 
+def check_offers(student: Ranker, loss: nn.Module) -> None:
+    """Raises ``InputError`` if ``loss`` reads what ``student`` does not offer."""
+    if missing := reads(loss) - student.offers:
+        raise InputError(
+            f"loss: {type(loss).__name__} reads {', '.join(sorted(missing))}, which the student, "
+            f"{type(student).__name__}, does not offer; it offers {', '.join(sorted(student.offers))}"
+        )
+
+
 class Step(nn.Module):
     """What the optimiser sees, DDP wraps, clipping and checkpoints take: ``student`` and ``loss``.
 
@@ -24,11 +33,7 @@ class Step(nn.Module):
 
     def __init__(self, student: Ranker, loss: nn.Module):
         super().__init__()
-        if missing := reads(loss) - student.offers:
-            raise InputError(
-                f"loss: {type(loss).__name__} reads {', '.join(sorted(missing))}, which the student, "
-                f"{type(student).__name__}, does not offer; it offers {', '.join(sorted(student.offers))}"
-            )
+        check_offers(student, loss)
         self.student, self.loss = student, loss
         self.register_buffer("teacher_factor", torch.ones(()))
 

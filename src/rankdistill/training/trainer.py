@@ -12,12 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import safe_open
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rankdistill import processes
+from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Qrels
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, shorten
@@ -25,7 +26,7 @@ from rankdistill.evaluation import Evaluator
 from rankdistill.hardware import kept_memory
 from rankdistill.losses.shapes import is_number
 from rankdistill.students.lengths import cut_texts
-from rankdistill.students.rankers import ranker_of, similarity_of
+from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
@@ -45,7 +46,7 @@ ONE_HOT = 0.99  # a probability beyond this leaves the group's other documents n
 
 def check_scores(
     similarity: str | None,
-    scale: float,
+    scale: float | None,
     teacher_scores: str,
     teacher_scale: float | str,
     chunk_tokens: int | None,
@@ -53,7 +54,7 @@ def check_scores(
     """Raises ``InputError`` unless student and teacher scores can be made so."""
     check_teacher_scores(teacher_scores)
     check_counts(chunk_tokens=chunk_tokens)
-    if not is_number(scale) or not 0 < scale <= LARGEST_SCALE:
+    if scale is not None and not (is_number(scale) and 0 < scale <= LARGEST_SCALE):
         raise InputError(f"scale={scale!r}: it is a number above 0, at most {LARGEST_SCALE:g}")
     if similarity not in (None, "cosine", "dot"):
         raise InputError(f"similarity={similarity!r}: it is cosine or dot, or null for the model's own")
@@ -78,7 +79,8 @@ class DistillationTrainer(Trainer):
     judged in no split: those of another are what is measured; ``table.of_split("train")`` leaves them out.
 
     ``student`` is trained in place; until then it is only moved to the device. Its scores are ``scale``
-    times the similarity of the embeddings: its own, or ``similarity``, which it keeps once it is trained.
+    (20 by default) times the similarity of the embeddings: its own, or ``similarity``, which it keeps once
+    it is trained. Those of a cross-encoder are its logits, and take neither.
     The teacher's are taken ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over the query's pool) and
     multiplied by ``teacher_scale``: a number, or ``match``, which makes the mean deviation within a group
     equal to the student's at the first step. A listwise or margin loss compares the two, so both must be
@@ -107,14 +109,15 @@ class DistillationTrainer(Trainer):
     ``eval_dataset``: the name of a split of the table's collection, or judgments (query id -> document id ->
     grade), none of whose queries may be in ``table``; see ``hold_out``. With ``args.load_best_model_at_end``
     the best weights so far are kept and loaded at the end; training stops after ``patience`` evaluations
-    without better ones. All of this is resumed with the rest.
+    without better ones. All of this is resumed with the rest. A cross-encoder reranks ``eval_candidates``, as
+    ``Evaluator.evaluate`` has it.
 
     Raises ``InputError`` if the loss isn't finite, with the step, the queries and the score range.
     """
 
     def __init__(
         self,
-        student: SentenceTransformer,
+        student: BaseModel,
         table: ScoreTable,
         sampler,
         loss: nn.Module,
@@ -122,13 +125,14 @@ class DistillationTrainer(Trainer):
         *,
         split: str | None = None,
         similarity: Literal["cosine", "dot"] | None = None,
-        scale: float = 20.0,
+        scale: float | None = None,
         teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
         teacher_scale: float | Literal["match"] = "match",
         chunk_tokens: int | None = None,
         grad_cache: bool = False,
         eval_dataset: str | Qrels | None = None,
         evaluator: Evaluator | None = None,
+        eval_candidates: Candidates | None = None,
         patience: int | None = None,
         **kwargs,
     ):
@@ -151,7 +155,7 @@ class DistillationTrainer(Trainer):
         ranker.sparse = ranker.sparse and args.optim in ADAMW  # others take no sparse gradient
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         check_batches(args, len(groups))
-        self.evaluator, self.dev = evaluator or Evaluator(), None
+        self.evaluator, self.dev, self.eval_candidates = evaluator or Evaluator(), None, eval_candidates
         check_counts(patience=patience)
         if (args.eval_strategy == "no") != (eval_dataset is None) or (eval_dataset is None and patience):
             raise InputError(
@@ -173,7 +177,9 @@ class DistillationTrainer(Trainer):
             model=Step(ranker, loss),
             args=args,
             train_dataset=groups,
-            data_collator=GroupCollator(table.collection, ranker.preparer(table.collection, chunk_tokens)),
+            data_collator=GroupCollator(
+                table.collection, ranker.preparer(table.collection, chunk_tokens), ranker.pairs
+            ),
             eval_dataset=eval_dataset,
             callbacks=callbacks,
             **kwargs,
@@ -190,7 +196,7 @@ class DistillationTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """As the Trainer's; first makes the scales match, unless a checkpoint says how they did."""
-        self.student.similarity_fn_name = self.similarity  # what is evaluated and saved is what was trained
+        compare_by(self.student, self.similarity)  # what is evaluated and saved is what was trained
         try:
             with kept_memory(), self.model.student.training_pass():
                 if not resume_from_checkpoint:
@@ -254,7 +260,8 @@ class DistillationTrainer(Trainer):
         if given is None:
             raise InputError("eval_dataset: name a split, or give judgments")
         training = self.model.training
-        means = self.evaluator.evaluate(self.student.eval(), *given).mean
+        candidates = self.eval_candidates if eval_dataset is None else None
+        means = self.evaluator.evaluate(self.student.eval(), *given, candidates=candidates).mean
         self.model.train(training)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(perf_counter() - begun, 4)
@@ -392,6 +399,14 @@ class DistillationTrainer(Trainer):
                 "the student's spread: what it knows may be noise (was it trained?)",
                 factor,
             )
+        if self.teacher_scale == "match" and factor < 1 / STRETCHED:
+            log.warning(
+                "the student's scores hardly differ within a group, and the teacher's are multiplied by %.2g "
+                "to match that, which teaches little (is its scoring head new?): give teacher_scale=1",
+                factor,
+            )
+        if self.similarity is None:  # a scoring head learns any scale
+            return
         ratio = teacher * factor / student if student > 0 else np.inf
         if not 1 / FAR_APART <= ratio <= FAR_APART:
             log.warning(

@@ -25,28 +25,29 @@ def save_group_plots(
     folder: Path,
     table: ScoreTable,
     samplers: Mapping[str, object],
-    model: SentenceTransformer,
+    model: SentenceTransformer | None,
     documents: np.ndarray | None = None,
     seed: int = 0,
 ) -> None:
     """Scores, entropy, what is kept, diameters and false negatives of the pools and of the groups shown.
 
-    PNG and PDF files in ``folder``. ``model`` embeds the documents unless ``documents`` (D, d) are given. Of
-    more than 1,000 queries so many are drawn.
+    PNG and PDF files in ``folder``. ``model`` embeds the documents unless ``documents`` (D, d) are given;
+    with None there are no diameters. Of more than 1,000 queries so many are drawn.
     """
     if len(table) > DRAWN:
         log.info("plots of the groups: of %d of the %d training queries", DRAWN, len(table))
         drawn = np.random.default_rng(seed).choice(len(table), DRAWN, replace=False)
         table = table.take(np.sort(drawn))
     shown = {name: shown_table(table, sampler, seed) for name, sampler in samplers.items()}
-    places = locality(table, model, samplers, documents, k=None, seed=seed)
     above = {name: false_negatives(one) for name, one in ({"pool": table} | shown).items()}
     plots = {
         "score_distribution": plot_score_distribution(table, samplers, seed),
         "entropy": plot_statistic(table, samplers, "entropy_share", seed),
         "kept": plot_kept(kept_shares(table, samplers, ("variance", "entropy_share", "range"), seed)),
-        "locality": plot_locality(places, space="the student's embeddings before training"),
         "false_negatives": plot_false_negatives(above),
     }
+    if model is not None:
+        places = locality(table, model, samplers, documents, k=None, seed=seed)
+        plots["locality"] = plot_locality(places, space="the student's embeddings before training")
     for name, axes in plots.items():
         save(axes, folder / f"{name}.png")

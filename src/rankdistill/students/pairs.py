@@ -27,12 +27,14 @@ class PairTokenizer:
     """``model.preprocess(pairs)``, to the bit: query and document are put into the tokenizer's template.
 
     Where that gives anything else for a few pairs, ``model.preprocess`` itself is called: for slow
-    tokenizers, prompts, chat templates, padding or truncation on the left, flattened input.
+    tokenizers, prompts, chat templates, padding or truncation on the left, flattened input. Else no weights
+    are held.
     """
 
     def __init__(self, model: CrossEncoder):
-        self.model = model
-        self.prompt = model.prompts.get(model.default_prompt_name)  # as ``CrossEncoder.predict`` has it
+        self.tokenizer = model.tokenizer
+        self.prompt = prompt_of_pairs(model)
+        self._preprocess = model.preprocess
         self._kept: dict[str, tuple[np.ndarray, int]] = {}
         self._size = 0
         self._template = None if self.prompt else template_of(model.tokenizer)
@@ -46,15 +48,17 @@ class PairTokenizer:
         probe = list(product(texts, texts))
         if n < 2 or not same(self._assembled(probe), dict(model.preprocess(probe))):
             self._template = None
+        else:
+            self._preprocess = None
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         """Padded features (n, L) of the pairs."""
         if self._template is not None:
             return self._assembled(pairs)
-        return dict(self.model.preprocess(list(pairs), prompt=self.prompt))
+        return dict(self._preprocess(list(pairs), prompt=self.prompt))
 
     def _assembled(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        tokenizer, parts = self.model.tokenizer, self._template.parts
+        tokenizer, parts = self.tokenizer, self._template.parts
         self._tokenise(dict.fromkeys(text for pair in pairs for text in pair))
         found = [(self._kept[query], self._kept[document]) for query, document in pairs]
         cut = [truncated(query[1], document[1], self._limit) for query, document in found]
@@ -86,13 +90,18 @@ class PairTokenizer:
             self._kept.clear()
             self._size = 0
         new = [text for text in texts if text not in self._kept]
-        backend = self.model.tokenizer.backend_tokenizer
+        backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
         for text, encoding in zip(new, backend.encode_batch(new, add_special_tokens=False), strict=True):
             ids = np.array(encoding.ids[: self._limit], dtype=np.int32)
             self._kept[text] = ids, len(encoding.ids)
             self._size += len(ids)
+
+
+def prompt_of_pairs(model: CrossEncoder) -> str | None:
+    """What ``CrossEncoder.predict`` puts before each text."""
+    return model.prompts.get(model.default_prompt_name)
 
 
 def template_of(tokenizer: PreTrainedTokenizerFast) -> Template | None:

@@ -13,8 +13,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from rankdistill.teachers import pairs
-from rankdistill.teachers.pairs import PairTokenizer, same, truncated
+from rankdistill.students import pairs
+from rankdistill.students.pairs import PairTokenizer, same, truncated
 
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -140,7 +140,7 @@ def test_a_limit_that_the_special_tokens_fill_is_left_to_the_model(encoders):
 def test_a_text_is_tokenised_once(encoders, monkeypatch):
     """A query's candidates stand in several blocks, a document in many pools."""
     tokenise, asked = PairTokenizer(of_length(encoders["bert"], 64)), []
-    backend = tokenise.model.tokenizer.backend_tokenizer
+    backend = tokenise.tokenizer.backend_tokenizer
 
     class Counting:
         def __getattr__(self, name):
@@ -150,7 +150,7 @@ def test_a_text_is_tokenised_once(encoders, monkeypatch):
             asked.extend(texts)
             return backend.encode_batch(texts, **options)
 
-    monkeypatch.setattr(type(tokenise.model.tokenizer), "backend_tokenizer", Counting())
+    monkeypatch.setattr(type(tokenise.tokenizer), "backend_tokenizer", Counting())
     tokenise([("w1", "w2"), ("w1", "w3")])
     tokenise([("w1", "w4"), ("w5", "w2")])
     assert sorted(asked) == ["w1", "w2", "w3", "w4", "w5"]
@@ -158,10 +158,11 @@ def test_a_text_is_tokenised_once(encoders, monkeypatch):
 
 def test_what_is_kept_is_bounded(encoders, monkeypatch):
     monkeypatch.setattr(pairs, "KEPT_TOKENS", 5)
-    tokenise = PairTokenizer(of_length(encoders["bert"], 64))
+    model = of_length(encoders["bert"], 64)
+    tokenise = PairTokenizer(model)
     found = [[(f"w{i}", f"w{i + 1} w{i + 2}")] for i in range(20)]
     for batch in found:
-        assert same(tokenise(batch), dict(tokenise.model.preprocess(batch)))
+        assert same(tokenise(batch), dict(model.preprocess(batch)))
         assert len(tokenise._kept) <= 6
 
 
