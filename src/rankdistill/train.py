@@ -35,7 +35,7 @@ from rankdistill.retrieval import Index, passing_index, stored_index
 from rankdistill.students import load_weights_from, merge_adapter, start_of
 from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.students.matryoshka import cuts_of
-from rankdistill.students.rankers import check_trainable, similarity_of
+from rankdistill.students.rankers import check_trainable, has_transformer, similarity_of
 from rankdistill.summary import (
     accounted,
     evaluation_queries,
@@ -231,7 +231,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
                 "alone; they count 0 for it."
             )
         notes += measured_how(evaluator, len(collection.documents))
-        notes += [BF16] if has_bf16() else []
+        notes += [BF16] if has_bf16() and has_transformer(student) else []
         notes += [CUT.format(n, n) for n in cuts_of(student)]
         report(results, student, table, history, evaluator.main, config, folder, notes)
         write_conditions(  # last: it says that the run is finished

@@ -15,7 +15,7 @@ from torch import nn
 
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
-from rankdistill.samplers import RandomSampler
+from rankdistill.samplers import HardNegativeSampler, RandomSampler
 from rankdistill.students import fingerprint_of, load_student
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.checkpoints import finish
@@ -165,3 +165,18 @@ def test_a_teacher_that_says_no_more_than_a_label_is_warned_of(
     message = f"KLDivergence: at teacher_temperature={temperature:g} one document has more than 0.99 of the"
     assert (message in caplog.text) == warned
     assert not warned or f"in {100 * np.mean(shares):.0f} % of the groups" in caplog.text
+
+
+def test_groups_of_one_document_say_nothing_of_a_temperature(student_folder, table, tmp_path, caplog):
+    """A margin of the sampler that leaves no negative: no temperature changes that, and it is said."""
+    sampler = HardNegativeSampler(1, 3, absolute_margin=1e6)
+    trainer = DistillationTrainer(
+        load_student(student_folder, max_length=16),
+        table,
+        sampler,
+        KLDivergence(teacher_temperature=1000.0),
+        training_arguments(str(tmp_path), max_steps=1, bf16=False, disable_tqdm=True),
+    )
+    with pytest.raises(InputError, match="of 16 groups only 0 move the student's scores; 16 show one document"):
+        trainer.train()
+    assert "then says no more than a label" not in caplog.text

@@ -65,6 +65,11 @@ def reranks(student: BaseModel) -> bool:
     return isinstance(student, sentence_transformers.CrossEncoder)
 
 
+def has_transformer(student: BaseModel) -> bool:
+    """Whether one computes the vectors of queries or documents, in bf16 where the machine does."""
+    return any(side.transformers_model is not None for side in encoders(student))
+
+
 def is_static(student: SentenceTransformer) -> bool:
     return isinstance(student[0], StaticEmbedding)
 

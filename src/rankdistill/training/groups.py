@@ -65,18 +65,22 @@ class TrainingGroups(Dataset):
         self.left_out = len(table) - len(self.queries)
         if not len(self.queries):
             raise InputError("score table: no query has two documents to show; mine or score more candidates")
-        if self.left_out:
-            log.info("%d of %d queries have fewer than two documents to show", self.left_out, len(table))
-        small = int((sizes[self.queries] < group_size(sampler)).sum())
-        if small:
-            log.info(
-                "%d of %d pools have fewer documents than a group of %d: they are shown whole",
-                small,
-                len(self),
-                group_size(sampler),
-            )
+        self.small = int((sizes[self.queries] < group_size(sampler)).sum())
         self.read = 0
         self.wants_ranks = "ranks" in inspect.signature(sampler.select).parameters
+
+    def say_what_is_few(self) -> None:
+        """Logs how many queries are left out, and how many pools are smaller than a group."""
+        if self.left_out:
+            whole = len(self.table)
+            log.info("%d of %d queries have fewer than two documents to show", self.left_out, whole)
+        if self.small:
+            log.info(
+                "%d of %d pools have fewer documents than a group of %d, and so have their groups",
+                self.small,
+                len(self),
+                group_size(self.sampler),
+            )
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -154,6 +154,7 @@ class DistillationTrainer(Trainer):
         ranker = ranker_of(student, self.similarity, scale, args.bf16, grad_cache)
         ranker.sparse = ranker.sparse and args.optim in ADAMW  # others take no sparse gradient
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
+        groups.say_what_is_few()
         check_batches(args, len(groups))
         self.evaluator, self.dev, self.eval_candidates = evaluator or Evaluator(), None, eval_candidates
         check_counts(patience=patience)
@@ -359,10 +360,12 @@ class DistillationTrainer(Trainer):
         model.teacher_factor.fill_(1.0)
         trial = _copied(model.loss)  # the loss itself sees the steps of training alone
         spreads, sizes, moves, teachers, heeded = [], [], [], [], trial is None
+        shown: list[int] = []  # documents of each group
         for batch in few:
             given = student, teacher, batch = model.outputs(Batch(**self._prepare_inputs(batch)))
             spreads.append([spread(x.scores, batch.mask).item() for x in (student, teacher)])
             sizes.append(len(batch.mask))
+            shown += batch.mask.sum(dim=1).tolist()
             teachers.append(teacher.scores.masked_fill(~batch.mask, -torch.inf))
             if trial is not None:
                 moves.append(_moves(model, trial, *given))
@@ -370,9 +373,10 @@ class DistillationTrainer(Trainer):
         moved, count = int(torch.cat(moves).sum()) if moves else len(few.dataset), len(few.dataset)
         if moved < count / 2:
             message = (
-                f"{type(self.loss).__name__}: of {count} groups only {moved} move the student's scores; a "
-                "contrastive or margin loss needs a positive and a negative in a group (sampler.positives, "
-                "sampler.negatives)"
+                f"{type(self.loss).__name__}: of {count} groups only {moved} move the student's scores"
+                + (f"; {alone} show one document alone" if (alone := shown.count(1)) else "")
+                + "; a loss needs two documents in a group, a contrastive or margin loss a positive and a "
+                "negative (sampler.positives, sampler.negatives; a margin of the sampler leaves some out)"
             )
             if moved == 0:
                 raise InputError(message)
@@ -421,12 +425,14 @@ class DistillationTrainer(Trainer):
             temperature = getattr(part, "teacher_temperature", None)
             if not isinstance(temperature, (int, float)):
                 continue
-            highest = torch.cat([(x * (factor / temperature)).softmax(dim=1).amax(dim=1) for x in teachers])
-            share = (highest > ONE_HOT).float().mean().item()
+            several = [x[(x > -torch.inf).sum(dim=1) > 1] * (factor / temperature) for x in teachers]
+            highest = torch.cat([x.softmax(dim=1).amax(dim=1) for x in several])
+            share = (highest > ONE_HOT).float().mean().item() if len(highest) else 0.0
             if share >= 0.5:
                 log.warning(
                     "%s: at teacher_temperature=%g one document has more than %g of the teacher's "
-                    "distribution in %.0f %% of the groups, which then says no more than a label; raise it",
+                    "distribution in %.0f %% of the groups of several, which then says no more than a label; "
+                    "raise it",
                     type(part).__name__,
                     temperature,
                     ONE_HOT,
