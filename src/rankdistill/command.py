@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
@@ -299,6 +300,11 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name}: no such option; {choices(name, error.options)}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        place = f"{error.problem_mark.name}:{error.problem_mark.line + 1}"
+        return f"{place}: no YAML: {error.problem or error.context}"
+    if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
+        return f"a configuration file is no YAML in UTF-8 ({' '.join(str(error).split())})"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: must be given, as {error.full_key}=..."
     if isinstance(error, InterpolationResolutionError):
@@ -311,6 +317,8 @@ def explain(error: BaseException) -> str | None:
         return ambiguous(found[1])
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
+    if isinstance(error, ValueError) and "defaults must be a list" in str(error):
+        return " ".join(str(error).split()) + "; a line of it begins with a hyphen: - override /sampler: hard"
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a configuration group cannot be null or a number; leave it out, or name one of its options"
     again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it goes on"

@@ -123,6 +123,8 @@ def listed_names(field: str, value: Any) -> list[str]:
     for name in names:
         if not isinstance(name, str):
             raise InputError(f"{field}: {name!r} is no name; write it in quotes if it is one")
+        if not name.strip():
+            raise InputError(f"{field}: an empty name; is the variable set that it is from?")
     if twice := [name for i, name in enumerate(names) if placed(name) in map(placed, names[:i])]:
         raise InputError(f"{field}: {twice[0]} is there twice; name each once")
     return list(names)

@@ -28,6 +28,10 @@ def check_targets(config: Any) -> None:
     if not isinstance(config, DictConfig):
         return
     if "_target_" in config:
+        if not isinstance(config._target_, str):
+            raise InputError(
+                f"{config._get_full_key('_target_')}={config._target_!r}: it is a name with dots"
+            )
         try:
             target = get_object(config._target_)
         except (ImportError, ValueError) as error:

@@ -13,6 +13,7 @@ from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Candidates, Collection, write_scores
 from rankdistill.data.candidates import read_candidates as read_arrow
 from rankdistill.data.formats import check_format, read_run
+from rankdistill.data.formats.triples import Invalid
 from rankdistill.errors import InputError, fields_of
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder
@@ -35,7 +36,8 @@ def run(config: DictConfig, folder: RunFolder) -> str:
             raise InputError("input: a file of scores brings its own candidates; leave it out")
         if config.candidates.limit is not None:
             raise InputError("candidates.limit: input brings its own queries, all of them; leave it out")
-        table = score_candidates(teacher, read_candidates(config.input, collection))
+        pools = read_candidates(config.input, collection, config.data.get("invalid") or "error")
+        table = score_candidates(teacher, pools)
     else:
         retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
         wanted = config.candidates
@@ -47,10 +49,13 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     return str(output)
 
 
-def read_candidates(path: str, collection: Collection) -> Candidates:
+def read_candidates(path: str, collection: Collection, invalid: Invalid = "error") -> Candidates:
     """Those that ``rankdistill.mine`` wrote, or a TREC run's."""
     if Path(path).suffix != ".arrow":
-        return read_run(path, collection).candidates
+        try:
+            return read_run(path, collection, invalid).candidates
+        except InputError as error:  # here it is no teacher's file
+            raise InputError(str(error).replace("teacher.invalid", "data.invalid")) from None
     return read_arrow(Path(path), collection)
 
 

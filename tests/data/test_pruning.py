@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,11 @@ from rankdistill.retrieval import stored_embeddings
 from rankdistill.teachers import score_candidates
 
 HEAD = 128  # bytes before the numbers of a .npy file
+
+
+def entry(name):
+    """``name``, whose first letter becomes sixteen digits, as entries of the cache are called."""
+    return re.sub("[a-z]", lambda letter: f"{ord(letter[0]):016x}", name, count=1)
 
 
 def embeddings(name, size, used):
@@ -43,50 +49,60 @@ def names(found):
 
 def test_what_was_used_longest_ago_goes_first_until_little_enough_is_left():
     """Made in another order than they were used in; the clock of the files says nothing."""
-    for name, used in (("b.npy", 20), ("a.npy", 30), ("c.npy", 10), ("d.npy", 5)):
+    for name, used in (
+        (entry("b.npy"), 20),
+        (entry("a.npy"), 30),
+        (entry("c.npy"), 10),
+        (entry("d.npy"), 5),
+    ):
         embeddings(name, 1000, used)
-    assert names(items()) == ["a.npy", "b.npy", "c.npy", "d.npy"]
-    assert names(prune(items(), 2000)) == ["a.npy", "b.npy"]
+    assert names(items()) == [entry("a.npy"), entry("b.npy"), entry("c.npy"), entry("d.npy")]
+    assert names(prune(items(), 2000)) == [entry("a.npy"), entry("b.npy")]
     assert sorted(file.name for file in (cache_folder() / "embeddings").iterdir()) == [
-        "c.npy",
-        "c.npy.lock",
-        "d.npy",
-        "d.npy.lock",
+        entry("c.npy"),
+        entry("c.npy.lock"),
+        entry("d.npy"),
+        entry("d.npy.lock"),
     ]
-    assert names(prune(items(), 2000)) == [] and names(prune(items(), 1999)) == ["c.npy"]
+    assert names(prune(items(), 2000)) == [] and names(prune(items(), 1999)) == [entry("c.npy")]
 
 
 def test_what_was_not_used_for_long_goes_however_little_it_is():
-    embeddings("a.npy", 1000, 7200)
-    embeddings("b.npy", 1000, 3000)
-    assert names(prune(items(), oldest=3600)) == ["a.npy"]
+    embeddings(entry("a.npy"), 1000, 7200)
+    embeddings(entry("b.npy"), 1000, 3000)
+    assert names(prune(items(), oldest=3600)) == [entry("a.npy")]
 
 
 def test_what_is_open_or_being_built_stays():
-    opened, built = embeddings("a.npy", 1000, 30), embeddings("b.npy", 1000, 20)
-    embeddings("c.npy", 1000, 10)
+    opened, built = embeddings(entry("a.npy"), 1000, 30), embeddings(entry("b.npy"), 1000, 20)
+    embeddings(entry("c.npy"), 1000, 10)
     array = map_npy(opened)
     rows = array[10:20]
     del array  # what is left of the map is enough
     with locked(built):
-        assert names(prune(items(), 0)) == ["c.npy"]
-    assert rows.sum() == 0 and names(prune(items(), 0)) == ["b.npy"]
+        assert names(prune(items(), 0)) == [entry("c.npy")]
+    assert rows.sum() == 0 and names(prune(items(), 0)) == [entry("b.npy")]
     del rows
-    assert names(prune(items(), 0)) == ["a.npy"]
+    assert names(prune(items(), 0)) == [entry("a.npy")]
 
 
 def test_unfinished_work_stays_for_a_day(tmp_path):
     folder = cache_folder() / "scores"
     folder.mkdir(parents=True)
-    for name, days in (("x.part", 0.5), (".y.arrow.0123abcd", 0.5), ("z.part", 2), (".w.arrow.0123abcd", 2)):
+    for name, days in (
+        (entry("x.part"), 0.5),
+        (entry(".y.arrow.0123abcd"), 0.5),
+        (entry("z.part"), 2),
+        (entry(".w.arrow.0123abcd"), 2),
+    ):
         (folder / name).write_bytes(bytes(10))
         os.utime(folder / name, (time.time() - days * 86400,) * 2)
-    assert sorted(names(prune(items(), 0))) == [".w.arrow.0123abcd", "z.part"]
+    assert sorted(names(prune(items(), 0))) == [entry(".w.arrow.0123abcd"), entry("z.part")]
     assert all(item.unfinished for item in items()) and len(items()) == 2
 
 
 def test_a_folder_goes_as_a_whole():
-    path = cache_folder() / "tokens" / "x"
+    path = cache_folder() / "tokens" / entry("x")
     build_folder(path, lambda folder: (folder / "ids").write_bytes(bytes(1000)), "tiny, 60 texts")
     (item,) = items()
     assert (item.kind, item.size, item.about, item.path) == ("tokens", 1000, "tiny, 60 texts", path)
@@ -154,6 +170,20 @@ def run(monkeypatch, capsys, *arguments):
     return capsys.readouterr().out
 
 
+def test_what_somebody_else_put_there_stays(collection, monkeypatch, capsys, tmp_path):
+    """The variable may name a folder that holds other things, or the cache a link to them."""
+    score_candidates(WordTeacher(), mine(collection, [BM25(5)]))
+    theirs = [cache_folder() / name for name in ("thesis/main.tex", "scores/mine.csv", "photos/a/b.jpg")]
+    for file in theirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("theirs")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "qrels.tsv").write_text("theirs")
+    (cache_folder() / "scores" / f"{0:016x}").symlink_to(tmp_path / "elsewhere")
+    assert "2 items removed" in run(monkeypatch, capsys, "--prune", "0")
+    assert all(file.exists() for file in (*theirs, tmp_path / "elsewhere" / "qrels.tsv"))
+
+
 def test_a_cache_that_is_read_only_says_so(collection, monkeypatch, capsys):
     """It ended with "0 items removed" and status 0."""
     score_candidates(WordTeacher(), mine(collection, [BM25(5)]))
@@ -187,7 +217,7 @@ def test_the_command_refuses_what_is_no_size(monkeypatch, capsys):
 
 
 def test_an_item_that_is_gone_meanwhile_is_no_fault():
-    path = embeddings("a.npy", 1000, 1)
+    path = embeddings(entry("a.npy"), 1000, 1)
     found = items()
     path.unlink()
     assert list(prune(found, 0)) == [] and isinstance(found[0], Item)

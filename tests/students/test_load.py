@@ -1,12 +1,20 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import ModernBertConfig, ModernBertModel
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2Model,
+    ModernBertConfig,
+    ModernBertModel,
+    PreTrainedTokenizerFast,
+)
 
 from rankdistill.errors import InputError
 from rankdistill.students import load_student, minilm_path
@@ -220,3 +228,49 @@ def test_a_plain_transformer_without_pooler_is_whole(student_folder, tmp_path, c
     student.tokenizer.save_pretrained(tmp_path / "plain")
     again = load_student(str(tmp_path / "plain"))
     np.testing.assert_allclose(again.encode(["w1 w2"]), student.encode(["w1 w2"]), atol=1e-6)
+
+
+def test_a_folder_that_lost_modules_json_is_not_read_as_another(student_folder, tmp_path):
+    """Its pooling was replaced by the mean in silence."""
+    changed(student_folder, tmp_path / "model")
+    (tmp_path / "model" / "modules.json").unlink()
+    with pytest.raises(InputError, match="lacks modules.json, which says what 1_Pooling is for"):
+        load_student(str(tmp_path / "model"))
+
+
+def test_parts_of_several_models_do_not_fit(student_folder, tmp_path):
+    """More tokens than embeddings, another pooling, none at all, a value that transformers refuses."""
+    broken = Path(changed(student_folder, tmp_path / "tokens"))
+    tokenizer = AutoTokenizer.from_pretrained(broken)
+    tokenizer.add_tokens(["alpha"])
+    tokenizer.save_pretrained(broken)
+    with pytest.raises(InputError, match="its tokenizer has tokens up to"):
+        load_student(str(broken))
+    broken = Path(changed(student_folder, tmp_path / "pooling"))
+    pooling = json.loads((broken / "1_Pooling" / "config.json").read_text())
+    width = {name: 64 for name in pooling if "dimension" in name}
+    (broken / "1_Pooling" / "config.json").write_text(json.dumps(pooling | width))
+    with pytest.raises(InputError, match="its pooling is of 64 dimensions, and its transformer gives 16"):
+        load_student(str(broken))
+    broken = Path(changed(student_folder, tmp_path / "none"))
+    modules = json.loads((broken / "modules.json").read_text())
+    (broken / "modules.json").write_text(json.dumps(modules[:1]))
+    with pytest.raises(InputError, match="it has no pooling, and gives no vector of a text"):
+        load_student(str(broken))
+    with pytest.raises(InputError, match="cannot be loaded: .*hidden_dropout_prob"):
+        load_student(changed(student_folder, tmp_path / "value", hidden_dropout_prob=None))
+
+
+def test_a_tokenizer_without_padding_gets_some(student_folder, tmp_path):
+    """As GPT-2's; what is padded is masked, so that it is the same which token it is."""
+    whole = load_student(student_folder)
+    folder = tmp_path / "gpt"
+    config = GPT2Config(vocab_size=len(whole.tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    GPT2Model(config).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=whole.tokenizer.backend_tokenizer, unk_token="[UNK]", eos_token="[SEP]"
+    )
+    tokenizer.save_pretrained(folder)
+    student = load_student(str(folder))
+    alone, together = student.encode("w1 w2"), student.encode(["w1 w2", "w3 " * 20])[0]
+    np.testing.assert_allclose(alone, together, atol=1e-3)

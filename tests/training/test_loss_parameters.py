@@ -177,6 +177,6 @@ def test_groups_of_one_document_say_nothing_of_a_temperature(student_folder, tab
         KLDivergence(teacher_temperature=1000.0),
         training_arguments(str(tmp_path), max_steps=1, bf16=False, disable_tqdm=True),
     )
-    with pytest.raises(InputError, match="of 16 groups only 0 move the student's scores; 16 show one document"):
+    with pytest.raises(InputError, match="of 16 groups only 0 move the student's scores; 16 show one"):
         trainer.train()
     assert "then says no more than a label" not in caplog.text

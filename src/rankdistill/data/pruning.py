@@ -20,6 +20,8 @@ LIMIT = "100GB"  # of embeddings, unless RANKDISTILL_CACHE_LIMIT says otherwise
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 DAY = 86400
 AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
+KINDS = ("candidates", "collections", "embeddings", "models", "scores", "seals", "tokens")  # its folders
+OWN = re.compile(r"\.?(?:\w+-)?[0-9a-f]{16,}(?:\.(?!lock$|sha256$)\w+)*")  # what entries are called
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class Item:
 
 
 def items(kind: str = "*") -> list[Item]:
-    """What the cache holds, the longest unused first."""
-    found = (path for path in cache_folder().glob(f"{kind}/*") if path.suffix not in (".lock", ".sha256"))
+    """What the cache holds, the longest unused first; nothing that somebody else put into its folder."""
+    kinds = KINDS if kind == "*" else [kind]
+    there = (path for kind in kinds for path in (cache_folder() / kind).glob("*"))
+    found = (path for path in there if OWN.fullmatch(path.name) and not path.is_symlink())
     return sorted(filter(None, map(_item, found)), key=lambda item: (item.used, item.path))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.util import load_file_path
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankdistill.errors import InputError
@@ -54,6 +55,11 @@ def _read(name: str, file: str, missing: Any) -> Any:
 
 def check_kind(name: str, model: str, wanted: tuple[str, ...]) -> None:
     """Raises ``InputError`` if ``name``, given as ``model``, is of a kind that isn't ``wanted``."""
+    modules = sorted(path.name for path in Path(name).glob("[0-9]_*"))
+    if modules and not (Path(name) / "modules.json").exists():
+        raise InputError(
+            f"model {model!r} lacks modules.json, which says what {modules[0]} is for; get the file again"
+        )
     kind = kind_of(name)
     if kind not in wanted:
         what = NAMES.get(kind, f"a model of the kind {kind}")
@@ -80,10 +86,41 @@ def has_head(model: CrossEncoder) -> bool:
     return not kinds or any("Classification" in kind for kind in kinds)
 
 
-def check_tokenizer(tokenizer: Any, model: str) -> None:
-    """Raises ``InputError`` if ``tokenizer`` knows no word: what transformers makes up without its files."""
+def check_fit(loaded: Any, model: str) -> None:
+    """Raises ``InputError`` unless the parts of ``loaded``, given as ``model``, make vectors of a text."""
+    training = loaded.training
+    try:
+        made = loaded.encode_query("a", show_progress_bar=False).shape[-1]
+    finally:
+        loaded.train(training)
+    if made != loaded.get_embedding_dimension():
+        raise InputError(
+            f"model {model!r}: its pooling is of {loaded.get_embedding_dimension()} dimensions, and its "
+            f"transformer gives {made}; one of the two is from another model"
+        )
+
+
+def check_tokenizer(loaded: Any, model: str) -> None:
+    """Raises ``InputError`` if the tokenizer of ``loaded`` is not its own.
+
+    If it knows no word, as what transformers makes up without its files, or has tokens that the model has no
+    embedding of. One that knows no padding gets some: what is padded is masked.
+    """
+    tokenizer, transformer = loaded.tokenizer, loaded.transformers_model
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
+    if tokenizer.pad_token is None:
+        given = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+        tokenizer.pad_token = given
+        if transformer is not None and getattr(transformer.config, "pad_token_id", None) is None:
+            transformer.config.pad_token_id = tokenizer.pad_token_id
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    rows = None if transformer is None else transformer.get_input_embeddings()
+    if isinstance(rows, nn.Embedding) and largest >= rows.num_embeddings:
+        raise InputError(
+            f"model {model!r}: its tokenizer has tokens up to {largest:,}, its transformer embeds "
+            f"{rows.num_embeddings:,}; one of the two is from another model, or was not resized"
+        )
     words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
     if len(words) < 2:
         raise InputError(

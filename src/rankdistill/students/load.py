@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
@@ -22,7 +21,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.reach import asking_hub
-from rankdistill.students.kinds import check_kind, check_reads, check_tokenizer
+from rankdistill.students.kinds import check_fit, check_kind, check_reads, check_tokenizer
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.minilm import HUB_NAME, minilm_path
@@ -129,12 +128,16 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
             )
         check_reads(loaded, model, vectors)
         if not vectors:
-            check_tokenizer(loaded.tokenizer, model)
+            check_tokenizer(loaded, model)
+            if kind is SentenceTransformer:
+                check_fit(loaded, model)
         return loaded
     except InputError:
         raise
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split("\n")[0].split())
+    except Exception as error:  # of whatever reads a file of a model: each library has its own
+        reason = " ".join((str(error) or type(error).__name__).split())[:300]
+        if isinstance(error, KeyError) and error.args == ("sentence_embedding",):
+            reason = "it has no pooling, and gives no vector of a text (modules.json)"
         if model.startswith((".", "/", "~")) and not Path(model).is_dir():
             reason = "no such folder"
         elif "couldn't connect" in reason.lower():
