@@ -7,6 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from rankdistill.students.vectors import Vectors
 from rankdistill.summary import PACKAGES
 
 PLACE = "path/to/this/model"  # in the snippets: the folder, or the name on a hub
+NO_TEACHER = "labels"  # the fingerprint of ``teachers.NoTeacher``
 PAPERS = """Ranking distillation as this library does it is studied in
 *Beyond Hard Negatives* ([arXiv 2604.04734](https://arxiv.org/abs/2604.04734)) and
 *Disentangling Locality and Entropy in Ranking Distillation* ([arXiv 2505.21058](https://arxiv.org/abs/2505.21058))."""
@@ -37,7 +39,7 @@ PAPERS = """Ranking distillation as this library does it is studied in
 def model_card(
     config: Mapping[str, Any],
     scores: ScoreTable,
-    student: SentenceTransformer,
+    student: SentenceTransformer | CrossEncoder,
     measures: Mapping[str, float],
     results: str,
     notes: Sequence[str] = (),
@@ -48,14 +50,15 @@ def model_card(
     on ``evaluation.split``; ``results`` a table of them in Markdown; ``notes`` say what was left out.
     """
     collection, fields = scores.collection, config.get("student") or {}
-    base, distilled = Base(fields.get("model"), student), is_distilled(config)
+    taught = scores.teacher != NO_TEACHER
+    base, distilled = Base(fields.get("model"), student), taught and is_distilled(config)
     if isinstance(student[0], Vectors):
         base.name = "a map of vectors"
     title = f"{base.name} {'distilled' if distilled else 'trained'} on {collection.name}"
     filtered = "no teacher's scores were in the loss"
     if is_filtered(config):
         filtered = "a teacher's scores did no more than leave out negatives that come close to these"
-    similarity = student.similarity_fn_name or "cosine"
+    kind = cross_encoder(student) if isinstance(student, CrossEncoder) else bi_encoder(student, fields)
     data = metadata(
         base,
         title,
@@ -63,15 +66,59 @@ def model_card(
         collection,
         measures,
         config["evaluation"]["split"],
-        pipeline_tag="sentence-similarity",
-        task=("information-retrieval", "Information Retrieval"),
-        tags=[
-            "sentence-transformers",
-            "feature-extraction",
-            *(["ranking-distillation"] if distilled else []),
-            "rankdistill",
-        ],
+        pipeline_tag=kind.pipeline_tag,
+        task=kind.task,
+        tags=[*kind.tags, *(["ranking-distillation"] if distilled else []), "rankdistill"],
     )
+    layers = fields.get("layers")
+    rows = {
+        "started from": base.said + (f", its first {count(layers, 'layer')}" if layers else ""),
+        **kind.rows,
+    }
+    trained = {
+        "collection": described(collection),
+        "candidates": f"{count(len(scores.scores), 'candidate')} of {count(len(scores), 'query')}, "
+        f"fingerprint `{scores.candidates.fingerprint}`",
+        "teacher": f"fingerprint `{scores.teacher}`" if taught else "none, labels alone",
+        "seed": str(config["seed"]),
+    }
+    parts = ("data", "candidates", "cut", "teacher", "student", "sampler", "loss", *config["stages"])
+    return card(
+        data,
+        title,
+        f"{kind.what}, trained by ranking distillation with rankdistill {__version__}: it was\n"
+        f"taught to order the candidates of each query as {kind.teacher} scores them."
+        if distilled
+        else f"{kind.what}, trained by a contrastive loss with rankdistill {__version__}: it\n"
+        f"was taught to put relevant documents first; {filtered}.",
+        kind.snippet,
+        rows,
+        f"{results}\n\n`before` is the model it started from, `after` this one; {kind.ranks},\n"
+        "and what they lack counts as not found.",
+        trained,
+        notes,
+        {name: config[name] for name in (*parts, "trainer", "scores") if config.get(name)},
+        base,
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a card says of a kind of model; ``ranks`` says who ranks candidates alone."""
+
+    what: str
+    teacher: str
+    ranks: str
+    pipeline_tag: str
+    task: tuple[str, str]
+    tags: list[str]
+    snippet: str
+    rows: Mapping[str, str]
+
+
+def bi_encoder(student: SentenceTransformer, fields: Mapping[str, Any]) -> Kind:
+    """``fields`` are the configuration's of the student."""
+    similarity = student.similarity_fn_name or "cosine"
     options = "".join(
         f", {name}={value}"
         for name, value in (
@@ -97,38 +144,37 @@ from sentence_transformers import SentenceTransformer
 model = SentenceTransformer("{PLACE}")  # it reads no text: it maps vectors, of queries and of documents
 vectors = torch.randn(2, {student.get_embedding_dimension()})  # of the encoder that those of training were of
 mapped = model({{"sentence_embedding": vectors}})["sentence_embedding"]"""
-    layers = fields.get("layers")
-    rows = {
-        "started from": base.said + (f", its first {count(layers, 'layer')}" if layers else ""),
-        "embeddings": f"{student.get_embedding_dimension()} dimensions, compared by {similarity}",
-        "maximum length": length(student),
-        **parts_of(student),
-        "prompts": f"{said} (`encode_query` and `encode_document` put them there)" if said else "none",
-    }
-    trained = {
-        "collection": described(collection),
-        "candidates": f"{count(len(scores.scores), 'candidate')} of {count(len(scores), 'query')}, "
-        f"fingerprint `{scores.candidates.fingerprint}`",
-        "teacher": f"fingerprint `{scores.teacher}`",
-        "seed": str(config["seed"]),
-    }
-    parts = ("data", "candidates", "cut", "teacher", "student", "sampler", "loss", *config["stages"])
-    return card(
-        data,
-        title,
-        f"A bi-encoder for search, trained by ranking distillation with rankdistill {__version__}: it was\n"
-        "taught to order the candidates of each query as a slower teacher scores them."
-        if distilled
-        else f"A bi-encoder for search, trained by a contrastive loss with rankdistill {__version__}: it\n"
-        f"was taught to put relevant documents first; {filtered}.",
-        snippet,
-        rows,
-        f"{results}\n\n`before` is the model it started from, `after` this one; `teacher`, where\n"
-        "it is listed, ranks the retrieved candidates alone, and what they lack counts as not found.",
-        trained,
-        notes,
-        {name: config[name] for name in (*parts, "trainer", "scores") if config.get(name)},
-        base,
+    return Kind(
+        what="A bi-encoder for search",
+        teacher="a slower teacher",
+        ranks="`teacher`, where it is listed,\nranks the retrieved candidates alone",
+        pipeline_tag="sentence-similarity",
+        task=("information-retrieval", "Information Retrieval"),
+        tags=["sentence-transformers", "feature-extraction"],
+        snippet=snippet,
+        rows={
+            "embeddings": f"{student.get_embedding_dimension()} dimensions, compared by {similarity}",
+            "maximum length": length(student),
+            **parts_of(student),
+            "prompts": f"{said} (`encode_query` and `encode_document` put them there)" if said else "none",
+        },
+    )
+
+
+def cross_encoder(student: CrossEncoder) -> Kind:
+    return Kind(
+        what="A cross-encoder, which reads a query and a document together and reranks candidates",
+        teacher="a teacher",
+        ranks="all rank the\nretrieved candidates alone",
+        pipeline_tag="text-ranking",
+        task=("text-ranking", "Reranking"),
+        tags=["sentence-transformers", "cross-encoder", "reranker"],
+        snippet=f"""from sentence_transformers import CrossEncoder
+
+model = CrossEncoder("{PLACE}")
+scores = model.predict([("a question", "a passage that may answer it"), ("a question", "another one")])
+order = scores.argsort()[::-1]  # the higher, the better""",
+        rows={"maximum length": f"{length(student)}, query and document together"},
     )
 
 
@@ -188,11 +234,6 @@ def teacher_card(
         task=("text-ranking", "Reranking"),
         tags=["sentence-transformers", "cross-encoder", "reranker", "rankdistill"],
     )
-    snippet = f"""from sentence_transformers import CrossEncoder
-
-model = CrossEncoder("{PLACE}")
-scores = model.predict([("a question", "a passage that may answer it"), ("a question", "another one")])
-order = scores.argsort()[::-1]  # the higher, the better"""
     left = len(candidates) - groups
     trained = {
         "collection": described(collection),
@@ -209,7 +250,7 @@ order = scores.argsort()[::-1]  # the higher, the better"""
         title,
         "A cross-encoder that scores a query and a document together, fine-tuned with rankdistill\n"
         f"{__version__} on the collection's own judgments, to rerank or to teach (`teacher.model=...`).",
-        snippet,
+        cross_encoder(model).snippet,
         {"started from": base.said, "maximum length": f"{length(model)}, query and document together"},
         f"{results}\n\n`retrieved`: the collection ranked by the retriever; `reranked`: its candidates\n"
         "ranked by this model, and what they lack counts as not found."

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
@@ -25,7 +25,7 @@ from rankdistill.analysis.plots import save, save_group_plots
 from rankdistill.candidates import mine
 from rankdistill.cards import model_card
 from rankdistill.command import check_names, choices, command, compose, make, make_retrievers
-from rankdistill.data import Collection, ScoreTable
+from rankdistill.data import Candidates, Collection, ScoreTable
 from rankdistill.errors import InputError, check_counts, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
@@ -35,7 +35,14 @@ from rankdistill.retrieval import Index, passing_index, stored_index
 from rankdistill.students import load_weights_from, merge_adapter, start_of
 from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.students.matryoshka import cuts_of
-from rankdistill.students.rankers import check_trainable, has_transformer, similarity_of
+from rankdistill.students.rankers import (
+    check_trainable,
+    compare_by,
+    has_transformer,
+    ranker_of,
+    reranks,
+    similarity_of,
+)
 from rankdistill.summary import (
     accounted,
     evaluation_queries,
@@ -47,7 +54,7 @@ from rankdistill.summary import (
     write_judgments,
     write_measures,
 )
-from rankdistill.teachers import FileTeacher, score_candidates, score_split
+from rankdistill.teachers import FileTeacher, NoTeacher, score_candidates, score_split
 from rankdistill.teachers.scoring import identity
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.arguments import check_batches
@@ -61,6 +68,7 @@ from rankdistill.training.checkpoints import (
 )
 from rankdistill.training.dev import HOW, check_apart, hold_out
 from rankdistill.training.groups import check_fit, offered_sizes
+from rankdistill.training.step import check_offers
 from rankdistill.training.trainer import check_scores
 
 __all__ = ["compose", "distil", "run"]
@@ -74,7 +82,7 @@ FIELDS = {
     "candidates.limit": int | None,
     "candidates.retrievers": dict,
     "scores.similarity": str | None,
-    "scores.scale": float,
+    "scores.scale": float | None,
     "scores.teacher_scores": str,
     "scores.teacher_scale": float | str,
     "scores.chunk_tokens": int | None,
@@ -133,9 +141,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     check_dev(config.evaluation, stages)
     collection = make(config.data, Collection)
     log.info("%s", collection)
-    student = make(config.student, SentenceTransformer)
-    check_trainable(student)
-    student.similarity_fn_name = similarity_of(student, config.scores.similarity)  # before it is measured
+    set_seed(config.seed)  # of a new scoring head, whatever was drawn before
+    student = make(config.student, BaseModel)
+    check_student(student, config, stages)
     evaluator.check_index(student)
 
     test = config.evaluation.split
@@ -166,7 +174,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     processes.wait()
     queries = {"training": training_queries(config, teacher, scored, whole, table)}
     documents = stored_index(student, collection)
-    results = evaluations("before", evaluator, student, collection, test, documents)
+    pools = reranked_pools(student, teacher, retrievers, collection, test, evaluator)
+    results = evaluations("before", evaluator, student, collection, test, documents, pools)
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
     teacher_table, agreements, pairs = None, {}, {}
     if config.evaluation.teacher:
@@ -185,18 +194,23 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if unscored:
         queries["evaluation"]["without teacher scores of relevant documents"] = unscored
     truncated = cut_texts(student, collection)
+    watched = watched_pools(student, teacher, retrievers, collection, dev, evaluator)
+    taught = not isinstance(teacher, NoTeacher)
     del teacher  # its memory is needed
 
     if main:
         (folder.path / "plots").mkdir(exist_ok=True)
+    if main and taught:
         name = folder.choices.get("sampler") or type(sampler).__name__
+        encoder = None if reranks(student) else student
         vectors = documents.vectors
-        save_group_plots(folder.path / "plots", table, {name: sampler}, student, vectors, config.seed)
+        save_group_plots(folder.path / "plots", table, {name: sampler}, encoder, vectors, config.seed)
     processes.wait()
     history: list[dict] = []
     steps: dict[str, int] = {}
     best: dict[str, dict[str, int]] = {}
     measured = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
+    measured["eval_candidates"] = watched
     for stage in stages:
         more = {**stage.scores, "split": config.candidates.split}
         if stage.arguments.eval_strategy != "no":
@@ -210,7 +224,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     merge_adapter(student)
 
     documents = passing_index(student, collection.documents)
-    results |= evaluations("after", evaluator, student, collection, test, documents)
+    results |= evaluations("after", evaluator, student, collection, test, documents, pools)
     if main and teacher_table is not None:
         pairs["after"] = analysis.student_scores(student, teacher_table, documents)
         agreements["after"] = agreement_of(teacher_table, pairs["after"], "after")
@@ -230,7 +244,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
                 f"Of {unscored:,} measured queries the teacher scored no relevant document, or one document "
                 "alone; they count 0 for it."
             )
-        notes += measured_how(evaluator, len(collection.documents))
+        if pools is None:
+            notes += measured_how(evaluator, len(collection.documents))
         notes += [BF16] if has_bf16() and has_transformer(student) else []
         notes += [CUT.format(n, n) for n in cuts_of(student)]
         report(results, student, table, history, evaluator.main, config, folder, notes)
@@ -249,11 +264,20 @@ def run(config: DictConfig, folder: RunFolder) -> float:
 
 
 def evaluations(
-    name: str, evaluator: Evaluator, student, collection: Collection, split: str, documents: Index
+    name: str,
+    evaluator: Evaluator,
+    student: BaseModel,
+    collection: Collection,
+    split: str,
+    documents: Index,
+    candidates: Candidates | None,
 ) -> dict[str, Evaluation]:
     """``student`` as ``name``, and as ``name:n`` by each number of dimensions that it is trained for."""
     indexes = {name: documents} | {f"{name}:{n}": documents.cut(n) for n in cuts_of(student)}
-    return {key: evaluator.evaluate(student, collection, split, index) for key, index in indexes.items()}
+    return {
+        key: evaluator.evaluate(student, collection, split, index, candidates)
+        for key, index in indexes.items()
+    }
 
 
 def measured_how(evaluator: Evaluator, documents: int) -> list[str]:
@@ -269,7 +293,50 @@ def measured_how(evaluator: Evaluator, documents: int) -> list[str]:
     return said
 
 
-def inputs_of(collection: Collection, student: SentenceTransformer, teacher) -> dict[str, str]:
+def check_student(student: BaseModel, config: DictConfig, stages: Sequence[Stage]) -> None:
+    """Raises ``InputError`` if ``student`` can't be trained as the settings say; makes it compare so."""
+    check_trainable(student)
+    with fields_of("scores"):
+        similarity = similarity_of(student, config.scores.similarity)
+    for stage in stages:
+        with fields_of("scores"):
+            ranker = ranker_of(student, similarity, stage.scores["scale"], half=False, grad_cache=False)
+        check_offers(ranker, stage.loss)
+    if reranks(student):
+        log.info("the student's scores are its logits; scores.scale is 1")
+    compare_by(student, similarity)  # before it is measured
+
+
+def reranked_pools(
+    student: BaseModel,
+    teacher,
+    retrievers: Sequence,
+    collection: Collection,
+    split: str,
+    evaluator: Evaluator,
+) -> Candidates | None:
+    """The candidates that a cross-encoder is measured on, which are the teacher's; None of another student.
+
+    None too if the teacher is a file without queries of ``split``.
+    """
+    if not reranks(student):
+        return None
+    if isinstance(teacher, FileTeacher):
+        return teacher.table(collection, split).candidates if teacher.covers(collection, split) else None
+    return mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
+
+
+def watched_pools(
+    student: BaseModel, teacher, retrievers: Sequence, collection: Collection, dev, evaluator: Evaluator
+) -> Candidates | None:
+    """``reranked_pools`` of ``dev``, a split or judgments, that is measured while training."""
+    if dev is None or isinstance(dev, str):
+        return dev and reranked_pools(student, teacher, retrievers, collection, dev, evaluator)
+    held = replace(collection, qrels={"dev": dev})
+    return reranked_pools(student, teacher, retrievers, held, "dev", evaluator)
+
+
+def inputs_of(collection: Collection, student: BaseModel, teacher) -> dict[str, str]:
     """The fingerprints of what may change in place under the same settings, before anything is computed."""
     inputs = {"collection": collection.fingerprint, "student": start_of(student)}
     if isinstance(teacher, FileTeacher):
@@ -389,7 +456,9 @@ def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFr
 
 
 def measured_scores(teacher, retrievers, collection: Collection, split: str, evaluator: Evaluator):
-    """The score table that the teacher is measured on; None if its file has no query of ``split``."""
+    """The score table that the teacher is measured on; None if there is none, or no query of ``split``."""
+    if isinstance(teacher, NoTeacher):
+        return None
     if not isinstance(teacher, FileTeacher):
         return score_split(teacher, retrievers, collection, split, evaluator.limit, evaluator.seed)
     rows = collection.query_rows(split)

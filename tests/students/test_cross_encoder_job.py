@@ -1,0 +1,111 @@
+"""student=cross_encoder from end to end."""
+
+import json
+
+import pytest
+import torch
+from commands import POOLS
+from sentence_transformers import CrossEncoder
+
+from rankdistill import train as module
+from rankdistill.errors import InputError
+from rankdistill.students import cross_encoder as students
+from rankdistill.students import load_model
+from rankdistill.train import compose, distil
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    monkeypatch.setattr(students, "has_bf16", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def folder(cross_encoder_folder, tmp_path_factory):
+    """The tiny one, its weights ten times as large, so that its logits differ."""
+    model = CrossEncoder(cross_encoder_folder, device="cpu")
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(10)
+    path = tmp_path_factory.mktemp("wide") / "model"
+    model.save_pretrained(str(path), create_model_card=False)
+    return str(path)
+
+
+@pytest.fixture
+def job(beir, student_folder, folder, monkeypatch):
+    monkeypatch.setattr(module, "save_group_plots", lambda *_: None)
+    monkeypatch.setattr(module, "save", lambda *_: None)
+    return [
+        "student=cross_encoder",
+        "data=beir",
+        f"data.path={beir}",
+        f"student.model={folder}",
+        "student.max_length=64",
+        f"candidates.encoder={student_folder}",
+        *POOLS,
+        "sampler.negatives=3",
+        "trainer.per_device_train_batch_size=4",
+        "trainer.gradient_accumulation_steps=1",
+        "trainer.save_steps=1",
+        "trainer.bf16=false",
+    ]
+
+
+def read(place, name):
+    return json.loads((place / name).read_text())
+
+
+def test_the_whole_job_ends_alike_after_a_kill(job, folder, tmp_path, monkeypatch):
+    teacher = ["teacher=cross_encoder", f"teacher.model={folder}", "teacher.max_length=64"]
+    config = compose(*job, *teacher)
+    assert config.scores.teacher_scale == 1 and "loss" not in config.warmup
+    distil(config, tmp_path / "run")
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "finish", kill)
+        with pytest.raises(KeyboardInterrupt):
+            distil(config, tmp_path / "again")
+    distil(config, tmp_path / "again")
+    assert read(tmp_path / "again", "conditions.json")["resumed"] == ["distillation, step 4"]
+    for name in ("metrics.json", "per_query.csv", "model/model.safetensors", "history.json", "run.trec.gz"):
+        assert (tmp_path / "again" / name).exists()
+    for name in ("metrics.json", "per_query.csv", "model/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    metrics = read(tmp_path / "run", "metrics.json")
+    assert list(metrics) == ["before", "after", "teacher"]
+    assert metrics["before"] == metrics["teacher"], "it begins as its teacher"
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: text-ranking" in card and "from sentence_transformers import CrossEncoder" in card
+    model = load_model(str(tmp_path / "run" / "model"))
+    assert isinstance(model, CrossEncoder) and model.max_seq_length == 64
+
+
+def test_at_rate_0_before_and_after_are_equal_and_dev_queries_are_reranked(job, tmp_path):
+    more = ["trainer.learning_rate=0", "evaluation.dev_queries=4", "trainer.eval_strategy=steps"]
+    more += ["trainer.eval_steps=2", "teacher=bm25", "trainer.load_best_model_at_end=true"]
+    distil(compose(*job, *more), tmp_path / "run")
+    metrics = read(tmp_path / "run", "metrics.json")
+    assert metrics["before"] == metrics["after"]
+    watched = [row["eval_nDCG@10"] for row in read(tmp_path / "run", "history.json") if "eval_nDCG@10" in row]
+    assert len(watched) >= 1 and len(set(watched)) == 1
+
+
+def test_labels_are_enough(job, tmp_path):
+    """As finetune_teacher trains: no teacher scores, and none is measured."""
+    distil(compose(*job, "teacher=none", "loss=lce", "sampler=random"), tmp_path / "run")
+    assert list(read(tmp_path / "run", "metrics.json")) == ["before", "after"]
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| teacher | none, labels alone |" in card and "no teacher's scores were in the loss" in card
+    distil(compose(*job, "teacher=none", "loss=kl", "sampler=random"), tmp_path / "kl")
+    assert "slower" not in (tmp_path / "kl" / "model" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_loss_that_it_cannot_serve_is_refused_before_anything_is_mined(job, tmp_path):
+    with pytest.raises(InputError, match="WeightedSum reads in_batch, which the student, CrossEncoder"):
+        distil(compose(*job, "loss=kl_infonce"), tmp_path / "run")
+    with pytest.raises(InputError, match="scores.scale=20: a cross-encoder"):
+        distil(compose(*job, "scores.scale=20"), tmp_path / "run")
