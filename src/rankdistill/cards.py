@@ -31,6 +31,11 @@ from rankdistill.summary import PACKAGES
 
 PLACE = "path/to/this/model"  # in the snippets: the folder, or the name on a hub
 NO_TEACHER = "labels"  # the fingerprint of ``teachers.NoTeacher``
+# Of each class of student: what it is called, a hub's tags and its kind of pipeline.
+KINDS = {
+    "SentenceTransformer": ("A bi-encoder", ["feature-extraction"], "sentence-similarity"),
+    "SparseEncoder": ("A sparse encoder", ["sparse-encoder", "sparse", "splade"], "feature-extraction"),
+}
 PAPERS = """Ranking distillation as this library does it is studied in
 *Beyond Hard Negatives* ([arXiv 2604.04734](https://arxiv.org/abs/2604.04734)) and
 *Disentangling Locality and Entropy in Ranking Distillation* ([arXiv 2505.21058](https://arxiv.org/abs/2505.21058))."""
@@ -43,11 +48,13 @@ def model_card(
     measures: Mapping[str, float],
     results: str,
     notes: Sequence[str] = (),
+    active: Mapping[str, float] | None = None,
 ) -> str:
     """The README of a saved student.
 
     ``config`` is the run's, plain; ``scores`` what it was trained on; ``measures`` the saved student's means
-    on ``evaluation.split``; ``results`` a table of them in Markdown; ``notes`` say what was left out.
+    on ``evaluation.split``; ``results`` a table of them in Markdown; ``notes`` say what was left out;
+    ``active`` is ``Evaluation.active``.
     """
     collection, fields = scores.collection, config.get("student") or {}
     taught = scores.teacher != NO_TEACHER
@@ -75,6 +82,9 @@ def model_card(
         "started from": base.said + (f", its first {count(layers, 'layer')}" if layers else ""),
         **kind.rows,
     }
+    if active:
+        counts = (f"{active['queries']:,.1f} of a query", f"{active['documents']:,.1f} of a document")
+        rows["active dimensions"] = f"{', '.join(counts)}, on average"
     trained = {
         "collection": described(collection),
         "candidates": f"{count(len(scores.scores), 'candidate')} of {count(len(scores), 'query')}, "
@@ -118,11 +128,12 @@ class Kind:
 
 def bi_encoder(student: SentenceTransformer, fields: Mapping[str, Any]) -> Kind:
     """``fields`` are the configuration's of the student."""
-    similarity = student.similarity_fn_name or "cosine"
+    similarity, kind = student.similarity_fn_name or "cosine", type(student).__name__
+    what, tags, pipeline = KINDS[kind]
     options = "".join(
         f", {name}={value}"
         for name, value in (
-            ("truncate_dim", student.truncate_dim),
+            ("truncate_dim", getattr(student, "truncate_dim", None)),
             ("trust_remote_code", fields.get("trust_remote_code") or None),
         )
         if value is not None
@@ -131,9 +142,9 @@ def bi_encoder(student: SentenceTransformer, fields: Mapping[str, Any]) -> Kind:
     said = ", ".join(
         f"{json.dumps(text, ensure_ascii=False)} before a {kind}" for kind, text in prompts.items() if text
     )
-    snippet = f"""from sentence_transformers import SentenceTransformer
+    snippet = f"""from sentence_transformers import {kind}
 
-model = SentenceTransformer("{PLACE}"{options})
+model = {kind}("{PLACE}"{options})
 queries = model.encode_query(["a question"])
 documents = model.encode_document(["a passage that may answer it", "another one"])
 scores = model.similarity(queries, documents)  # of shape (1, 2): the higher, the better"""
@@ -145,12 +156,12 @@ model = SentenceTransformer("{PLACE}")  # it reads no text: it maps vectors, of 
 vectors = torch.randn(2, {student.get_embedding_dimension()})  # of the encoder that those of training were of
 mapped = model({{"sentence_embedding": vectors}})["sentence_embedding"]"""
     return Kind(
-        what="A bi-encoder for search",
+        what=f"{what} for search",
         teacher="a slower teacher",
         ranks="`teacher`, where it is listed,\nranks the retrieved candidates alone",
-        pipeline_tag="sentence-similarity",
+        pipeline_tag=pipeline,
         task=("information-retrieval", "Information Retrieval"),
-        tags=["sentence-transformers", "feature-extraction"],
+        tags=["sentence-transformers", *tags],
         snippet=snippet,
         rows={
             "embeddings": f"{student.get_embedding_dimension()} dimensions, compared by {similarity}",

@@ -10,7 +10,8 @@ import logging
 import numpy as np
 from datasets import Dataset
 from omegaconf import DictConfig
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers import CrossEncoder
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import ListNetLoss
 from transformers import set_seed
@@ -151,7 +152,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     if split is not None:
         pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
         scores = score_candidates(CrossEncoderTeacher(str(path / "model"), config.max_length), pools)
-        student = make(config.student, SentenceTransformer)
+        student = make(config.student, BaseModel)
         documents = stored_index(student, collection)
         reranked = evaluator.rerank(scores, split)
         metrics = {

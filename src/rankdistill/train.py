@@ -183,6 +183,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if main and teacher_table is not None:
         pairs["before"] = analysis.student_scores(student, teacher_table, documents)
         agreements["before"] = agreement_of(teacher_table, pairs["before"], "before")
+    active = {"before": results["before"].active}
     measured = len(results["before"].per_query[evaluator.main])
     log.info("measured: %s", measured_queries(collection, test, measured))
     queries["evaluation"] = evaluation_queries(collection, test, measured, evaluator.limit)
@@ -204,7 +205,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         name = folder.choices.get("sampler") or type(sampler).__name__
         encoder = None if reranks(student) else student
         vectors = documents.vectors
-        save_group_plots(folder.path / "plots", table, {name: sampler}, encoder, vectors, config.seed)
+        model = None if vectors is None else encoder
+        save_group_plots(folder.path / "plots", table, {name: sampler}, model, vectors, config.seed)
     processes.wait()
     history: list[dict] = []
     steps: dict[str, int] = {}
@@ -225,6 +227,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
 
     documents = passing_index(student, collection.documents)
     results |= evaluations("after", evaluator, student, collection, test, documents, pools)
+    active["after"] = results["after"].active
     if main and teacher_table is not None:
         pairs["after"] = analysis.student_scores(student, teacher_table, documents)
         agreements["after"] = agreement_of(teacher_table, pairs["after"], "after")
@@ -258,6 +261,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             truncated=truncated,
             kept=best,
             resumed=folder.resumed,
+            **({"active dimensions": active} if active["before"] else {}),
         )
         folder.clear()
     return results["after"].mean[evaluator.main]
@@ -638,8 +642,14 @@ def report(
         compare(before.per_query[main], after.per_query[main]) if len(before.per_query[main]) > 1 else None,
     )
     split, path = config.evaluation.split, folder.path
+    if after.active:
+        said = ", ".join(
+            f"{when} {active['queries']:,.1f} a query, {active['documents']:,.1f} a document"
+            for when, active in (("before", before.active), ("after", after.active))
+        )
+        text += f"\n\nActive dimensions, on average: {said}."
     text += f"\n\nMeasured: {measured_queries(table.collection, split, len(after.per_query[main]))}."
-    card = model_card(plain(config), table, student, after.mean, text, notes)
+    card = model_card(plain(config), table, student, after.mean, text, notes, after.active)
     with folder.drafted("model") as draft:
         student.save_pretrained(str(draft), create_model_card=False)
         write_text(draft / "README.md", card)

@@ -72,7 +72,7 @@ def test_a_model_s_files_say_what_it_is(folders, name):
 
 
 TAKES = {
-    load_student: {"SentenceTransformer"},
+    load_student: {"SentenceTransformer", "SparseEncoder"},
     DenseTeacher: {"SentenceTransformer"},
     CrossEncoderTeacher: {"CrossEncoder"},
     LateInteractionTeacher: {"SentenceTransformer", "MultiVectorEncoder"},

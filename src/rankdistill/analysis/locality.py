@@ -75,7 +75,7 @@ def log_density(embeddings: np.ndarray, k: int = 10, dimension: float | None = N
 
 def locality(
     table: ScoreTable,
-    model: SentenceTransformer,
+    model: SentenceTransformer | None,
     samplers: Mapping[str, object],
     documents: np.ndarray | None = None,
     *,

@@ -9,7 +9,7 @@ from sentence_transformers.base.model import BaseModel
 from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import check_counts, check_loaded
-from rankdistill.retrieval import faiss_index, stored_index
+from rankdistill.retrieval import check_index, stored_index
 from rankdistill.students import fingerprint_of
 
 FIELD = "candidates.retrievers.dense"
@@ -31,7 +31,7 @@ class Dense:
     def __post_init__(self):
         check_counts(n=self.n)
         check_loaded(self.model)
-        faiss_index(self.model.get_embedding_dimension(), self.index, self.search, FIELD)
+        check_index(self.model, self.index, self.search, FIELD)
 
     @property
     def fingerprint(self) -> str:

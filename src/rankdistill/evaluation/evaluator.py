@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from subprocess import SubprocessError
 
@@ -20,7 +20,7 @@ from rankdistill.data.rows import HIGHEST_GRADE
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, check_loaded, check_seed
 from rankdistill.evaluation.run import Run
-from rankdistill.retrieval import Index, PairIndex, faiss_index, passing_index
+from rankdistill.retrieval import Index, PairIndex, check_index, passing_index
 from rankdistill.students.lengths import cut_texts
 from rankdistill.students.rankers import reranks
 
@@ -30,11 +30,15 @@ MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``per_query[measure][query id]`` and ``mean[measure]`` of ``run``."""
+    """``per_query[measure][query id]`` and ``mean[measure]`` of ``run``.
+
+    ``active`` is the mean number of active dimensions of ``queries`` and ``documents``, of a sparse model.
+    """
 
     run: Run
     per_query: Mapping[str, Mapping[str, float]]
     mean: Mapping[str, float] = field(init=False)
+    active: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         means = {name: float(np.mean(list(values.values()))) for name, values in self.per_query.items()}
@@ -126,7 +130,13 @@ class Evaluator:
             if self.uncut:
                 log.info("%s: over the %d best documents (evaluator.k)", ", ".join(self.uncut), rows.shape[1])
             run = Run.from_rows(collection, query_rows, rows, scores, "student")
-            result = self.measure(run, collection, split)
+            result = replace(self.measure(run, collection, split), active=documents.active(queries))
+            if result.active:
+                log.info(
+                    "active dimensions: {queries:,.1f} a query, {documents:,.1f} a document".format(
+                        **result.active
+                    )
+                )
         return processes.broadcast(result)
 
     def _reranked(
@@ -174,9 +184,9 @@ class Evaluator:
         return self.measure(run, collection, split)
 
     def check_index(self, model: BaseModel) -> None:
-        """Raises ``InputError`` if FAISS has no such index of ``model``'s vectors, or search parameter."""
+        """Raises ``InputError`` if there is no such index of ``model``'s documents, or search parameter."""
         if not reranks(model):
-            faiss_index(model.get_embedding_dimension(), self.index, self.search)
+            check_index(model, self.index, self.search)
         elif self.index != "Flat":
             raise InputError(
                 f"evaluator.index={self.index}: a cross-encoder searches no index; leave it Flat"

@@ -8,21 +8,27 @@ four is a ``Loss``, which says what it ``reads``, or names it in the signature o
 """
 
 from rankdistill.losses.base import Loss
+from rankdistill.losses.flops import FLOPS, flops
 from rankdistill.losses.infonce import InfoNCE, info_nce
 from rankdistill.losses.kl import KLDivergence, kl_divergence
+from rankdistill.losses.l1 import L1, l1
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
 from rankdistill.losses.ranknet import RankNet, rank_net
 from rankdistill.losses.weighted_sum import WeightedSum
 
 __all__ = [
+    "FLOPS",
+    "L1",
     "InfoNCE",
     "KLDivergence",
     "Loss",
     "MarginMSE",
     "RankNet",
     "WeightedSum",
+    "flops",
     "info_nce",
     "kl_divergence",
+    "l1",
     "margin_mse",
     "rank_net",
 ]

@@ -8,17 +8,21 @@ from rankdistill.retrieval.embed import (
     stored_embeddings,
 )
 from rankdistill.retrieval.faiss_search import faiss_index, search
-from rankdistill.retrieval.index import Index, index_of, passing_index, stored_index
+from rankdistill.retrieval.index import Index, check_index, index_of, passing_index, stored_index
+from rankdistill.retrieval.inverted import InvertedIndex, embed_sparse
 from rankdistill.retrieval.rerank import PairIndex
 from rankdistill.retrieval.ties import best_ranked
 
 __all__ = [
     "DenseIndex",
     "Index",
+    "InvertedIndex",
     "PairIndex",
     "best_ranked",
+    "check_index",
     "embed_documents",
     "embed_queries",
+    "embed_sparse",
     "faiss_index",
     "index_of",
     "passing_embeddings",

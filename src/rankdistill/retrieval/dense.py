@@ -56,3 +56,6 @@ class DenseIndex:
             some = slice(start, start + BLOCK)
             found[some] = np.einsum("nd,nd->n", vectors[owners[some]], self.vectors[rows[some]])
         return found
+
+    def active(self, queries: Sequence[str]) -> dict[str, float]:
+        return {}

@@ -4,12 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from sentence_transformers import CrossEncoder
+from sentence_transformers import CrossEncoder, SparseEncoder
 from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data.collection import Collection
 from rankdistill.retrieval.dense import DenseIndex
 from rankdistill.retrieval.embed import embed_documents, passing_embeddings, stored_embeddings
+from rankdistill.retrieval.faiss_search import faiss_index
+from rankdistill.retrieval.inverted import (
+    InvertedIndex,
+    check_exact,
+    embed_sparse,
+    passing_sparse,
+    stored_sparse,
+)
 from rankdistill.retrieval.rerank import PairIndex
 
 
@@ -46,11 +54,27 @@ class Index(Protocol):
         """float32 (N,), of the documents at ``rows`` for the queries at ``owners``, both int64 (N,)."""
         ...
 
+    def active(self, queries: Sequence[str]) -> dict[str, float]:
+        """The mean number of active dimensions of ``queries`` and ``documents``; empty where all are."""
+        ...
+
+
+def check_index(
+    model: BaseModel, index: str, parameters: Mapping[str, float] | None = None, field: str = "evaluator"
+) -> None:
+    """Raises ``InputError``, under the name ``field``, unless ``model``'s documents can be searched so."""
+    if isinstance(model, SparseEncoder):
+        check_exact(index, parameters, field)
+    else:
+        faiss_index(model.get_embedding_dimension(), index, parameters, field)
+
 
 def index_of(model: BaseModel, documents: Sequence[str]) -> Index:
     """``documents`` as ``model`` encodes them, by this process alone."""
     if isinstance(model, CrossEncoder):
         return PairIndex(model, documents)
+    if isinstance(model, SparseEncoder):
+        return InvertedIndex(model, embed_sparse(model, "document", documents))
     return DenseIndex(model, embed_documents(model, documents))
 
 
@@ -58,6 +82,8 @@ def stored_index(model: BaseModel, collection: Collection) -> Index:
     """``collection`` as ``model`` encodes it, kept in the cache by the model's weights."""
     if isinstance(model, CrossEncoder):
         return PairIndex(model, collection.documents)
+    if isinstance(model, SparseEncoder):
+        return InvertedIndex(model, stored_sparse(model, collection))
     return DenseIndex(model, stored_embeddings(model, collection))
 
 
@@ -65,4 +91,6 @@ def passing_index(model: BaseModel, documents: Sequence[str]) -> Index:
     """``documents`` as ``model`` encodes them, the processes of a job sharing the work."""
     if isinstance(model, CrossEncoder):
         return PairIndex(model, documents)
+    if isinstance(model, SparseEncoder):
+        return InvertedIndex(model, passing_sparse(model, documents))
     return DenseIndex(model, passing_embeddings(model, documents))

@@ -45,6 +45,9 @@ class PairIndex:
             "model: a cross-encoder searches nothing, it reranks candidates; search with another"
         )
 
+    def active(self, queries: Sequence[str]) -> dict[str, float]:
+        return {}
+
     def scores(self, queries: Sequence[str], owners: np.ndarray, rows: np.ndarray) -> np.ndarray:
         pairs = [(queries[owner], row) for owner, row in zip(owners, np.asarray(rows).tolist(), strict=True)]
         self._score(pairs)

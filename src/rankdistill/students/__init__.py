@@ -6,11 +6,13 @@ from rankdistill.students.cross_encoder import load_cross_encoder
 from rankdistill.students.load import fingerprint_of, load_student, load_weights_from, merge_adapter, start_of
 from rankdistill.students.minilm import minilm_path
 from rankdistill.students.rankers import load_model
+from rankdistill.students.sparse import document_frequency_weights, sparse_student
 from rankdistill.students.static import static_student
 
 __all__ = [
     "adapter_student",
     "asymmetric_student",
+    "document_frequency_weights",
     "fingerprint_of",
     "load_cross_encoder",
     "load_model",
@@ -18,6 +20,7 @@ __all__ = [
     "load_weights_from",
     "merge_adapter",
     "minilm_path",
+    "sparse_student",
     "start_of",
     "static_student",
     "vectors_student",

@@ -23,33 +23,34 @@ USES = {
     "python -m rankdistill.finetune_teacher model=...",
     "CrossEncoder": "it may be the student of student=cross_encoder, or the teacher of teacher=cross_encoder",
     "MultiVectorEncoder": "it may be the teacher of teacher=late_interaction",
-    "SparseEncoder": "such models are not supported",
+    "SparseEncoder": "it may be the student",
 }
 
 
-def kind_of(name: str) -> str:
+def kind_of(name: str, fetch: bool = False) -> str:
     """The class of sentence-transformers that loads the folder, or the repository fetched already, ``name``.
 
     It says so itself in config_sentence_transformers.json; older ones, and other libraries', by the types
     of their modules or the architecture of their transformer. A plain transformer becomes a bi-encoder.
+    ``fetch`` asks the hub for these files.
     """
-    said = _read(name, "config_sentence_transformers.json", {}).get("model_type")
+    said = _read(name, "config_sentence_transformers.json", {}, fetch).get("model_type")
     if said is not None:
         return "MultiVectorEncoder" if said == "ColBERT" else said  # PyLate's
-    modules = _read(name, "modules.json", None)
+    modules = _read(name, "modules.json", None, fetch)
     if modules is not None:
         types = " ".join(module.get("type", "") for module in modules).lower()
         marks = {"sparse_encoder": "SparseEncoder", "splade": "SparseEncoder", "pylate": "MultiVectorEncoder"}
         marks |= {"multi_vector": "MultiVectorEncoder", "cross_encoder": "CrossEncoder"}
         return next((kind for mark, kind in marks.items() if mark in types), "SentenceTransformer")
-    architectures = " ".join(_read(name, "config.json", {}).get("architectures") or [])
+    architectures = " ".join(_read(name, "config.json", {}, fetch).get("architectures") or [])
     if "ColBERT" in architectures:
         return "MultiVectorEncoder"
     return "CrossEncoder" if "ForSequenceClassification" in architectures else "SentenceTransformer"
 
 
-def _read(name: str, file: str, missing: Any) -> Any:
-    path = load_file_path(name, file, local_files_only=True)
+def _read(name: str, file: str, missing: Any, fetch: bool = False) -> Any:
+    path = load_file_path(name, file, local_files_only=not fetch)
     return missing if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -62,9 +63,22 @@ def check_kind(name: str, model: str, wanted: tuple[str, ...]) -> None:
         )
     kind = kind_of(name)
     if kind not in wanted:
-        what = NAMES.get(kind, f"a model of the kind {kind}")
-        use = USES.get(kind, "such models are not supported")
-        raise InputError(f"model {model!r} is {what}, and {NAMES[wanted[0]]} is needed here; {use}")
+        raise refusal(model, kind, wanted[0])
+
+
+def refusal(model: str, kind: str, wanted: str) -> InputError:
+    """What is said of ``model``, which is of a ``kind`` that isn't ``wanted``."""
+    what, use = (
+        NAMES.get(kind, f"a model of the kind {kind}"),
+        USES.get(kind, "such models are not supported"),
+    )
+    return InputError(f"model {model!r} is {what}, and {NAMES[wanted]} is needed here; {use}")
+
+
+def has_language_head(name: str) -> bool:
+    """Whether ``name`` is a plain transformer with a masked-language head."""
+    plain = _read(name, "modules.json", None) is None
+    return plain and "ForMaskedLM" in " ".join(_read(name, "config.json", {}).get("architectures") or [])
 
 
 def check_reads(loaded: Any, model: str, vectors: bool) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformer, SparseEncoder
+from sentence_transformers.base.model import BaseModel
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from transformers import PreTrainedTokenizerBase
@@ -21,7 +22,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.reach import asking_hub
-from rankdistill.students.kinds import check_fit, check_kind, check_reads, check_tokenizer
+from rankdistill.students.kinds import check_fit, check_kind, check_reads, check_tokenizer, kind_of
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.minilm import HUB_NAME, minilm_path
@@ -29,6 +30,7 @@ from rankdistill.students.prompts import prompt_of, warn_of_unused
 from rankdistill.students.sides import encoders, sides
 
 log = logging.getLogger(__name__)
+STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder)}
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
 
 
@@ -42,7 +44,7 @@ def load_student(
     dimensions: Sequence[int] = (),
     device: str | None = None,
     trust_remote_code: bool = False,
-) -> SentenceTransformer:
+) -> BaseModel:
     """A sentence-transformers model: a folder, a hub name, or ``minilm`` (all-MiniLM-L6-v2).
 
     ``layers`` keeps the first that many; ``max_length`` is in tokens, at most those that
@@ -51,7 +53,8 @@ def load_student(
     ``prompts`` has the keys ``query`` and ``document``, None keeps the model's own; ``lora`` holds
     fields of ``peft.LoraConfig`` (every linear layer unless ``target_modules`` says otherwise).
     A plain transformer gets masked mean pooling. ``dimensions`` are what its vectors are cut to in training
-    and measures as well (Matryoshka): the loss is the mean over these.
+    and measures as well (Matryoshka): the loss is the mean over these. What a folder holds decides
+    its class (``STUDENTS``).
 
     A model without a transformer (static embeddings) is loaded too; ``layers``, ``dropout`` and ``lora``
     don't apply to it. So is one with an encoder of its own for queries and for documents (Router);
@@ -64,12 +67,16 @@ def load_student(
     if set(prompts or {}) - {"query", "document"}:
         raise InputError(f"prompts={prompts}: its keys are query and document")
     student = load_weights(
-        SentenceTransformer, model, device=device, prompts=prompts, trust_remote_code=trust_remote_code
+        class_of(model), model, device=device, prompts=prompts, trust_remote_code=trust_remote_code
     )
     if prompts is None:
         warn_of_unused(student, model)
     for side in encoders(student):
         limit_length(side, max_length, model)
+    if dimensions and isinstance(student, SparseEncoder):
+        raise InputError(
+            f"student.dimensions: {model} is sparse, and its first dimensions are words like others"
+        )
     cut_to(student, dimensions)
     for kind, side in sides(student).items():
         check_prompt(side, prompt_of(side, kind), f"student.prompts.{kind}")
@@ -100,6 +107,17 @@ def load_student(
         trained, whole = sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
         log.info("LoRA: %s of %s parameters train", f"{trained:,}", f"{whole:,}")
     return student
+
+
+def class_of(model: str) -> type:
+    """Which of ``STUDENTS`` loads ``model``; the first for what is none of them."""
+    name = minilm_path() if model in ("minilm", HUB_NAME) else model
+    with nullcontext() if not name or Path(name).is_dir() else asking_hub():
+        try:
+            found = kind_of(name, fetch=True) if name else ""
+        except (OSError, ValueError, RuntimeError):  # which loading it will say
+            found = ""
+    return STUDENTS.get(found, SentenceTransformer)
 
 
 def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: bool = False, **options):
@@ -298,10 +316,17 @@ def start_of(model: SentenceTransformer) -> str:
 
 def _compares(model: SentenceTransformer) -> list:
     """All but weights that turns texts into comparable embeddings."""
-    modules = [[type(module).__name__, module.get_config_dict()] for module in model]
+    parts = model if not isinstance(model, SparseEncoder) else model.modules()  # those of each route
+    parts = [module for module in parts if hasattr(module, "get_config_dict")]
+    modules = [[type(module).__name__, module.get_config_dict()] for module in parts]
+    for name, settings in modules:
+        if name == "SpladePooling":
+            del settings["embedding_dimension"]  # which it finds out in its first pass
     compared = getattr(model, "similarity_fn_name", None), getattr(model, "truncate_dim", None)
     default = [model.default_prompt_name] if model.default_prompt_name else []
-    return [model.max_seq_length, model.prompts, *compared, modules, *default]
+    most = getattr(model, "max_active_dims", None)  # of a sparse one
+    active = [] if most is None else [f"{most} active"]
+    return [model.max_seq_length, model.prompts, *compared, modules, *default, *active]
 
 
 def hash_weights(model: nn.Module, settings: list, but: tuple[str, ...] = ()) -> str:

@@ -3,7 +3,7 @@
 import logging
 
 import sentence_transformers
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformer, SparseEncoder
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -17,6 +17,7 @@ from rankdistill.students.kinds import kind_of
 from rankdistill.students.load import load_student
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.sides import encoders, sides, stored_modules
+from rankdistill.students.sparse import SparseVectors
 from rankdistill.students.static import StaticEncoder
 from rankdistill.students.stored import StoredEncoder
 
@@ -45,7 +46,10 @@ def ranker_of(
                 f"scale={scale}: a cross-encoder's scores are its logits as they are; leave it null"
             )
         return CrossEncoder(student, half, grad_cache)
-    cosine, scale = similarity == "cosine", SCALE if scale is None else scale
+    cosine = similarity == "cosine"
+    if isinstance(student, SparseEncoder):
+        return SparseVectors(student, cosine, (SCALE if cosine else 1.0) if scale is None else scale, half)
+    scale = SCALE if scale is None else scale
 
     def encoder_of(side: SentenceTransformer) -> Encoder:
         if stored_modules(side):
@@ -110,6 +114,8 @@ def check_trainable(student: BaseModel) -> None:
         return
     if not any(weight.requires_grad for weight in student.parameters()):
         raise InputError("student: none of its weights is trained; a frozen side needs another that is not")
+    if isinstance(student, SparseEncoder):
+        return
     for side in encoders(student):
         if isinstance(side[0], Router):
             raise InputError(

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import embedding, embedding_bag
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rankdistill import processes
 from rankdistill.data.collection import Collection
@@ -102,9 +102,7 @@ def _outputs(model: SentenceTransformer) -> np.ndarray:
     """What ``model`` makes of each token of its vocabulary alone, float32 (n, d)."""
     model.eval()
     tokenizer, found = model.tokenizer, []
-    special, some = (tokenizer(text)["input_ids"] for text in ("", "a"))
-    begun = len(os.path.commonprefix([special, some]))
-    first, last = special[:begun], special[begun:]
+    first, last = special_around(tokenizer)
     size = max(tokenizer.get_vocab().values()) + 1
     with tqdm(total=size, desc="token vectors", unit="token") as bar:
         for start in range(0, size, BLOCK):
@@ -117,6 +115,13 @@ def _outputs(model: SentenceTransformer) -> np.ndarray:
             found.append(model(features)["sentence_embedding"].float().cpu().numpy())
             bar.update(len(rows))
     return np.concatenate(found)
+
+
+def special_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The special tokens that ``tokenizer`` puts before and after a text."""
+    special, some = (tokenizer(text)["input_ids"] for text in ("", "a"))
+    begun = len(os.path.commonprefix([special, some]))
+    return special[:begun], special[begun:]
 
 
 def _inputs(model: SentenceTransformer) -> np.ndarray:

@@ -7,7 +7,8 @@ from sentence_transformers import SentenceTransformer
 
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries
-from rankdistill.students.load import fingerprint_of, load_student
+from rankdistill.students.kinds import refusal
+from rankdistill.students.load import class_of, fingerprint_of, load_student
 from rankdistill.teachers.kept import Kept
 
 KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is embedded once
@@ -19,7 +20,11 @@ class DenseTeacher:
     def __init__(self, model: str | SentenceTransformer, scale: float = 20.0, max_length: int | None = 256):
         if not 0 < scale < np.inf:
             raise InputError(f"scale={scale}: it is a number above 0")
-        self.model = load_student(model, max_length=max_length) if isinstance(model, str) else model
+        if isinstance(model, str):
+            if (kind := class_of(model)) is not SentenceTransformer:
+                raise refusal(model, kind.__name__, "SentenceTransformer")
+            model = load_student(model, max_length=max_length)
+        self.model = model
         self.scale = scale
         self._kept = Kept(KEPT_TEXTS)
 

@@ -44,10 +44,12 @@ def save_group_plots(
         "score_distribution": plot_score_distribution(table, samplers, seed),
         "entropy": plot_statistic(table, samplers, "entropy_share", seed),
         "kept": plot_kept(kept_shares(table, samplers, ("variance", "entropy_share", "range"), seed)),
-        "false_negatives": plot_false_negatives(above),
     }
-    if model is not None:
+    if model is None and documents is None:
+        log.info("plots of the groups: locality is left out: the student has no dense vector of a document")
+    else:
         places = locality(table, model, samplers, documents, k=None, seed=seed)
         plots["locality"] = plot_locality(places, space="the student's embeddings before training")
+    plots["false_negatives"] = plot_false_negatives(above)
     for name, axes in plots.items():
         save(axes, folder / f"{name}.png")

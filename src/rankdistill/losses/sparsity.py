@@ -1,0 +1,53 @@
+"""What a regulariser of sparse embeddings is: a penalty of each side, under a ramp."""
+
+import math
+
+from torch import Tensor
+
+from rankdistill.errors import InputError, check_counts
+from rankdistill.losses.base import Loss
+from rankdistill.losses.shapes import is_number
+from rankdistill.vocabulary import Batch, Outputs
+
+
+class Sparsity(Loss):
+    """ramp * (``query_weight`` * penalty(queries) + ``document_weight`` * penalty(documents)).
+
+    The ramp is min(1, (step / ``ramp_steps``)²), of the optimiser's steps, each stage's from 0 on (Formal et
+    al. 2021, arXiv 2109.10086): until embeddings rank, nothing pulls them to 0; ``ramp_steps=0`` has none. A
+    part of ``WeightedSum``. Documents are the batch's distinct ones, of this process.
+    Raises ``InputError`` for a weight below 0, or if none is above 0.
+    """
+
+    def __init__(self, query_weight: float, document_weight: float, ramp_steps: int):
+        super().__init__()
+        for name, weight in (("query_weight", query_weight), ("document_weight", document_weight)):
+            if not is_number(weight) or not 0 <= weight < math.inf:
+                raise InputError(f"{name}={weight!r}: it must be a finite number, 0 or more")
+        if not query_weight and not document_weight:
+            raise InputError("query_weight, document_weight: one must be above 0, or leave the loss out")
+        if ramp_steps != 0:
+            check_counts(ramp_steps=ramp_steps)
+        self.weights = {
+            name: weight
+            for name, weight in (("queries", query_weight), ("documents", document_weight))
+            if weight
+        }
+        self.ramp_steps = ramp_steps
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset(self.weights)
+
+    def penalty(self, vectors: Tensor) -> Tensor:
+        """A scalar, of embeddings float (n, d)."""
+        raise NotImplementedError
+
+    def ramp(self, step: int) -> float:
+        return min(1.0, (step / self.ramp_steps) ** 2) if self.ramp_steps else 1.0
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        values = [
+            weight * self.penalty(getattr(student, side).vectors) for side, weight in self.weights.items()
+        ]
+        return self.ramp(batch.step) * sum(values)

@@ -1,0 +1,178 @@
+"""Sparse vectors, through an inverted index: exact."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix, vstack
+from sentence_transformers import SparseEncoder
+from tqdm.auto import tqdm
+
+from rankdistill import processes
+from rankdistill.data.cache import build_folder, cache_folder, fingerprint, map_npy, sealed
+from rankdistill.data.collection import Collection
+from rankdistill.data.pruning import embeddings_limit, limit_embeddings
+from rankdistill.errors import InputError
+from rankdistill.hardware import autocast, has_bf16
+from rankdistill.retrieval.ties import LOWEST, best_ranked
+from rankdistill.students.load import fingerprint_of
+from rankdistill.students.sparse import embed_block
+
+log = logging.getLogger(__name__)
+BAR_FROM = 1000  # texts; fewer are embedded within seconds
+BLOCK = 256  # texts embedded, as numbers of the whole vocabulary, at a time
+MATCHES = 20_000_000  # scores of matching documents at a time
+PAIRS = 100_000  # compared at a time
+PARTS = ("indptr", "indices", "data")  # of a matrix in compressed rows
+
+
+class InvertedIndex:
+    """``matrix`` float32 (D, V), in compressed rows, is ``model``'s of the documents; see ``Index``.
+
+    Its columns, the inverted lists, say which documents have a dimension, and how much of it. Those that
+    share none with a query are not found.
+    """
+
+    vectors = None
+
+    def __init__(self, model: SparseEncoder, matrix: csr_matrix):
+        self.model, self.matrix = model, matrix
+        self.lists = matrix.T.tocsr()
+        self._asked: tuple[list[str], csr_matrix] | None = None
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int,
+        ids: Sequence[str] | None = None,
+        own: np.ndarray | None = None,
+        index: str = "Flat",
+        parameters: Mapping[str, float] | None = None,
+        field: str = "evaluator",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        check_exact(index, parameters, field)
+        wanted, documents = self._encoded(queries), self.matrix.shape[0]
+
+        def find(some: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+            scores = np.full((len(some), n), LOWEST, dtype=np.float32)
+            rows = np.full((len(some), n), -1, dtype=np.int64)
+            size = max(1, MATCHES // max(documents, 1))
+            for start in range(0, len(some), size):
+                # each document's terms are added in the order of the query's: equal ones have equal scores
+                found = wanted[some[start : start + size]] @ self.lists
+                for i, (first, last) in enumerate(zip(found.indptr[:-1], found.indptr[1:], strict=True)):
+                    values, where = found.data[first:last], found.indices[first:last]
+                    best = np.argsort(-values, kind="stable")[:n]
+                    scores[start + i, : len(best)], rows[start + i, : len(best)] = values[best], where[best]
+            return scores, rows
+
+        return best_ranked(find, len(queries), documents, min(k, documents), ids, own)
+
+    def scores(self, queries: Sequence[str], owners: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        wanted, found = self._encoded(queries), np.empty(len(rows), dtype=np.float32)
+        for start in range(0, len(rows), PAIRS):
+            some = slice(start, start + PAIRS)
+            products = wanted[owners[some]].multiply(self.matrix[rows[some]])
+            found[some] = np.asarray(products.sum(axis=1)).ravel()
+        return found
+
+    def active(self, queries: Sequence[str]) -> dict[str, float]:
+        """The mean number of dimensions that are not 0, of these ``queries`` and of the ``documents``."""
+        counts = {"queries": self._encoded(queries), "documents": self.matrix}
+        return {name: round(float(x.count_nonzero()) / max(x.shape[0], 1), 1) for name, x in counts.items()}
+
+    def _encoded(self, queries: Sequence[str]) -> csr_matrix:
+        """float32 (Q, V); those of the last time are kept."""
+        if self._asked is None or self._asked[0] != list(queries):
+            self._asked = list(queries), embed_sparse(self.model, "query", queries)
+        return self._asked[1]
+
+
+def check_exact(index: str, parameters: Mapping[str, float] | None, field: str) -> None:
+    """Raises ``InputError``, under the name ``field``, for an ``index`` or ``parameters`` of FAISS's."""
+    if index != "Flat" or parameters:
+        raise InputError(
+            f"{field}.index={index!r}: sparse vectors are searched through an inverted index, which is exact "
+            f"and has no parameters; leave it at Flat, without {field}.search"
+        )
+
+
+def embed_sparse(model: SparseEncoder, kind: str, texts: Sequence[str], progress: bool = True) -> csr_matrix:
+    """float32 (n, V) of texts of the ``kind`` query or document, with the model's prompt.
+
+    Of length 1 if the model's similarity is cosine.
+    """
+    if model.similarity_fn_name not in ("cosine", "dot"):
+        raise InputError(
+            f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
+            "product; set its similarity_fn_name if these serve as well"
+        )
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    parts = []
+    bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress or len(texts) < BAR_FROM)
+    with bar, autocast(model.device):
+        for start in range(0, len(texts), BLOCK):
+            some = [texts[row] for row in order[start : start + BLOCK]]
+            made = embed_block(model, kind, some).cpu().numpy()
+            if not np.isfinite(made).all():
+                bad = some[int(np.flatnonzero(~np.isfinite(made).all(axis=1))[0])]
+                raise InputError(
+                    f"model: its embedding of {bad[:60]!r} is not finite: damaged, or training diverged"
+                )
+            if model.similarity_fn_name == "cosine":
+                made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12)
+            parts.append(csr_matrix(made))
+            bar.update(len(some))
+    if not parts:
+        return csr_matrix((0, model.get_embedding_dimension() or 0), dtype=np.float32)
+    return vstack(parts, format="csr")[np.argsort(order)]
+
+
+def stored_sparse(model: SparseEncoder, collection: Collection) -> csr_matrix:
+    """``embed_sparse`` of the whole collection (D, V), cached by the model's weights, memory-mapped.
+
+    Those that were used longest ago go when all embeddings take more than RANKDISTILL_CACHE_LIMIT.
+    """
+    key = fingerprint("sparse", collection.fingerprint, fingerprint_of(model), has_bf16())
+    path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.csr")
+    most, documents = embeddings_limit(), collection.documents
+    missing = processes.broadcast(not path.exists())
+    made = passing_sparse(model, documents) if missing else None
+
+    def write(folder: Path) -> None:
+        for name in PARTS:
+            np.save(folder / f"{name}.npy", getattr(made, name))
+        np.save(folder / "shape.npy", np.array(made.shape))
+
+    build_folder(path, write, f"{collection.name}, {len(documents):,} documents")
+    if missing and processes.is_main():
+        limit_embeddings(most)
+    return _open(path, len(documents))
+
+
+def _open(path: Path, documents: int) -> csr_matrix:
+    """The matrix in the folder ``path``; raises ``InputError`` unless it is whole, of so many rows."""
+    try:
+        trusted = sealed(path)
+        parts = [map_npy(path / f"{name}.npy") for name in PARTS]
+        shape = tuple(np.load(path / "shape.npy", allow_pickle=False).tolist())
+        matrix = csr_matrix((parts[2], parts[1], parts[0]), shape=shape, copy=False)
+        if not trusted:
+            matrix.check_format()
+        if shape[0] != documents or matrix.dtype != np.float32:
+            raise ValueError(f"{shape[0]} documents, not {documents}")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete it to build it again") from None
+    return matrix
+
+
+def passing_sparse(model: SparseEncoder, texts: Sequence[str]) -> csr_matrix:
+    """``embed_sparse`` of documents, the processes of a job sharing the work; nothing is kept."""
+    log.info("embedding %d documents", len(texts))
+    bounds = np.linspace(0, len(texts), processes.count() + 1).astype(int)
+    first, last = bounds[processes.rank()], bounds[processes.rank() + 1]
+    return vstack(processes.gathered(embed_sparse(model, "document", texts[first:last])), format="csr")
