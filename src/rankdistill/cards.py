@@ -129,6 +129,7 @@ class Kind:
 def bi_encoder(student: SentenceTransformer, fields: Mapping[str, Any]) -> Kind:
     """``fields`` are the configuration's of the student."""
     similarity, kind = student.similarity_fn_name or "cosine", type(student).__name__
+    kind = kind if kind in KINDS else "SentenceTransformer"
     what, tags, pipeline = KINDS[kind]
     options = "".join(
         f", {name}={value}"
