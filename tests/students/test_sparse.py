@@ -69,6 +69,12 @@ def state_of(model):
     return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
+def test_a_fitted_head_is_trained_as_it_is_made(student_folder, table, tmp_path):
+    student = sparse_student(student_folder, max_length=14)
+    trainer_of(student, table, tmp_path, max_steps=1).train()
+    assert all(torch.isfinite(weight).all() for weight in student.parameters())
+
+
 def test_a_fitted_head_makes_each_token_activate_itself(student_folder):
     student = sparse_student(student_folder)
     words = [f"w{i}" for i in range(0, 200, 7)]

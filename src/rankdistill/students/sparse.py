@@ -146,7 +146,7 @@ def document_frequency_weights(model: str, collection: Collection) -> np.ndarray
     return np.log(1 + (len(collection.documents) - counts + 0.5) / (counts + 0.5))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode would leave weights that cannot be trained
 def fitted_head(model: SentenceTransformer) -> Dense:
     """Logits of the vocabulary from token states, such that each token activates itself; nothing random.
 
