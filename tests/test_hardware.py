@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -42,3 +43,13 @@ def test_another_allocator_is_left_alone(monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", None)
     with kept_memory():
         pass
+
+
+@pytest.mark.parametrize("limit", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "avx2"}])
+def test_units_that_are_not_to_be_used_are_none(limit):
+    """With them, whoever emulates bf16 takes many times as long."""
+    code = "from rankdistill.hardware import has_bf16; print(has_bf16())"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | limit
+    )
+    assert run.stdout.strip() == "False"

@@ -1,12 +1,15 @@
 """What this machine is good at."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+# Those of oneDNN's instruction sets that have no bf16.
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -14,7 +17,14 @@ def has_bf16() -> bool:
     """Whether bf16 arithmetic is native here: on the GPU where there is one, else on the CPU."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return units and not is_held_back()
+
+
+def is_held_back() -> bool:
+    """Whether PyTorch or oneDNN must leave bf16 units alone: they emulate it then, many times slower."""
+    isa = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
+    return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2") or isa.upper() in WITHOUT_BF16
 
 
 def autocast(device: torch.device | str):
