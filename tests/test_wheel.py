@@ -32,6 +32,11 @@ def installed(tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_its_annotations_are_read_by_type_checkers(installed):
+    assert (installed / "rankdistill" / "py.typed").is_file()
+
+
+@pytest.mark.slow
 def test_the_commands_compose_with_configurations_of_ones_own(installed, tmp_path):
     (tmp_path / "mine" / "loss").mkdir(parents=True)
     (tmp_path / "mine" / "loss" / "sharp.yaml").write_text(
