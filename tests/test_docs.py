@@ -15,10 +15,15 @@ import yaml
 from conftest import rows_of
 from hydra import compose, initialize_config_dir
 
+import rankdistill
 from rankdistill.candidates import mine
 from rankdistill.command import check_names, config_folder, open_field
+from rankdistill.errors import InputError
+from rankdistill.evaluation import Evaluator
+from rankdistill.losses import KLDivergence
 from rankdistill.losses.base import reads
 from rankdistill.teachers import score_candidates
+from rankdistill.training import training_arguments
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -116,6 +121,34 @@ def test_the_pages_loss_that_reads_embeddings_has_the_value_it_says(extending):
     student = Outputs(scores, documents=Embeddings(vectors))
     assert loss(student, Outputs(scores), batch).item() == 0.5 * (25 + 1) / 2
     assert reads(loss) == {"documents"}
+
+
+def test_the_pages_student_is_trained_and_searches(extending, table, tmp_path, monkeypatch):
+    """As the page has it: its weights move, and it finds what an exhaustive search by hand finds."""
+    module, collection = import_module("my_students"), table.collection
+    monkeypatch.chdir(tmp_path)
+    quiet = training_arguments("checkpoints", max_steps=8, disable_tqdm=True, learning_rate=0.1, bf16=False)
+    monkeypatch.setattr("rankdistill.training.trainer.training_arguments", lambda _: quiet)
+    (block,) = (text for text in blocks("extending.md", "python") if "WeightedIndex(student" in text)
+    names = {"rd": rankdistill, "collection": collection, "table": table} | vars(module)
+    exec(block, names)
+    student = names["student"]
+    assert student.weights.detach().std() > 0.05, "they were all 1"
+    found = Evaluator(["nDCG@5"], k=5).evaluate(
+        None, collection, documents=module.WeightedIndex(student, collection.documents)
+    )
+    weights = dict(zip(student.number, student.weights.tolist(), strict=True))
+    for query, ranked in found.run.ranking.items():
+        words = set(collection.queries[collection.query_row[query]].split())
+        sums = {
+            name: sum(weights[word] for word in words & set(text.split()))
+            for name, text in zip(collection.document_ids, collection.documents, strict=True)
+        }
+        best = sorted(sums.values(), reverse=True)[:5]
+        assert [score for _, score in ranked] == pytest.approx(best, abs=1e-4)
+        assert [sums[name] for name, _ in ranked] == pytest.approx(best, abs=1e-4)
+    with pytest.raises(InputError, match="a Ranker of your own scores as it does"):
+        rankdistill.DistillationTrainer(student, table, None, KLDivergence(), similarity="dot")
 
 
 def test_the_pages_retriever_and_teacher_mine_and_score(extending, small):

@@ -94,7 +94,7 @@ class Evaluator:
 
     def evaluate(
         self,
-        model: BaseModel,
+        model: BaseModel | None,
         collection: Collection,
         split: str = "test",
         documents: Index | None = None,
@@ -102,13 +102,14 @@ class Evaluator:
     ) -> Evaluation:
         """Retrieves ``k`` documents for each query of ``split`` and measures the run.
 
-        ``documents`` is the collection as the model encodes it where that is there already; else the
-        processes of a job share the work. A cross-encoder searches nothing: it reranks ``candidates``, by
-        default the ``k`` best of BM25.
+        ``documents`` is the collection as the model encodes it where that is there already (``model`` may be
+        None then); else the processes of a job share the work. A cross-encoder searches nothing: it reranks
+        ``candidates``, by default the ``k`` best of BM25.
         """
         self.check(collection, split)
         check_loaded(model)
-        self.check_index(model)  # before the collection is encoded
+        if model is not None:
+            self.check_index(model)  # before the collection is encoded
         if documents is None:
             documents = passing_index(model, collection.documents)
         if not hasattr(documents, "search") or len(documents) != len(collection.documents):
@@ -121,7 +122,8 @@ class Evaluator:
         query_rows = collection.query_rows(split, self.limit, self.seed)
         result = None
         if processes.is_main():
-            cut_texts(model, collection)  # says how many
+            if model is not None:
+                cut_texts(model, collection)  # says how many
             queries = [collection.queries[row] for row in query_rows]
             own = collection.own_document[query_rows]
             rows, scores = documents.search(

@@ -24,10 +24,10 @@ from rankdistill.retrieval.rerank import PairIndex
 class Index(Protocol):
     """Documents that a model has encoded; rows are theirs. One file for each kind of model.
 
-    ``vectors`` are float32 (D, d) where a document has one, else None.
+    One of your own inherits from this. ``vectors`` are float32 (D, d) where a document has one, else None.
     """
 
-    vectors: np.ndarray | None
+    vectors: np.ndarray | None = None
 
     def __len__(self) -> int:
         """How many documents there are."""
@@ -56,7 +56,7 @@ class Index(Protocol):
 
     def active(self, queries: Sequence[str]) -> dict[str, float]:
         """The mean number of active dimensions of ``queries`` and ``documents``; empty where all are."""
-        ...
+        return {}
 
 
 def check_index(

@@ -25,6 +25,7 @@ from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
 from rankdistill.hardware import kept_memory
 from rankdistill.losses.shapes import is_number
+from rankdistill.students.base import Ranker
 from rankdistill.students.lengths import cut_texts
 from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
@@ -80,8 +81,9 @@ class DistillationTrainer(Trainer):
 
     ``student`` is trained in place; until then it is only moved to the device. Its scores are ``scale``
     (20 by default, 1 of a sparse student's dot product) times the similarity of the embeddings: its own, or
-    ``similarity``, which it keeps once it is trained. Those of a cross-encoder are its logits, and take
-    neither.
+    ``similarity``, which it keeps once it is trained. Those of a cross-encoder are its logits, and those of a
+    ``Ranker`` of your own what it says; neither takes the two, and the latter is not measured while it
+    trains.
     The teacher's are taken ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over the query's pool) and
     multiplied by ``teacher_scale``: a number, or ``match``, which makes the mean deviation within a group
     equal to the student's at the first step. A listwise or margin loss compares the two, so both must be
@@ -118,7 +120,7 @@ class DistillationTrainer(Trainer):
 
     def __init__(
         self,
-        student: BaseModel,
+        student: BaseModel | Ranker,
         table: ScoreTable,
         sampler,
         loss: nn.Module,
@@ -147,12 +149,15 @@ class DistillationTrainer(Trainer):
         check_split(table, split)
         if not isinstance(loss, nn.Module):
             raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
-        self.similarity = similarity_of(student, similarity)
+        ranker = student if isinstance(student, Ranker) else None
+        if ranker is not None and not (similarity is scale is None):
+            raise InputError("similarity, scale: a Ranker of your own scores as it does; leave them null")
+        self.similarity = None if ranker else similarity_of(student, similarity)
         args.remove_unused_columns = False  # groups are no columns
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
             log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
             args._n_gpu = 1
-        ranker = ranker_of(student, self.similarity, scale, args.bf16, grad_cache)
+        ranker = ranker or ranker_of(student, self.similarity, scale, args.bf16, grad_cache)
         ranker.sparse = ranker.sparse and args.optim in ADAMW  # others take no sparse gradient
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         groups.say_what_is_few()
@@ -186,7 +191,7 @@ class DistillationTrainer(Trainer):
             callbacks=callbacks,
             **kwargs,
         )
-        if processes.is_main():
+        if processes.is_main() and not isinstance(student, Ranker):
             cut_texts(student, table.collection)  # says how many
         self.student, self.teacher_scale = student, teacher_scale
         self._order = EpochSampler(len(groups), args.seed)
