@@ -11,8 +11,8 @@ from rankdistill.starting import end_in_one_line
 end_in_one_line()  # before what takes seconds to import
 
 if TYPE_CHECKING:
-    from rankdistill.candidates import BM25, Dense, Random, mine
-    from rankdistill.data import (
+    from rankdistill.candidates import BM25, Dense, Random, mine  # type: ignore[no-redef]  # also a command
+    from rankdistill.data import (  # type: ignore[no-redef]  # one of them is its module as well
         Collection,
         ScoreTable,
         from_frames,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         write_scores,
     )
     from rankdistill.errors import InputError
-    from rankdistill.evaluation import Evaluator, Run, compare, report
+    from rankdistill.evaluation import Evaluator, Run, compare, report  # type: ignore[no-redef]  # as mine
     from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, RankNet, WeightedSum
     from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
     from rankdistill.students import load_student

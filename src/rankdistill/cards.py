@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -65,7 +65,10 @@ def model_card(
     filtered = "no teacher's scores were in the loss"
     if is_filtered(config):
         filtered = "a teacher's scores did no more than leave out negatives that come close to these"
-    kind = cross_encoder(student) if isinstance(student, CrossEncoder) else bi_encoder(student, fields)
+    if isinstance(student, CrossEncoder):
+        kind = cross_encoder(student)
+    else:
+        kind = bi_encoder(cast(SentenceTransformer, student), fields)
     data = metadata(
         base,
         title,

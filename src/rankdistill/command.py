@@ -86,9 +86,9 @@ def check_names(config: DictConfig, config_name: str) -> None:
     choice = HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None
     if choice and config_name != "config":
         hint = f"is experiment={choice} for rankdistill.train?"
-    for name in config:
+    for name in map(str, config):
         if name not in known:
-            raise InputError(f"{name}: no such field; {choices(str(name), known)} ({hint})")
+            raise InputError(f"{name}: no such field; {choices(name, known)} ({hint})")
         if name in groups and isinstance(config[name], str):
             raise InputError(
                 f"{name}={config[name]}: a file chooses an option under defaults, as - override "
@@ -234,7 +234,9 @@ def folder_of(config: DictConfig, path: Path) -> RunFolder:
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == path:
             logging.getLogger().removeHandler(handler)
             handler.close()
-    given = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)  # ${...} means this config
+    given: Any = OmegaConf.to_container(
+        hydra_config.overrides.task, resolve=False
+    )  # ${...} means this config
     return RunFolder(path, config, given, choices, hydra_config.job.name)
 
 
@@ -330,14 +332,17 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}; fix that, or write elsewhere: hydra.run.dir=..."
     if getattr(error, "errno", None) in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"a file cannot be read or written ({error.strerror}): fix that, then {again}"
+        return (
+            f"a file cannot be read or written ({getattr(error, 'strerror', None)}): fix that, then {again}"
+        )
     return None
 
 
 def room() -> str:
     """How much is left on each disk that a run writes to, the fullest first, and what puts it on another."""
     places = [("RANKDISTILL_CACHE", cache_folder()), ("TMPDIR", Path(os.environ.get("TMPDIR") or "/tmp"))]
-    if HydraConfig.initialized() and (run := HydraConfig.get().runtime.get("output_dir")):
+    runtime: Any = HydraConfig.get().runtime if HydraConfig.initialized() else {}
+    if run := runtime.get("output_dir"):
         places.insert(0, ("hydra.run.dir", Path(run)))
     found = []
     for name, folder in places:
@@ -362,7 +367,7 @@ def misspelt(error: BaseException) -> str | None:
         parent, _, name = key.rpartition(".")
         return f"{key}: {parent} has no fields here; give it some, as {parent}={{{name}:...}}"
     name = key.split(".")[-1]
-    root = OmegaConf.to_container(node._get_root(), resolve=False)
+    root: Any = OmegaConf.to_container(node._get_root(), resolve=False)
     if homes := ["trainer." + name] if name in ARGUMENTS and "trainer" in root else [*places(root, name)]:
         return f"{key}: no such field here; it is {' or '.join(homes)}"
     return f"{key}: no such field; {choices(name, fields)}"

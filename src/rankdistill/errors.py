@@ -68,7 +68,7 @@ def disk_refuses(error: BaseException) -> str | None:
         number = int(found[1] or found[2])
     if number is None and re.search(CUT_SHORT, str(error)):
         return "no space is left on the disk, or ulimit -f is reached: make room, or raise that"
-    return REFUSED.get(number)
+    return None if number is None else REFUSED.get(number)
 
 
 def check_seed(seed: int, name: str = "seed") -> None:

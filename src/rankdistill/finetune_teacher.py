@@ -6,6 +6,7 @@ The result is a folder for ``teacher.model=<folder>/model``.
 """
 
 import logging
+from typing import cast
 
 import numpy as np
 from datasets import Dataset
@@ -29,6 +30,7 @@ from rankdistill.retrieval import stored_index
 from rankdistill.students.dense import fast_attention
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import hash_weights, load_weights, set_dropout
+from rankdistill.students.sides import transformer_of
 from rankdistill.summary import (
     accounted,
     evaluation_queries,
@@ -96,8 +98,10 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     set_seed(config.seed)
     # the loss runs the model several times a step, which DDP allows only so
     fields = {"ddp_find_unused_parameters": False} | plain(config.trainer)
-    arguments = training_arguments(
-        str(folder.checkpoints), CrossEncoderTrainingArguments, seed=config.seed, **fields
+    kind = CrossEncoderTrainingArguments
+    arguments = cast(
+        CrossEncoderTrainingArguments,
+        training_arguments(str(folder.checkpoints), kind, seed=config.seed, **fields),
     )
     if arguments.eval_strategy != "no":
         raise InputError("trainer.eval_strategy: not here; the teacher is measured when it is trained")
@@ -125,7 +129,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     model = starting_model(config)
     inputs |= {"candidates": candidates.fingerprint, "model": hash_weights(model, [])}
     limit_length(model, config.max_length, config.model, pair=True)
-    set_dropout(model.transformers_model, config.dropout)
+    set_dropout(transformer_of(model), config.dropout)
     loss = ListNetLoss(model)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
     log.info("training on %d groups of %d", len(rows), config.negatives + 1)
@@ -134,7 +138,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         if (checkpoint := last_checkpoint(folder.checkpoints)) is not None:
             folder.note_resumed(f"step {step_of(checkpoint)}")
     processes.wait()
-    with fast_attention(model.transformers_model, model.device):
+    with fast_attention(transformer_of(model), model.device):
         resume(trainer, folder.checkpoints, identity)
     if main:
         with folder.drafted("model") as draft:

@@ -18,10 +18,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
@@ -39,7 +39,7 @@ RESULTS = ("run.json", "per_query.csv", "metrics.json")  # what a report reads
 
 def plain(config: DictConfig) -> dict:
     """``config`` as a plain dict, interpolations resolved."""
-    return OmegaConf.to_container(config, resolve=True)
+    return cast(dict, OmegaConf.to_container(config, resolve=True))
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def read_json(path: Path, kind: type, remedy: str) -> Any:
     return found
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException | None) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error).split("\n")[0]
 
 
@@ -144,6 +144,17 @@ def read_seal(path: Path, remedy: str) -> dict:
     return found
 
 
+class _LogFile(logging.FileHandler):
+    """``failed`` hears of a line that cannot be written."""
+
+    def __init__(self, path: Path, failed: Callable[[logging.LogRecord], None]):
+        super().__init__(path, encoding="utf-8")
+        self.failed = failed
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.failed(record)
+
+
 class RunLog(logging.handlers.MemoryHandler):
     """Keeps what is logged until the run is accepted, and writes it to a file from then on."""
 
@@ -156,8 +167,7 @@ class RunLog(logging.handlers.MemoryHandler):
 
     def open(self) -> None:
         if self.target is None:
-            file = logging.FileHandler(self.path, encoding="utf-8")
-            file.handleError = self._cannot_write
+            file = _LogFile(self.path, self._cannot_write)
             file.setFormatter(logging.Formatter(FORMAT))
             self.setTarget(file)
             self.flush()
@@ -299,7 +309,8 @@ class RunFolder:
         if not self.ended:
             return False
         if processes.is_main():
-            known = {name: self.conditions.get(name, found) for name, found in inputs.items()}
+            conditions = self.conditions or {}
+            known = {name: conditions.get(name, found) for name, found in inputs.items()}
             changed = [name for name, found in inputs.items() if known[name] != found]
             if changed:
                 raise InputError(
@@ -307,7 +318,7 @@ class RunFolder:
                     f"place): its results are not of what is there now; {ELSEWHERE}, or delete it"
                 )
             remedy = f"delete {self.path} to run it again"
-            files = files_of(self.conditions, self.path)
+            files = files_of(conditions, self.path)
             if not (self.path / "model").exists():  # removed whole, to make room
                 files = {name: files[name] for name in RESULTS if name in files}
             check(self.path, files, remedy)

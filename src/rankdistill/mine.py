@@ -16,7 +16,7 @@ from rankdistill.candidates import mine
 from rankdistill.candidates.mine import Retriever, retrieve_together
 from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Collection
-from rankdistill.data.candidates import SOURCES, to_arrow, write_arrow
+from rankdistill.data.candidates import SOURCES, Candidates, to_arrow, write_arrow
 from rankdistill.data.formats.files import draft
 from rankdistill.errors import InputError, fields_of
 from rankdistill.evaluation import Run
@@ -48,6 +48,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     split, limit = config.candidates.split, config.candidates.limit
     with fields_of("candidates"):
         query_rows = collection.query_rows(split, limit)
+    found: Candidates | Run
     if output.suffix == ".arrow":
         found = mine(collection, retrievers, split, limit)
         empty = not (found.sources & ~np.uint8(SOURCES["positive"])).any()
@@ -101,8 +102,8 @@ def as_run(collection: Collection, retrievers: Sequence[Retriever], query_rows: 
             "candidates.retrievers: random documents have no rank, as a run must; write to .arrow"
         )
     if len(ranking) == 1 and hasattr(ranking[0], "ranked"):
-        found = ranking[0].ranked(collection, query_rows)
-        return Run.from_rows(collection, query_rows, *found, ranking[0].source).without_own(collection)
+        rows, scores = ranking[0].ranked(collection, query_rows)
+        return Run.from_rows(collection, query_rows, rows, scores, ranking[0].source).without_own(collection)
     fused: dict[str, dict[str, float]] = {collection.query_ids[query]: {} for query in query_rows}
     for retriever in ranking:
         rows = retrieve_together(retriever, collection, query_rows)

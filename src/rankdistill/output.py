@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class _Kept(io.RawIOBase):
     """Writes to ``raw`` until that fails; keeps the error, and drops what is written from then on."""
 
     def __init__(self, raw: io.RawIOBase):
-        self.raw, self.error = raw, None
+        self.raw = raw
+        self.error: OSError | None = None
 
     def writable(self) -> bool:
         return True
@@ -38,11 +39,12 @@ class _Kept(io.RawIOBase):
 def _kept(stream: TextIO | None) -> tuple[TextIO, _Kept]:
     """``stream`` (None: closed from the beginning) over a ``_Kept``."""
     if stream is None:
-        raw = io.FileIO(os.devnull, "w")
+        raw: io.RawIOBase = io.FileIO(os.devnull, "w")
     else:
         with suppress(OSError):
             stream.flush()
-        raw = getattr(stream.buffer, "raw", stream.buffer)
+        buffer: Any = stream.buffer  # over a file that is one of bytes
+        raw = getattr(buffer, "raw", buffer)
     kept = _Kept(raw)
     text = io.TextIOWrapper(
         io.BufferedWriter(kept),

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
 from rankdistill.hardware import has_bf16
-from rankdistill.retrieval import Index, passing_index, stored_index
+from rankdistill.retrieval import DenseIndex, Index, passing_index, stored_index
 from rankdistill.students import load_weights_from, merge_adapter, start_of
 from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.students.matryoshka import cuts_of
@@ -114,7 +114,7 @@ def distil(config: DictConfig | Mapping[str, Any], folder: str | Path) -> float:
     training; resumes, or reads the results, if the same job was interrupted or has finished there. Raises
     ``InputError`` for what the command ends with status 2 for.
     """
-    config = OmegaConf.create(config)
+    config = cast(DictConfig, OmegaConf.create(cast(dict, config)))
     check_names(config, "config")
     if lacking := sorted(OmegaConf.missing_keys(config)):
         raise InputError(f"{lacking[0]}: must be given")
@@ -211,12 +211,12 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     history: list[dict] = []
     steps: dict[str, int] = {}
     best: dict[str, dict[str, int]] = {}
-    measured = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
-    measured["eval_candidates"] = watched
+    watching = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
+    watching["eval_candidates"] = watched
     for stage in stages:
         more = {**stage.scores, "split": config.candidates.split}
         if stage.arguments.eval_strategy != "no":
-            more |= measured
+            more |= watching
         before = history[-1]["step"] if history else 0
         history += train_stage(student, table, stage, more, history, identity)
         steps[stage.name], last = (history[-1][name] - before for name in ("kept_step", "step"))
@@ -277,7 +277,9 @@ def evaluations(
     candidates: Candidates | None,
 ) -> dict[str, Evaluation]:
     """``student`` as ``name``, and as ``name:n`` by each number of dimensions that it is trained for."""
-    indexes = {name: documents} | {f"{name}:{n}": documents.cut(n) for n in cuts_of(student)}
+    indexes = {name: documents}
+    for n in cuts_of(student):  # what is cut is dense
+        indexes[f"{name}:{n}"] = cast(DenseIndex, documents).cut(n)
     return {
         key: evaluator.evaluate(student, collection, split, index, candidates)
         for key, index in indexes.items()
@@ -334,8 +336,10 @@ def watched_pools(
     student: BaseModel, teacher, retrievers: Sequence, collection: Collection, dev, evaluator: Evaluator
 ) -> Candidates | None:
     """``reranked_pools`` of ``dev``, a split or judgments, that is measured while training."""
-    if dev is None or isinstance(dev, str):
-        return dev and reranked_pools(student, teacher, retrievers, collection, dev, evaluator)
+    if dev is None or dev == "":
+        return None
+    if isinstance(dev, str):
+        return reranked_pools(student, teacher, retrievers, collection, dev, evaluator)
     held = replace(collection, qrels={"dev": dev})
     return reranked_pools(student, teacher, retrievers, held, "dev", evaluator)
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -38,7 +39,7 @@ def readable(arguments: Sequence[str]) -> list[str]:
 
 def expand_home(config: DictConfig | ListConfig) -> None:
     """Expands ``~`` at the beginning of the texts in ``config``, at any depth; ``${...}`` stays in them."""
-    written = OmegaConf.to_container(config, resolve=False)
+    written: Any = OmegaConf.to_container(config, resolve=False)  # of a mapping or a list
     for key, value in written.items() if isinstance(written, dict) else enumerate(written):
         if isinstance(value, (dict, list)):
             expand_home(config[key])
@@ -54,13 +55,19 @@ class HomeFolders(Callback):
             expand_home(config.hydra.run)
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
-        before = OmegaConf.to_container(config.hydra.sweep, resolve=False)["dir"]
+        before = _written_folder(config)
         with read_write(config), open_dict(config):
             expand_home(config.hydra.sweep)
-            folder = OmegaConf.to_container(config.hydra.sweep, resolve=False)["dir"]
+            folder = _written_folder(config)
             if folder != before:  # each job's configuration is composed again
                 words = (word for word in _quoted(folder) if _says(word, folder))
                 config.hydra.overrides.hydra.append(f"hydra.sweep.dir={next(words, folder)}")
+
+
+def _written_folder(config: DictConfig) -> str:
+    """``hydra.sweep.dir``, its ``${...}`` as they are."""
+    sweep: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    return sweep["dir"]
 
 
 def _at_home(text: str) -> str:

@@ -96,10 +96,11 @@ def margin_correlation(
         return np.where(side, shifted - _ratio(shifted.sum(axis=1), side.sum(axis=1))[:, None], 0)
 
     def covariance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return sum(
+        first, second = (
             _ratio((within(x, side) * within(y, side)).sum(axis=1), side.sum(axis=1))
             for side in (positive, negative)
         )
+        return first + second
 
     return _ratio(covariance(a, b), np.sqrt(covariance(a, a) * covariance(b, b)))
 

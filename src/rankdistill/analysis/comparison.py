@@ -84,5 +84,5 @@ def _paired(first: pd.Series, second: pd.Series) -> tuple[float, float]:
     """The mean of ``second`` - ``first`` and half its 95 % interval, NaN of one query."""
     if len(first) < 2:
         return float((second - first).mean()), np.nan
-    found = compare(first.to_dict(), second.to_dict())
+    found = compare(first, second)
     return found.difference, (found.high - found.low) / 2

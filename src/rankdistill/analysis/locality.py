@@ -1,6 +1,7 @@
 """How close together the documents of a pool or group lie, after arXiv 2505.21058."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import faiss
 import numpy as np
@@ -27,7 +28,7 @@ def diameter(embeddings: np.ndarray, quantile: float = 0.99, metric: str = "eucl
         raise InputError(f"quantile={quantile}: it is between 0 and 1")
     if len(embeddings) < 2:
         return float("nan")
-    return float(np.quantile(pdist(np.asarray(embeddings, dtype=np.float64), metric), quantile))
+    return float(np.quantile(pdist(np.asarray(embeddings, dtype=np.float64), cast(Any, metric)), quantile))
 
 
 def neighbour_distances(embeddings: np.ndarray, k: int) -> np.ndarray:
@@ -93,7 +94,9 @@ def locality(
     """
     rows = np.unique(table.candidates.document_rows)
     if documents is None:
-        embeddings = embed_documents(model, [table.collection.documents[row] for row in rows])
+        embeddings = embed_documents(
+            cast(SentenceTransformer, model), [table.collection.documents[row] for row in rows]
+        )
     else:
         embeddings = documents[rows]
     density = None if k is None else log_density(embeddings, k)

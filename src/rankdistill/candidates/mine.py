@@ -32,8 +32,8 @@ class Retriever(Protocol):
     ``fingerprint`` changes whenever the candidates would; a dataclass of plain fields may leave it out.
     """
 
-    source: str
-    fingerprint: str
+    @property
+    def source(self) -> str: ...
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray: ...
 

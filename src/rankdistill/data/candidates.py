@@ -112,7 +112,7 @@ class Candidates:
 
 
 def hash_array(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def to_arrow(candidates: Candidates, scores: np.ndarray | None = None) -> pa.Table:

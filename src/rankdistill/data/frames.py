@@ -1,7 +1,7 @@
 """Collections from a notebook: pandas DataFrames, or datasets from the hub."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, cast
 
 import pandas as pd
 from datasets import Dataset, DatasetDict, IterableDataset
@@ -11,7 +11,7 @@ from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError
 
 BLOCK = 1000  # rows made into dicts at a time
-Frame = pd.DataFrame | Dataset | IterableDataset
+Frame: TypeAlias = pd.DataFrame | Dataset | IterableDataset
 
 
 def from_frames(
@@ -43,7 +43,7 @@ def from_frames(
     )
 
 
-def rows_of(source: str, frame: Frame) -> Iterator[Row]:
+def rows_of(source: str, frame: Frame) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, fields) of each row, counted from 0; missing values are None.
 
     Raises ``InputError`` for what isn't a table.
@@ -65,7 +65,7 @@ def _blocks(frame: Frame) -> Iterator[list[dict[str, Any]]]:
     if isinstance(frame, pd.DataFrame):
         for start in range(0, len(frame), BLOCK):
             part = frame.iloc[start : start + BLOCK].astype(object)
-            yield part.where(part.notna(), None).to_dict("records")
+            yield cast(list[dict[str, Any]], part.where(part.notna(), None).to_dict("records"))
     else:
         for columns in frame.with_format(None).iter(BLOCK):
             yield [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -69,11 +69,12 @@ def package_root(package: str) -> Path:
         spec = importlib.util.find_spec(package) if "." not in package else None
     except ValueError:
         spec = None
-    if spec is None or not (spec.submodule_search_locations or spec.origin):
+    places = [] if spec is None else [*(spec.submodule_search_locations or ()), *filter(None, [spec.origin])]
+    if not places:
         raise InputError(
             f"data.packages: no package {package!r} is installed (top-level import names, or stdlib)"
         )
-    return Path(next(iter(spec.submodule_search_locations or [spec.origin])))
+    return Path(places[0])
 
 
 def _files(root: Path) -> list[Path]:

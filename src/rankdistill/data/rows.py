@@ -74,13 +74,15 @@ def _texts(
     """Id -> text. Where ``strict``, some row must have each field of the template, else any of them."""
     texts: dict[str, str] = {}
     fields = list(dict.fromkeys(field for _, field in parts if field is not None))
-    lacking, seen = set(fields), {}
+    lacking, seen = set(fields), dict[str, None]()
     for place, row in rows:
         if lacking:
             lacking -= row.keys()
             seen |= dict.fromkeys(row)
         key = _key(_field(place, row, ID))
-        values = {field: "" if row.get(field) is None else row[field] for field in fields}
+        values: dict[str | None, Any] = {
+            field: "" if row.get(field) is None else row[field] for field in fields
+        }
         try:
             text = "".join([before + values.get(field, "") for before, field in parts]).strip()
             f"{key}{text}".encode()  # lone surrogates are no text

@@ -85,26 +85,28 @@ class ScoreTable:
         low, high = (self.scores.min(), self.scores.max()) if len(self.scores) else (0, 0)
         return f"ScoreTable({self.candidates}; scores {low:.3g} to {high:.3g})"
 
-    def take(self, queries: Sequence[int], places: Sequence[np.ndarray] | None = None) -> "ScoreTable":
+    def take(
+        self, queries: Sequence[int] | np.ndarray, places: Sequence[np.ndarray] | None = None
+    ) -> "ScoreTable":
         """A table of ``queries`` alone, distinct positions in this one, in the order given.
 
         With ``places``, an ascending int array a query, of its pool only the candidates that stand there.
         Raises ``InputError`` if one stands there twice, or isn't in the table.
         """
-        queries = np.asarray(queries, dtype=np.int64)
-        if len(np.unique(queries)) < len(queries):
+        taken = np.asarray(queries, dtype=np.int64)
+        if len(np.unique(taken)) < len(taken):
             raise InputError("score table: a query to take twice; give each once")
-        if not np.isin(queries, np.arange(len(self))).all():
-            asked = f"{queries.min()} to {queries.max()}"
+        if not np.isin(taken, np.arange(len(self))).all():
+            asked = f"{taken.min()} to {taken.max()}"
             raise InputError(f"score table: it has the queries 0 to {len(self) - 1}, not {asked}")
         whole = self.candidates
-        spans = [np.arange(*whole.offsets[i : i + 2]) for i in queries]
+        spans = [np.arange(*whole.offsets[i : i + 2]) for i in taken]
         if places is not None:
             spans = [span[chosen] for span, chosen in zip(spans, places, strict=True)]
         at = np.concatenate([np.empty(0, np.int64), *spans])
         candidates = Candidates(
             whole.collection,
-            whole.query_rows[queries],
+            whole.query_rows[taken],
             np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64),
             *(array[at] for array in (whole.document_rows, whole.sources, whole.ranks)),
         )

@@ -12,7 +12,7 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from tqdm.auto import tqdm
 
 from rankdistill.data.cache import build_folder, cache_folder, fingerprint, map_npy, seal, sealed
@@ -105,7 +105,7 @@ def read_limit(model: Any) -> int | None:
 
 
 def stored_tokens(
-    model: SentenceTransformer, collection: Collection, kind: str, prompt: str | None = None
+    model: BaseModel, collection: Collection, kind: str, prompt: str | None = None
 ) -> TokenStore | None:
     """The tokens of the collection's texts for ``model``: ``kind`` is ``query`` or ``document``.
 
@@ -122,7 +122,7 @@ def stored_tokens(
     constants = {name: value for name, value in first.items() if name not in COLUMNS}
     tokenizer, flat = model.tokenizer, set(first) == FLAT
     if flat:
-        layout = {"columns": [], "constants": {}, "pad": None, "side": None}
+        layout: dict[str, Any] = {"columns": [], "constants": {}, "pad": None, "side": None}
     elif "attention_mask" in first and all(isinstance(x, (str, int, float)) for x in constants.values()):
         layout = {
             "columns": [name for name in first if name in COLUMNS],

@@ -116,8 +116,8 @@ def _fields(place: str, topic: str) -> dict[str, str]:
         following = FIELD.search(topic, tag.end())
         closing = re.compile(f"</{name}>", re.IGNORECASE).search(topic, tag.end())
         if closing and not (following and following.start() < closing.start()):
-            rest = re.compile("[^<]*").match(topic, closing.end())  # bare text is the field's still
-            value, topic = topic[tag.end() : closing.start()] + rest[0], topic[rest.end() :]
+            rest, bracket, after = topic[closing.end() :].partition("<")  # bare text is the field's still
+            value, topic = topic[tag.end() : closing.start()] + rest, bracket + after
         else:
             following = TAG.search(topic, tag.end())
             end = following.start() if following else len(topic)

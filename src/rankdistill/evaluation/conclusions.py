@@ -61,10 +61,10 @@ def conclusion(settings: Sequence[Setting], swept: Sequence[str], measure: str) 
             f"{probability(float(p.min()))}), which does not show that they are equal."
         )
     parts, left = [], TOLD
-    for better, worse in shown.items():
+    for winner, losers in shown.items():
         if left > 0:
-            parts.append(f"{better} was shown to be better than {listed(worse[:left])}")
-            left -= len(worse)
+            parts.append(f"{winner} was shown to be better than {listed(losers[:left])}")
+            left -= len(losers)
     more = f" and {total - TOLD:,} more differences (pairs.csv)" if total > TOLD else ""
     others = len(found) - total
     rest = f"; no difference was shown in the other {count(others, 'pair').removeprefix('1 ')}"

@@ -111,6 +111,8 @@ class Evaluator:
         if model is not None:
             self.check_index(model)  # before the collection is encoded
         if documents is None:
+            if model is None:
+                raise InputError("model: must be given where documents is not")
             documents = passing_index(model, collection.documents)
         if not hasattr(documents, "search") or len(documents) != len(collection.documents):
             raise InputError(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_letters
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ def by_query(name: str, values: Mapping[str, float] | pd.Series) -> dict[str, fl
         if not values.index.is_unique:
             twice = values.index[values.index.duplicated()].unique()
             raise InputError(f"compare: {name} has queries twice: {shorten(twice)}")
-        values = values.to_dict()
+        values = {cast(str, query): value for query, value in values.items()}
     if not isinstance(values, Mapping):
         raise InputError(
             f"compare: {name} is a {type(values).__name__}; expected a dict or a Series of values by query "

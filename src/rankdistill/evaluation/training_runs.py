@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -75,7 +76,9 @@ def _read(place: Path) -> TrainingRun | None:
     remedy = "run it again"
     conditions = finished_conditions(place) or {}
     if (place / "run.json").exists() or "files" in conditions:
-        check(place, {"run.json": files_of(conditions, place).get("run.json")} if conditions else {}, remedy)
+        check(
+            place, {"run.json": files_of(conditions, place).get("run.json", "")} if conditions else {}, remedy
+        )
         told = read_json(place / "run.json", dict, remedy)
         config, overrides, choices = _told(place / "run.json", told, remedy)
     elif (place / ".hydra").is_dir():
@@ -115,8 +118,8 @@ def _told(path: Path, told: Mapping, remedy: str) -> tuple[DictConfig, dict[str,
 def _told_by_hydra(folder: Path) -> tuple[DictConfig, dict[str, str], dict[str, str]]:
     """The same from Hydra's files, which every command in a folder used to overwrite."""
     try:
-        config = OmegaConf.create(plain(OmegaConf.load(folder / "config.yaml")))
-        words = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
+        config = OmegaConf.create(plain(cast(DictConfig, OmegaConf.load(folder / "config.yaml"))))
+        words: Any = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
         choices = OmegaConf.select(OmegaConf.load(folder / "hydra.yaml"), "hydra.runtime.choices")
         overrides = _overrides(words)
         overrides.pop("seed", None)
@@ -133,7 +136,7 @@ def _overrides(words: list) -> dict[str, str]:
 
 def _fields(config: Mapping, prefix: str = "") -> dict[str, str]:
     """Every field of a configuration by its full name: what may differ between runs that Python started."""
-    found = {}
+    found: dict[str, str] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
             found |= _fields(value, f"{prefix}{name}.")

@@ -28,6 +28,8 @@ class FLOPS(Sparsity):
     SPLADE++ trains with 0.5 and 0.4 over 50,000 steps beside Margin-MSE of raw scores.
     """
 
+    idf: Tensor | None
+
     def __init__(
         self,
         query_weight: float = 0.5,

@@ -42,7 +42,7 @@ def info_nce(
     negative = mask & ~positive
     scores = student
     if in_batch is not None:
-        _check_in_batch(in_batch, in_batch_mask, len(student))
+        in_batch_mask = _checked_mask(in_batch, in_batch_mask, len(student))
         scores = torch.cat([scores, in_batch.to(scores.dtype).masked_fill(~counted, 0.0)], dim=1)
         negative = torch.cat([negative, in_batch_mask], dim=1)
     if false_negative_margin is not None:
@@ -62,14 +62,16 @@ def info_nce(
     return per_query.sum() / counted.sum().clamp(min=1)
 
 
-def _check_in_batch(in_batch: Tensor, in_batch_mask: Tensor | None, queries: int) -> None:
+def _checked_mask(in_batch: Tensor, in_batch_mask: Tensor | None, queries: int) -> Tensor:
+    """``in_batch_mask``; raises unless both are (B, U) and it is bool."""
     shapes = [None if x is None else tuple(x.shape) for x in (in_batch, in_batch_mask)]
-    if shapes[0] != shapes[1] or in_batch.ndim != 2 or len(in_batch) != queries:
+    if in_batch_mask is None or shapes[0] != shapes[1] or in_batch.ndim != 2 or len(in_batch) != queries:
         raise ValueError(
             f"in_batch and in_batch_mask must both be (B={queries}, U): got {shapes[0]}, {shapes[1]}"
         )
     if in_batch_mask.dtype != torch.bool:
         raise TypeError(f"in_batch_mask must be bool: got {in_batch_mask.dtype}")
+    return in_batch_mask
 
 
 class InfoNCE(nn.Module):

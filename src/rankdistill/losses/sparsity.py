@@ -1,6 +1,8 @@
 """What a regulariser of sparse embeddings is: a penalty of each side, under a ramp."""
 
 import math
+from functools import reduce
+from operator import add
 
 from torch import Tensor
 
@@ -33,11 +35,8 @@ class Sparsity(Loss):
             for name, weight in (("queries", query_weight), ("documents", document_weight))
             if weight
         }
+        self.reads = frozenset(self.weights)
         self.ramp_steps = ramp_steps
-
-    @property
-    def reads(self) -> frozenset[str]:
-        return frozenset(self.weights)
 
     def penalty(self, vectors: Tensor) -> Tensor:
         """A scalar, of embeddings float (n, d)."""
@@ -50,4 +49,4 @@ class Sparsity(Loss):
         values = [
             weight * self.penalty(getattr(student, side).vectors) for side, weight in self.weights.items()
         ]
-        return self.ramp(batch.step) * sum(values)
+        return self.ramp(batch.step) * reduce(add, values)

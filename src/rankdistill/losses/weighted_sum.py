@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
 
 from torch import Tensor, nn
 
@@ -27,12 +29,13 @@ class WeightedSum(Loss):
             raise ValueError(f"weights={dict(weights)}: they are 0 or more, and one is above 0")
         self.losses = nn.ModuleDict(dict(losses))
         self.weights = dict(weights)
-
-    @property
-    def reads(self) -> frozenset[str]:
-        return frozenset().union(*map(reads, self.losses.values()))
+        self.reads = frozenset[str]().union(*map(reads, self.losses.values()))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return sum(
-            self.weights[name] * value_of(loss, student, teacher, batch) for name, loss in self.losses.items()
+        return reduce(
+            add,
+            (
+                self.weights[name] * value_of(loss, student, teacher, batch)
+                for name, loss in self.losses.items()
+            ),
         )

@@ -5,12 +5,14 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import faiss
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.util import batch_to_device, truncate_embeddings
 from tqdm.auto import tqdm
 
@@ -34,7 +36,7 @@ from rankdistill.hardware import autocast, has_bf16
 from rankdistill.packing import first_position, packed
 from rankdistill.students import fingerprint_of
 from rankdistill.students.prompts import prompt_of
-from rankdistill.students.sides import sides, stored_modules, stored_part
+from rankdistill.students.sides import sides, stored_modules, stored_part, width_of
 from rankdistill.students.stored import above
 
 log = logging.getLogger(__name__)
@@ -44,18 +46,23 @@ BLOCK = 50_000  # texts embedded at a time
 NAMES = {"query": "queries", "document": "documents"}
 
 
-def embed_queries(model: SentenceTransformer, texts: Sequence[str], progress: bool = True) -> np.ndarray:
+def embed_queries(model: BaseModel, texts: Sequence[str], progress: bool = True) -> np.ndarray:
     """float32 (Q, d), with the model's query prompt, normalised if its similarity is cosine."""
     return _embed(model, "query", texts, progress)
 
 
-def embed_documents(model: SentenceTransformer, texts: Sequence[str], progress: bool = True) -> np.ndarray:
+def embed_documents(model: BaseModel, texts: Sequence[str], progress: bool = True) -> np.ndarray:
     """float32 (D, d), with the model's document prompt, normalised if its similarity is cosine."""
     return _embed(model, "document", texts, progress)
 
 
-def _embed(model: SentenceTransformer, kind: str, texts: Sequence[str], progress: bool) -> np.ndarray:
-    model = sides(model)[kind]
+def _side(model: BaseModel, kind: str) -> SentenceTransformer:
+    """What embeds texts of ``kind``: a bi-encoder, as all are that embed a text in one vector here."""
+    return cast(SentenceTransformer, sides(model)[kind])
+
+
+def _embed(whole: BaseModel, kind: str, texts: Sequence[str], progress: bool) -> np.ndarray:
+    model = _side(whole, kind)
     if model.similarity_fn_name not in (None, "cosine", "dot"):
         raise InputError(
             f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
@@ -87,7 +94,7 @@ def _embed_packed(
     """Embeddings float32 (n, d) of texts without padding, longest first within a window of texts."""
     model.eval()
     budget = tokens_at_once(model.device)
-    embeddings = np.empty((len(texts), model.get_embedding_dimension()), dtype=np.float32)
+    embeddings = np.empty((len(texts), width_of(model)), dtype=np.float32)
     bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress)
     with bar, packed(model):
         for start in range(0, len(texts), WINDOW):
@@ -101,25 +108,23 @@ def _embed_packed(
     return embeddings
 
 
-def stored_embeddings(
-    model: SentenceTransformer, collection: Collection, kind: str = "document"
-) -> np.ndarray:
+def stored_embeddings(model: BaseModel, collection: Collection, kind: str = "document") -> np.ndarray:
     """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d).
 
     Or ``embed_queries`` of all its queries. Memory-mapped, and written block by block, so that it may be
     larger than memory. The processes of a job share the work. Those that were used longest ago go when all
     take more than RANKDISTILL_CACHE_LIMIT.
     """
-    side = sides(model)[kind]
+    side = _side(model, kind)
     return _open(
         store_embeddings(side, collection, kind),
-        (len(_texts(collection, kind)), side.get_embedding_dimension()),
+        (len(_texts(collection, kind)), width_of(side)),
     )
 
 
-def store_embeddings(model: SentenceTransformer, collection: Collection, kind: str) -> Path:
+def store_embeddings(model: BaseModel, collection: Collection, kind: str) -> Path:
     """Where ``stored_embeddings`` are kept, made unless they are there."""
-    side, texts = sides(model)[kind], _texts(collection, kind)
+    side, texts = _side(model, kind), _texts(collection, kind)
     key = fingerprint(collection.texts_fingerprint(kind), fingerprint_of(side), has_bf16(), kind)
     path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.npy")
     with once(path) as missing:
@@ -139,7 +144,7 @@ def store_embeddings(model: SentenceTransformer, collection: Collection, kind: s
                 if processes.is_main():
                     draft.unlink(missing_ok=True)
     if missing and processes.is_main():
-        _open(path, (len(texts), side.get_embedding_dimension()))
+        _open(path, (len(texts), width_of(side)))
         limit_embeddings(most)  # these are in use now
     return path
 
@@ -165,13 +170,13 @@ def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
     return embeddings
 
 
-def passing_embeddings(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
+def passing_embeddings(model: BaseModel, texts: Sequence[str]) -> np.ndarray:
     """``embed_documents``, the processes of a job sharing the work; nothing is kept.
 
     But for what a frozen encoder makes of them: that is stored, as of a collection of these texts.
     """
     collection = Collection("texts", [str(i) for i in range(len(texts))], texts, [], [], {})
-    side = sides(model)["document"]
+    side = _side(model, "document")
     if stored_modules(side) == len(side):
         return stored_embeddings(side, collection)
     if processes.count() == 1:
@@ -214,7 +219,7 @@ def _embed_into(file: Path, side: SentenceTransformer, collection: Collection, k
     """Writes the embeddings of all texts of ``kind`` to the .npy ``file``, each process a share of blocks."""
     embed, count = _embedder(side, collection, kind), len(_texts(collection, kind))
     if processes.is_main():
-        width = side.get_embedding_dimension()
+        width = width_of(side)
         open_memmap(file, mode="w+", dtype=np.float32, shape=(count, width)).flush()
         if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a fault of memory
             with open(file, "r+b") as made:

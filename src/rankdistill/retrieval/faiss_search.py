@@ -156,7 +156,7 @@ def _ranked(
     taken for equal where the documents are.
     """
 
-    def settle(query: int, rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    def settle(query: int, rows: np.ndarray, scores: np.ndarray) -> Sequence[float] | np.ndarray:
         vectors = documents[rows]
         if exact:  # row by row, whatever stands beside it
             return np.einsum("nd,d->n", vectors.astype(np.float64), queries[query].astype(np.float64))
@@ -178,8 +178,8 @@ def _longest(documents: np.ndarray) -> float:
 
 def _search_blocks(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The exact ``k`` best scores and rows, keeping the best of the blocks seen so far."""
-    rows = np.empty((len(queries), 0), np.int64)
-    scores = np.empty((len(queries), 0), np.float32)
+    rows: np.ndarray = np.empty((len(queries), 0), np.int64)
+    scores: np.ndarray = np.empty((len(queries), 0), np.float32)
     for start in range(0, len(documents), SEARCH_BLOCK):
         block = np.ascontiguousarray(documents[start : start + SEARCH_BLOCK])
         found, where = _best(queries, block, min(k, len(block)))

@@ -1,7 +1,7 @@
 """A collection as a model searches it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from sentence_transformers import CrossEncoder, SparseEncoder
@@ -27,7 +27,12 @@ class Index(Protocol):
     One of your own inherits from this. ``vectors`` are float32 (D, d) where a document has one, else None.
     """
 
-    vectors: np.ndarray | None = None
+    if TYPE_CHECKING:  # read alone, so that an index may always have an array
+
+        @property
+        def vectors(self) -> np.ndarray | None: ...
+    else:
+        vectors = None
 
     def __len__(self) -> int:
         """How many documents there are."""

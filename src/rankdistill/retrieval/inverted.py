@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from scipy.sparse import csr_matrix, vstack
@@ -128,7 +129,7 @@ def embed_sparse(model: SparseEncoder, kind: str, texts: Sequence[str], progress
             parts.append(csr_matrix(made))
             bar.update(len(some))
     if not parts:
-        return csr_matrix((0, model.get_embedding_dimension() or 0), dtype=np.float32)
+        return csr_matrix(np.empty((0, model.get_embedding_dimension() or 0), dtype=np.float32))
     return vstack(parts, format="csr")[np.argsort(order)]
 
 
@@ -144,9 +145,10 @@ def stored_sparse(model: SparseEncoder, collection: Collection) -> csr_matrix:
     made = passing_sparse(model, documents) if missing else None
 
     def write(folder: Path) -> None:
+        whole = cast(csr_matrix, made)  # which the main process, who writes, has
         for name in PARTS:
-            np.save(folder / f"{name}.npy", getattr(made, name))
-        np.save(folder / "shape.npy", np.array(made.shape))
+            np.save(folder / f"{name}.npy", getattr(whole, name))
+        np.save(folder / "shape.npy", np.array(whole.shape))
 
     build_folder(path, write, f"{collection.name}, {len(documents):,} documents")
     if missing and processes.is_main():

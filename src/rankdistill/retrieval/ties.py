@@ -17,7 +17,7 @@ def best_ranked(
     ids: Sequence[str] | None = None,
     own: np.ndarray | None = None,
     tolerance: np.ndarray | None = None,
-    settle: Callable[[int, np.ndarray, np.ndarray], Sequence[float]] | None = None,
+    settle: Callable[[int, np.ndarray, np.ndarray], Sequence[float] | np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` best of so many ``documents`` for each of so many ``queries``: rows and scores (Q, k).
 
@@ -75,4 +75,5 @@ def _without(scores: np.ndarray, rows: np.ndarray, own: np.ndarray) -> tuple[np.
     mine = (rows == own[:, None]) & (rows >= 0)
     scores = np.where(mine, LOWEST, scores)
     order = np.argsort(mine, axis=1, kind="stable")
-    return tuple(np.take_along_axis(x, order, axis=1) for x in (scores, np.where(mine, -1, rows)))
+    rows = np.where(mine, -1, rows)
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -16,14 +16,15 @@ from rankdistill.data.collection import Collection
 from rankdistill.students.matryoshka import cuts_of
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
+Rows = Sequence[int] | np.ndarray  # of texts, integers (n,)
 # Query rows (B,) and document rows (U,) -> a model's features of these texts, and the order int64 (U,) in
 # which it takes the documents.
-Prepare = Callable[[Sequence[int], Sequence[int]], tuple[Any, Tensor]]
+Prepare = Callable[[Rows, Rows], tuple[Any, Tensor]]
 # The same of the rows of one kind of texts; the order is int64 (n,).
-PrepareSide = Callable[[Sequence[int]], tuple[Any, Tensor]]
+PrepareSide = Callable[[Rows], tuple[Any, Tensor]]
 # Of a model that reads query and document together (``Ranker.pairs``): besides, the pairs that the groups are
 # made of, int64 (P, 2) places in both rows, group by group.
-PreparePairs = Callable[[Sequence[int], Sequence[int], np.ndarray], tuple[Any, Tensor]]
+PreparePairs = Callable[[Rows, Rows, np.ndarray], tuple[Any, Tensor]]
 
 
 class Ranker(nn.Module):
@@ -81,10 +82,12 @@ class Encoder(Ranker):
         raise NotImplementedError
 
     def forward(self, inputs: Any, batch: Batch, wanted: Container[str]) -> Outputs:
-        vectors = self.vectors(inputs)
-        with torch.autocast(vectors[0].device.type, enabled=False):
-            cuts = [self.compared(*(x[:, :n] for x in vectors), batch, wanted) for n in cuts_of(self.model)]
-            return replace(self.compared(*vectors, batch, wanted), cuts=tuple(cuts))
+        queries, documents = self.vectors(inputs)
+        with torch.autocast(queries.device.type, enabled=False):
+            cuts = [
+                self.compared(queries[:, :n], documents[:, :n], batch, wanted) for n in cuts_of(self.model)
+            ]
+            return replace(self.compared(queries, documents, batch, wanted), cuts=tuple(cuts))
 
     def compared(self, queries: Tensor, documents: Tensor, batch: Batch, wanted: Container[str]) -> Outputs:
         """The outputs of ``vectors`` (B, d) and (U, d)."""

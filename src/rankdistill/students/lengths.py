@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 import transformers
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -39,9 +39,7 @@ def positions(model: nn.Module) -> int | None:
     return min(found, default=None)
 
 
-def limit_length(
-    model: SentenceTransformer | CrossEncoder, max_length: int | None, name: str, pair: bool = False
-) -> None:
+def limit_length(model: BaseModel, max_length: int | None, name: str, pair: bool = False) -> None:
     """At most ``max_length`` tokens a text (a ``pair``), and no more than ``model``, given as ``name``, can.
 
     Raises ``InputError`` if that leaves no word.
@@ -70,7 +68,7 @@ def limit_length(
         model.max_seq_length = length
 
 
-def check_prompt(model: SentenceTransformer | CrossEncoder, prompt: str | None, what: str) -> None:
+def check_prompt(model: BaseModel, prompt: str | None, what: str) -> None:
     """Raises ``InputError`` if ``prompt``, called ``what``, fills all that ``model`` reads of a text."""
     if not prompt or not isinstance(model.tokenizer, PreTrainedTokenizerBase):
         return
@@ -82,7 +80,7 @@ def check_prompt(model: SentenceTransformer | CrossEncoder, prompt: str | None, 
         )
 
 
-def cut_texts(model: SentenceTransformer, collection: Collection) -> dict[str, dict[str, int | None]]:
+def cut_texts(model: BaseModel, collection: Collection) -> dict[str, dict[str, int | None]]:
     """How many texts are longer than ``model`` reads, ``longer``, of the ``documents`` and ``queries``.
 
     Each with ``of``, how many there are, and ``tokens``, that are read of one, prompt and special ones among
@@ -114,9 +112,7 @@ def said_of(found: dict[str, dict[str, int | None]]) -> list[str]:
     ]
 
 
-def _longer(
-    model: SentenceTransformer, collection: Collection, kind: str, texts: Sequence[str], tokens: int
-) -> int:
+def _longer(model: BaseModel, collection: Collection, kind: str, texts: Sequence[str], tokens: int) -> int:
     """How many of ``texts`` have more than ``tokens`` tokens, prompt and special ones among them."""
     tokenizer, prompt = model.tokenizer, prompt_of(model, kind) or ""
     versions = [transformers.__version__, tokenizers.__version__]

@@ -27,7 +27,7 @@ from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of, warn_of_unused
-from rankdistill.students.sides import encoders, sides
+from rankdistill.students.sides import encoders, sides, transformer_of
 
 log = logging.getLogger(__name__)
 STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder)}
@@ -242,7 +242,7 @@ def set_dropout(model: nn.Module, dropout: float) -> None:
                 setattr(module, name, dropout)
 
 
-def merge_adapter(student: SentenceTransformer) -> None:
+def merge_adapter(student: BaseModel) -> None:
     """Adds a LoRA adapter's weights to the model's own, in place, so that it loads without peft.
 
     Likewise those of a map of low rank (``adapter_student``).
@@ -270,7 +270,7 @@ def merge_adapter(student: SentenceTransformer) -> None:
         del model.peft_config
 
 
-def load_weights_from(student: SentenceTransformer, file: Path) -> None:
+def load_weights_from(student: BaseModel, file: Path) -> None:
     """Puts the weights that a checkpoint of the Trainer holds into ``student``, in place.
 
     Raises ``InputError`` if they are another model's.
@@ -285,14 +285,14 @@ def load_weights_from(student: SentenceTransformer, file: Path) -> None:
         raise InputError(f"{file}: weights of another model ({shorten([*missing, *unexpected])})")
 
 
-def fingerprint_of(model: SentenceTransformer) -> str:
+def fingerprint_of(model: BaseModel) -> str:
     """Changes with any weight, and with all that turns texts into comparable embeddings."""
     if len(both := encoders(model)) > 1:
         return fingerprint(*map(fingerprint_of, both))
     return hash_weights(model, _compares(model))
 
 
-def start_of(model: SentenceTransformer) -> str:
+def start_of(model: BaseModel) -> str:
     """``fingerprint_of`` before training: of an adapter its settings, not the weights that a seed draws."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -306,7 +306,7 @@ def start_of(model: SentenceTransformer) -> str:
     )
     if not drawn:
         return fingerprint_of(model)
-    adapters = {name: config.to_dict() for name, config in model.transformers_model.peft_config.items()}
+    adapters = {name: config.to_dict() for name, config in transformer_of(model).peft_config.items()}
     for settings in adapters.values():
         for name in ("base_model_name_or_path", "peft_version"):
             settings.pop(name, None)
@@ -314,7 +314,7 @@ def start_of(model: SentenceTransformer) -> str:
     return hash_weights(model, [*_compares(model), adapters], drawn)
 
 
-def _compares(model: SentenceTransformer) -> list:
+def _compares(model: BaseModel) -> list:
     """All but weights that turns texts into comparable embeddings."""
     parts = model if not isinstance(model, SparseEncoder) else model.modules()  # those of each route
     parts = [module for module in parts if hasattr(module, "get_config_dict")]

@@ -1,6 +1,7 @@
 """Students whose first dimensions serve alone (Kusupati et al. 2022, arXiv 2205.13147)."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from sentence_transformers import SentenceTransformer
 
@@ -12,7 +13,7 @@ def cut_to(model: SentenceTransformer, dimensions: Sequence[int]) -> None:
 
     Its own number is no cut. Raises ``InputError`` for numbers that are not below it.
     """
-    own = model.get_embedding_dimension()
+    own = cast(int, model.get_embedding_dimension())
     for number in dimensions:
         check_counts(**{"student.dimensions": number})
         if number is None or number > own:

@@ -1,18 +1,22 @@
 """A model's two sides: what embeds queries and what embeds documents, and what of each is trained."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar, cast
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
 from torch import nn
+from transformers import PreTrainedModel
 
 from rankdistill.students.vectors import Vectors
 
 KINDS = ("query", "document")
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def sides(model: SentenceTransformer) -> dict[str, SentenceTransformer]:
+def sides(model: Model) -> dict[str, Model]:
     """What embeds texts of each kind, ``query`` and ``document``: ``model`` itself, for both.
 
     Of a Router with a route for each kind two models that share its modules.
@@ -20,11 +24,12 @@ def sides(model: SentenceTransformer) -> dict[str, SentenceTransformer]:
     router = model[0] if isinstance(model, SentenceTransformer) else None
     if not isinstance(router, Router) or router.route_mappings or set(router.sub_modules) != set(KINDS):
         return dict.fromkeys(KINDS, model)
-    after = list(model)[1:]
-    return {kind: like(model, [*router.sub_modules[kind], *after]) for kind in KINDS}
+    after, whole = list(model)[1:], cast(SentenceTransformer, model)
+    routes = cast(Mapping[str, Iterable[nn.Module]], router.sub_modules)
+    return {kind: cast(Model, like(whole, [*routes[kind], *after])) for kind in KINDS}
 
 
-def encoders(model: SentenceTransformer) -> list[SentenceTransformer]:
+def encoders(model: Model) -> list[Model]:
     """The distinct ``sides`` of ``model``: one, or a Router's two."""
     query, document = sides(model).values()
     return [query] if query is document else [query, document]
@@ -45,6 +50,16 @@ def like(model: SentenceTransformer, modules: Iterable[nn.Module], whole: bool =
     )
     made.training = model.training  # of itself alone: the modules are as they are
     return made
+
+
+def transformer_of(model: BaseModel) -> PreTrainedModel:
+    """The transformer of ``model``, which has one."""
+    return cast(PreTrainedModel, model.transformers_model)
+
+
+def width_of(model: BaseModel) -> int:
+    """How many dimensions the vectors of ``model`` have."""
+    return cast(int, cast(SentenceTransformer, model).get_embedding_dimension())
 
 
 def stored_modules(side: SentenceTransformer) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from rankdistill.data.cache import build_folder, cache_folder
 from rankdistill.errors import InputError
 from rankdistill.students.minilm import minilm_path
+from rankdistill.students.sides import transformer_of
 from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
 from rankdistill.teachers.dense import DenseTeacher
 from rankdistill.teachers.ensemble import EnsembleTeacher
@@ -62,7 +63,7 @@ def _merge(part: str, folder: Path) -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)  # of the head that the adapter brings
     if part == "bi_encoder":
         student = SentenceTransformer(base, device="cpu", model_kwargs={"use_safetensors": True})
-        PeftModel.from_pretrained(student.transformers_model, tuned).merge_and_unload()
+        PeftModel.from_pretrained(transformer_of(student), tuned).merge_and_unload()
         student.save_pretrained(str(folder), create_model_card=False)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True)

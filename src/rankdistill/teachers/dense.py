@@ -1,6 +1,7 @@
 """A bi-encoder as the teacher: weaker than a cross-encoder, far cheaper, good in an ensemble."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -23,8 +24,9 @@ class DenseTeacher:
         if isinstance(model, str):
             if (kind := class_of(model)) is not SentenceTransformer:
                 raise refusal(model, kind.__name__, "SentenceTransformer")
-            model = load_student(model, max_length=max_length)
-        self.model = model
+            self.model = cast(SentenceTransformer, load_student(model, max_length=max_length))
+        else:
+            self.model = model
         self.scale = scale
         self._kept = Kept(KEPT_TEXTS)
 

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from numbers import Real
+from operator import add
 
 import numpy as np
 
 from rankdistill.data import Candidates
 from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
-from rankdistill.teachers.scoring import identity, score_candidates
+from rankdistill.teachers.scoring import Teacher, identity, score_candidates
 
 log = logging.getLogger(__name__)
 COMBINE = ("sum", "minmax", "reciprocal_rank")
@@ -31,7 +33,7 @@ class EnsembleTeacher:
 
     def __init__(
         self,
-        teachers: Mapping[str, object],
+        teachers: Mapping[str, Teacher],
         weights: Mapping[str, float] | None = None,
         combine: str = "sum",
         constant: float = 60.0,
@@ -42,10 +44,10 @@ class EnsembleTeacher:
             raise InputError(f"teacher: teachers are {sorted(teachers)}, weights are for {sorted(weights)}")
         if combine not in COMBINE:
             raise InputError(f"teacher.combine={combine!r}: it is {', '.join(COMBINE[:-1])} or {COMBINE[-1]}")
-        if not isinstance(constant, Real) or not 0 <= constant < np.inf:
+        if not _is_real(constant) or not 0 <= constant < np.inf:
             raise InputError(f"teacher.constant={constant!r}: it is 0 or more")
         for name, weight in weights.items():
-            if not isinstance(weight, Real) or not np.isfinite(weight):
+            if not _is_real(weight) or not np.isfinite(weight):
                 raise InputError(f"teacher.weights.{name}={weight!r}: it is a finite number")
             if not hasattr(teachers[name], "score") and not hasattr(teachers[name], "score_pools"):
                 raise InputError(
@@ -58,7 +60,7 @@ class EnsembleTeacher:
     @property
     def fingerprint(self) -> str:
         members = [[self.weights[name], identity(self.teachers[name])] for name in sorted(self.teachers)]
-        how = {
+        how: dict[str, list[object]] = {
             "sum": [],
             "minmax": ["minmax", "float64"],
             "reciprocal_rank": ["reciprocal_rank", self.constant],
@@ -82,9 +84,12 @@ class EnsembleTeacher:
 
     def _sum(self, columns: Iterable[np.ndarray]) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with its pair
-            return sum(
-                np.float32(self.weights[name]) * column
-                for name, column in zip(self.teachers, columns, strict=True)
+            return reduce(
+                add,
+                (
+                    np.float32(self.weights[name]) * column
+                    for name, column in zip(self.teachers, columns, strict=True)
+                ),
             )
 
     def _column(self, scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -93,6 +98,10 @@ class EnsembleTeacher:
         if self.combine == "reciprocal_rank":
             return (1 / (self.constant + ranks(scores, sizes))).astype(np.float32)
         return scores
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real)
 
 
 def blocks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 import logging
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +28,10 @@ class Teacher(Protocol):
     instead. All processes of a job call it; what it returns in the main one is kept.
     """
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
 
-    def score(self, queries, documents) -> np.ndarray: ...
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray: ...
 
 
 def identity(teacher: Teacher) -> str:
@@ -104,7 +106,7 @@ def _score(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
                 raise InputError(f"teacher: {_fault(scores, queries)}; scores must be finite, one a pair")
             block = np.zeros((), kind)
             block["scores"][: stop - start] = scores
-            block["checksum"] = zlib.crc32(block["scores"], begin)
+            block["checksum"] = zlib.crc32(block["scores"].data, begin)
             file.seek(i * kind.itemsize)
             file.write(block.tobytes())
             file.flush()

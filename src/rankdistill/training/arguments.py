@@ -5,14 +5,16 @@ import dataclasses
 import math
 import typing
 from types import NoneType
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments, get_scheduler
+from torch.utils.data import DataLoader, TensorDataset
+from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import SaveStrategy, SchedulerType
+from transformers.training_args import OptimizerNames
 
 from rankdistill.errors import InputError, check_seed
 from rankdistill.fields import alternatives, check_value
@@ -176,8 +178,8 @@ def check_arguments(arguments: TrainingArguments) -> None:
         )
     _check_evaluation(arguments)
     for name in OTHER_WEIGHTS:
-        if arguments.optim.value.startswith(name):
-            raise InputError(f"trainer.optim={arguments.optim.value}: not used: it needs a step of its own")
+        if (optim := OptimizerNames(arguments.optim).value).startswith(name):
+            raise InputError(f"trainer.optim={optim}: not used: it needs a step of its own")
     _try_parts(arguments)
 
 
@@ -202,29 +204,34 @@ def _check_evaluation(arguments: TrainingArguments) -> None:
         )
 
 
+def _optimizer(arguments: TrainingArguments, model: nn.Module) -> tuple[Any, dict[str, Any]]:
+    """The class and its options, as transformers' Trainer has them; it takes any module."""
+    return Trainer.get_optimizer_cls_and_kwargs(arguments, cast(PreTrainedModel, model))
+
+
 def _try_parts(arguments: TrainingArguments) -> None:
     """Makes optimiser, scheduler, loader and trackers, which would fail only when training begins."""
     toy, field = nn.Linear(1, 1), "optim"
     try:
-        kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, toy)
+        kind, options = _optimizer(arguments, toy)
         optimizer = kind(toy.parameters(), **options)
         if arguments.optim_args:
             field = "optim_args"
             bare = copy.copy(arguments)
             bare.optim_args = None
-            if Trainer.get_optimizer_cls_and_kwargs(bare, toy)[1] == options:
-                raise ValueError(f"optim={arguments.optim.value} takes none")
+            if _optimizer(bare, toy)[1] == options:
+                raise ValueError(f"optim={OptimizerNames(arguments.optim).value} takes none")
         field = "lr_scheduler_kwargs" if arguments.lr_scheduler_kwargs else "lr_scheduler_type"
         get_scheduler(
             arguments.lr_scheduler_type,
             optimizer,
             num_warmup_steps=arguments.get_warmup_steps(10),
             num_training_steps=10,
-            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+            scheduler_specific_kwargs=cast(dict, arguments.lr_scheduler_kwargs),
         )
         field = "dataloader"
         DataLoader(
-            [0],
+            TensorDataset(torch.zeros(1)),
             num_workers=arguments.dataloader_num_workers,
             persistent_workers=arguments.dataloader_persistent_workers,
             multiprocessing_context=arguments.dataloader_multiprocessing_context,

@@ -1,7 +1,7 @@
 """From groups to the tensors of a step."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,8 +29,12 @@ class GroupCollator:
     def __call__(self, groups: Sequence[Group]) -> dict[str, Any]:
         rows, where = np.unique(np.concatenate([g.document_rows for g in groups]), return_inverse=True)
         owners = np.repeat(np.arange(len(groups)), [len(g.document_rows) for g in groups])
-        more = [np.stack([owners, where], axis=1)] if self.pairs else []
-        inputs, order = self.prepare([g.query_row for g in groups], rows, *more)
+        queries = [g.query_row for g in groups]
+        if self.pairs:
+            prepare = cast(PreparePairs, self.prepare)
+            inputs, order = prepare(queries, rows, np.stack([owners, where], axis=1))
+        else:
+            inputs, order = cast(Prepare, self.prepare)(queries, rows)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
 

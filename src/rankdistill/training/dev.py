@@ -50,12 +50,13 @@ def dev_collection(table: ScoreTable, dev: str | Qrels) -> tuple[Collection, str
 
     Raises ``InputError`` if there is no such split, or ``table`` trains on one of its queries.
     """
-    collection, split = table.collection, dev
-    if not isinstance(dev, str):
-        collection, split = dataclasses.replace(collection, qrels={"dev": dev}), "dev"
-    elif dev not in collection.qrels:
+    if isinstance(dev, str):
+        collection, split = table.collection, dev
+    else:
+        collection, split = dataclasses.replace(table.collection, qrels={"dev": dev}), "dev"
+    if split not in collection.qrels:
         raise InputError(
-            f"{collection.name}: no split {dev!r}; there is {shorten(collection.qrels, 9)}; {HOW}"
+            f"{collection.name}: no split {split!r}; there is {shorten(collection.qrels, 9)}; {HOW}"
         )
     check_apart(collection, split, collection.query_rows(split), table.candidates.query_rows, "training")
     return collection, split
@@ -93,7 +94,7 @@ class DevCallback(TrainerCallback):
 
     def since_best(self, args: TrainingArguments, state: TrainerState) -> int:
         """How many evaluations ago the best one was; -1 where there was none."""
-        key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+        key = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
         found = np.array([row[key] for row in state.log_history if key in row and row["step"] > 0])
         if not len(found):
             return -1

@@ -178,7 +178,7 @@ def check_split(table: ScoreTable, split: str | None = None) -> None:
         name: np.array([collection.query_row[query] for query, found in qrels.items() if found], np.int64)
         for name, qrels in collection.qrels.items()
     }
-    own = np.isin(rows, judged.pop(split, []))
+    own = np.isin(rows, [] if split is None else judged.pop(split, []))
     elsewhere = {name: np.isin(rows, there) for name, there in judged.items()}
     for name, there in elsewhere.items():
         if (there & ~own).any():
@@ -191,7 +191,8 @@ def check_split(table: ScoreTable, split: str | None = None) -> None:
                 f"{f', not in {split}' if split else ''}: {shorten(foreign)}; training on them would spoil "
                 f"what is measured there; {remedy} say split={name!r}"
             )
-        _check_labels(table, split, name, np.flatnonzero(there & own))
+        if split is not None:
+            _check_labels(table, split, name, np.flatnonzero(there & own))
         same = collection.same_queries
         texts = (lambda some: some) if same is None else same.first.__getitem__
         count = int(np.isin(texts(rows), texts(judged[name])).sum())

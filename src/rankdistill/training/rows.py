@@ -1,6 +1,7 @@
 """Training of tables of which a step touches few rows: their gradient is sparse."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -43,7 +44,8 @@ class RowAdamW(torch.optim.Optimizer):
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
         state["step"] += 1
         step, (beta1, beta2), rate = int(state["step"]), group["betas"], float(group["lr"])
-        gradient, parts = weight.grad, (weight, state["exp_avg"], state["exp_avg_sq"])
+        gradient, wholes = cast(Tensor, weight.grad), (weight, state["exp_avg"], state["exp_avg_sq"])
+        parts: Sequence[Tensor] = wholes
         rows = None
         if gradient.is_sparse:
             gradient = gradient.coalesce()
@@ -59,18 +61,19 @@ class RowAdamW(torch.optim.Optimizer):
         scale = second.div(1 - beta2**step).sqrt_().add_(group["eps"])
         moved.mul_(1 - rate * group["weight_decay"]).addcdiv_(first, scale, value=-rate / (1 - beta1**step))
         if rows is not None:
-            for whole, part in zip((weight, state["exp_avg"], state["exp_avg_sq"]), parts, strict=True):
+            for whole, part in zip(wholes, parts, strict=True):
                 whole.index_copy_(0, rows, part)
 
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[Parameter], largest: float) -> Tensor:
     """``torch.nn.utils.clip_grad_norm_`` for sparse gradients too; returns the norm before."""
-    with_gradient = [weight for weight in parameters if weight.grad is not None]
-    for weight in with_gradient:
-        if weight.grad.is_sparse:
-            weight.grad = weight.grad.coalesce()
-    values = [x.grad.values() if x.grad.is_sparse else x.grad for x in with_gradient]
+    values = []
+    for weight in parameters:
+        if weight.grad is not None:
+            if weight.grad.is_sparse:
+                weight.grad = weight.grad.coalesce()
+            values.append(weight.grad.values() if weight.grad.is_sparse else weight.grad)
     norm = torch.nn.utils.get_total_norm(values)
     factor = (largest / (norm + 1e-6)).clamp(max=1.0)
     for value in values:

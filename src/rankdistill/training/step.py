@@ -1,6 +1,8 @@
 """A step: student and loss in one module, from a batch to the loss's value."""
 
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -31,13 +33,15 @@ class Step(nn.Module):
     carry it. Raises ``InputError`` if the loss reads what the student does not offer.
     """
 
+    teacher_factor: Tensor
+
     def __init__(self, student: Ranker, loss: nn.Module):
         super().__init__()
         check_offers(student, loss)
         self.student, self.loss = student, loss
         self.register_buffer("teacher_factor", torch.ones(()))
 
-    def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Each tied weight once: safetensors writes no aliases, and loading one loads them all."""
         state, seen = super().state_dict(*args, **kwargs), set()
         for name, tensor in list(state.items()):
@@ -74,7 +78,7 @@ class Step(nn.Module):
         """
         loss = self.loss if loss is None else loss
         values = [value_of(loss, one, teacher, batch) for one in (student, *student.cuts)]
-        return sum(self._checked(loss, value) for value in values) / len(values)
+        return reduce(add, (self._checked(loss, value) for value in values)) / len(values)
 
     @staticmethod
     def _checked(loss: nn.Module, value: Any) -> Tensor:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from sentence_transformers.base.model import BaseModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rankdistill import processes
@@ -59,7 +59,8 @@ def check_scores(
         raise InputError(f"scale={scale!r}: it is a number above 0, at most {LARGEST_SCALE:g}")
     if similarity not in (None, "cosine", "dot"):
         raise InputError(f"similarity={similarity!r}: it is cosine or dot, or null for the model's own")
-    if teacher_scale != "match" and not (is_number(teacher_scale) and 0 < teacher_scale <= 1e38):
+    numeric = not isinstance(teacher_scale, str) and is_number(teacher_scale)
+    if teacher_scale != "match" and not (numeric and 0 < float(teacher_scale) <= 1e38):
         raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
 
 
@@ -118,6 +119,9 @@ class DistillationTrainer(Trainer):
     Raises ``InputError`` if the loss isn't finite, with the step, the queries and the score range.
     """
 
+    model: Step
+    train_dataset: TrainingGroups
+
     def __init__(
         self,
         student: BaseModel | Ranker,
@@ -149,15 +153,17 @@ class DistillationTrainer(Trainer):
         check_split(table, split)
         if not isinstance(loss, nn.Module):
             raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
-        ranker = student if isinstance(student, Ranker) else None
-        if ranker is not None and not (similarity is scale is None):
-            raise InputError("similarity, scale: a Ranker of your own scores as it does; leave them null")
-        self.similarity = None if ranker else similarity_of(student, similarity)
+        if isinstance(student, Ranker):
+            if not (similarity is scale is None):
+                raise InputError("similarity, scale: a Ranker of your own scores as it does; leave them null")
+            self.similarity, ranker = None, student
+        else:
+            self.similarity = similarity_of(student, similarity)
+            ranker = ranker_of(student, self.similarity, scale, args.bf16, grad_cache)
         args.remove_unused_columns = False  # groups are no columns
         if args.n_gpu > 1:  # DataParallel would split chunks, and so mix up whose document is whose
             log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
             args._n_gpu = 1
-        ranker = ranker or ranker_of(student, self.similarity, scale, args.bf16, grad_cache)
         ranker.sparse = ranker.sparse and args.optim in ADAMW  # others take no sparse gradient
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
         groups.say_what_is_few()
@@ -201,15 +207,16 @@ class DistillationTrainer(Trainer):
         self._sums: dict[str, list[float]] = defaultdict(list)
         self._tokens, self._since = 0, perf_counter()
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
         """As the Trainer's; first makes the scales match, unless a checkpoint says how they did."""
-        compare_by(self.student, self.similarity)  # what is evaluated and saved is what was trained
+        if not isinstance(self.student, Ranker):
+            compare_by(self.student, self.similarity)  # what is evaluated and saved is what was trained
         try:
             with kept_memory(), self.model.student.training_pass():
                 if not resume_from_checkpoint:
                     self._match_scales()
                 self._since = perf_counter()
-                done = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+                done = super().train(resume_from_checkpoint, *args, **kwargs)
                 if self.args.load_best_model_at_end:
                     self._say_best()
                 return done
@@ -268,7 +275,8 @@ class DistillationTrainer(Trainer):
             raise InputError("eval_dataset: name a split, or give judgments")
         training = self.model.training
         candidates = self.eval_candidates if eval_dataset is None else None
-        means = self.evaluator.evaluate(self.student.eval(), *given, candidates=candidates).mean
+        student = cast(BaseModel, self.student.eval())  # a Ranker is not measured
+        means = self.evaluator.evaluate(student, *given, candidates=candidates).mean
         self.model.train(training)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(perf_counter() - begun, 4)
@@ -294,9 +302,9 @@ class DistillationTrainer(Trainer):
         log.info(
             "kept: the weights of step %d, with %s %.4f on %s",
             self.state.best_global_step,
-            self.args.metric_for_best_model.removeprefix("eval_"),
+            str(self.args.metric_for_best_model).removeprefix("eval_"),
             self.state.best_metric,
-            self.dev[1] if isinstance(self.eval_dataset, str) else "the queries held out",
+            self.dev[1] if self.dev and isinstance(self.eval_dataset, str) else "the queries held out",
         )
 
     def get_decay_parameter_names(self, model) -> list[str]:
@@ -357,8 +365,9 @@ class DistillationTrainer(Trainer):
         """Sets ``teacher_factor``; logs both spreads, and warns if they stay far apart."""
         groups = self.train_dataset
         order = EpochSampler(len(groups), self.args.seed)
+        tried = Subset(groups, list(order)[:SPREAD_GROUPS])
         few = DataLoader(
-            [groups[i] for i in list(order)[:SPREAD_GROUPS]],
+            tried,
             batch_size=self.args.per_device_train_batch_size,
             collate_fn=self.data_collator,
         )
@@ -368,7 +377,8 @@ class DistillationTrainer(Trainer):
         spreads, sizes, moves, teachers, heeded = [], [], [], [], trial is None
         shown: list[int] = []  # documents of each group
         for batch in few:
-            given = student, teacher, batch = model.outputs(Batch(**self._prepare_inputs(batch)))
+            prepared: dict[str, Any] = self._prepare_inputs(batch)
+            given = student, teacher, batch = model.outputs(Batch(**prepared))
             spreads.append([spread(x.scores, batch.mask).item() for x in (student, teacher)])
             sizes.append(len(batch.mask))
             shown += batch.mask.sum(dim=1).tolist()
@@ -376,7 +386,7 @@ class DistillationTrainer(Trainer):
             if trial is not None:
                 moves.append(_moves(model, trial, *given))
                 heeded = heeded or _heeds_teacher(model, trial, *given)
-        moved, count = int(torch.cat(moves).sum()) if moves else len(few.dataset), len(few.dataset)
+        moved, count = int(torch.cat(moves).sum()) if moves else len(tried), len(tried)
         if moved < count / 2:
             message = (
                 f"{type(self.loss).__name__}: of {count} groups only {moved} move the student's scores"

@@ -6,8 +6,10 @@ Colours are Okabe and Ito's, distinct for the colour-blind, and lines differ in 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, product
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,6 +30,11 @@ def new_axes(ax: Axes | None, width: float = 4.8, height: float = 3.2) -> Axes:
     return ax
 
 
+def figure_of(ax: Axes) -> Figure:
+    """The whole figure that ``ax`` is in."""
+    return cast(Figure, ax.figure)
+
+
 def row_axes(ax: Axes | None, names: Sequence[str]) -> Axes:
     """``new_axes`` with a row, from the top, for each of ``names``, which stand beside them in full."""
     longest = max(len(name) for name in names)
@@ -37,7 +44,7 @@ def row_axes(ax: Axes | None, names: Sequence[str]) -> Axes:
     return ax
 
 
-def styles() -> Iterator[dict[str, str]]:
+def styles() -> Iterator[dict[str, Any]]:
     """Sixteen different pairs of ``color`` and ``linestyle``, over and over."""
     pairs = [(COLOURS[(i + j) % 4], LINES[i]) for j, i in product(range(4), range(4))]
     return cycle([{"color": colour, "linestyle": line} for colour, line in pairs])
@@ -45,7 +52,7 @@ def styles() -> Iterator[dict[str, str]]:
 
 def legend_under(ax: Axes) -> None:
     """Under ``ax`` in a figure of its own, which grows; within it where the figure holds other axes."""
-    figure = ax.figure
+    figure = figure_of(ax)
     if len(figure.axes) > 1 or figure.get_layout_engine() is None:
         ax.legend(edgecolor="none", framealpha=0.9)  # lines that run under it don't strike its text
         return
@@ -59,7 +66,7 @@ def legend_under(ax: Axes) -> None:
     figure.legend(frameon=False, loc="outside lower center", ncols=columns)
 
 
-def plot_shares(ax: Axes, named: Mapping[str, np.ndarray], pool: str | None = None) -> None:
+def plot_shares(ax: Axes, named: Mapping[str, np.ndarray | pd.Series], pool: str | None = None) -> None:
     """The share of values (Q,) up to x, a line for each of ``named``; the one named ``pool`` is grey."""
     lines = styles()
     for name, values in named.items():
@@ -77,6 +84,6 @@ def save(ax: Axes, path: str | Path) -> None:
     """Writes the figure that ``ax`` belongs to as PNG and, for papers, as PDF, its text as text."""
     path = Path(path)
     with written(path.with_suffix(".png")) as draft:
-        ax.figure.savefig(draft, dpi=150)
+        figure_of(ax).savefig(draft, dpi=150)
     with written(path.with_suffix(".pdf")) as draft, rc_context({"pdf.fonttype": 42}):
-        ax.figure.savefig(draft, metadata={"CreationDate": None})
+        figure_of(ax).savefig(draft, metadata={"CreationDate": None})

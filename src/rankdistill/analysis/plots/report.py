@@ -32,7 +32,7 @@ def plot_report(report: Report, ax: Axes | None = None) -> Axes:
         label = "95 % interval of the difference from the first" if i == 0 else None
         ax.plot(ends, [settings.index(setting)] * 2, color="black", linewidth=1, marker="|", label=label)
     if intervals:
-        ax.axvline(best, color="black", linestyle=":", linewidth=1, label="the first one's mean")
+        ax.axvline(float(best), color="black", linestyle=":", linewidth=1, label="the first one's mean")
     if measure in report.others.get("before", {}):
         low, high = report.others["before"][measure]
         ax.axvline(low, color=GREY, linestyle="--", linewidth=1, label="before")

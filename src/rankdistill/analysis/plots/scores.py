@@ -1,6 +1,7 @@
 """The teacher's scores in the pools and in the groups that samplers show."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -43,15 +44,16 @@ def plot_score_distribution(
     ax = new_axes(ax)
     tables = {"pool": table} | {name: shown_table(table, one, seed) for name, one in samplers.items()}
     density = score_histogram(tables)
-    edges = np.append(density.index.left, density.index[-1].right)
+    intervals = cast(pd.IntervalIndex, density.index)
+    edges = np.append(intervals.left, intervals[-1].right)
     ax.stairs(density.pop("pool"), edges, fill=True, color=GREY, alpha=0.35, label="pool")
     for name, style in zip(density, styles(), strict=False):
         ax.stairs(density[name], edges, linewidth=1.8, label=name, **style)
     positives = table.scores[table.candidates.positive]
     if len(positives):
         low = -0.05 * ax.get_ylim()[1]
-        style = {"color": "black", "alpha": 0.5, "markersize": 6, "label": "positives"}
-        ax.plot(positives, np.full(len(positives), low), "|", **style)
+        lows = np.full(len(positives), low)
+        ax.plot(positives, lows, "|", color="black", alpha=0.5, markersize=6, label="positives")
         ax.set_ylim(bottom=2 * low)
         ax.axhline(0, color="black", linewidth=0.8)
     ax.set(

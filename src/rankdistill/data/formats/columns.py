@@ -57,6 +57,7 @@ def read_columns(
     if by not in ("score", "rank"):
         raise InputError(f"by={by!r}: it is 'score' or 'rank'")
     teacher = None
+    batches: Iterator[tuple[str | Path, pa.RecordBatch]]
     if is_hub_name(path):
         batches = ((path, batch) for batch in hub_batches(str(path), subset, split))
     elif is_saved(path := _subset(Path(path), subset)):
@@ -143,9 +144,8 @@ def _files(path: Path, split: str) -> list[Path]:
         )
     names = [split] if split in splits else [name for name in splits if {name, split} <= VALIDATION]
     if not names:
-        raise InputError(
-            f"{path}: no split {split!r}; there is: {', '.join(splits)} (teacher.options={{split: ...}})"
-        )
+        there = ", ".join(name for name in splits if name is not None)
+        raise InputError(f"{path}: no split {split!r}; there is: {there} (teacher.options={{split: ...}})")
     return [file for name in names for file in splits[name]]
 
 
@@ -182,7 +182,7 @@ def _reader(file: Path) -> pa.RecordBatchReader:
     )
 
 
-def _batches(files: Sequence[Path]) -> Iterator[tuple[Path, pa.RecordBatch]]:
+def _batches(files: Sequence[Path]) -> Iterator[tuple[str | Path, pa.RecordBatch]]:
     for file, reader in _readers(files):
         try:
             for batch in reader:
@@ -205,9 +205,8 @@ def _chunks(batches: Iterator[tuple[str | Path, pa.RecordBatch]], by: str) -> It
         )
         score = column(names, SCORE, "scores", path) if by == "score" else None
         try:
-            yield as_chunk(
-                *(None if name is None else batch.column(name) for name in (query, document, score)), path
-            )
+            scores = None if score is None else batch.column(score)
+            yield as_chunk(batch.column(query), batch.column(document), scores, path)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise InputError(
                 f"{path}: ids must be texts or integers, scores numbers ({_line(error)})"
@@ -222,15 +221,14 @@ def as_chunk(queries: pa.Array, documents: pa.Array, scores: pa.Array | None, pa
     scores = as_lists(scores, path)
     if scores is None or _is_list(scores):  # beside a number, "[1]" is the name of a document
         documents = as_lists(documents, path)
-    if scores is None and not _is_list(documents):
-        raise InputError(f"{path}: by=rank reads lists of documents, a query's ranking each")
-    if scores is not None and _is_list(documents) != _is_list(scores):
+    if scores is None:
+        if not _is_list(documents):
+            raise InputError(f"{path}: by=rank reads lists of documents, a query's ranking each")
+        scores = pa.array([reciprocal(n) for n in _sizes(documents)], pa.large_list(pa.float64()))
+    if _is_list(documents) != _is_list(scores):
         raise InputError(f"{path}: document ids and scores must both be lists, or neither")
     if _is_list(documents):
-        sizes = _sizes(documents)
-        if scores is None:
-            scores = pa.array([reciprocal(n) for n in sizes], pa.large_list(pa.float64()))
-        given = _sizes(scores)
+        sizes, given = _sizes(documents), _sizes(scores)
         if (sizes != given).any():
             at = int(np.flatnonzero(sizes != given)[0])
             raise InputError(
@@ -267,11 +265,11 @@ def _begins_a_list(text: str | None) -> bool:
 
 def _parsed(text: str | None, path: str | Path) -> list[Any]:
     try:
-        found = json.loads(text)
+        found = None if text is None else json.loads(text)
     except (ValueError, TypeError, RecursionError):
         try:
-            found = ast.literal_eval(text)  # of constants alone: nothing is run
-            if "_" in text and not all(isinstance(value, str) for value in found):
+            found = ast.literal_eval(str(text))  # of constants alone: nothing is run
+            if "_" in str(text) and not all(isinstance(value, str) for value in found):
                 found = None  # 1_0 is ten in Python alone
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             found = None

@@ -88,7 +88,7 @@ def read_margins(path: str | Path, collection: Collection, invalid: Invalid = "e
     """
     path = Path(path)
     layout = _layout(path, lambda cells: _is_number(cells[0]))
-    wanted = MARGINS
+    wanted: Sequence[str] = MARGINS
     if layout.header:
         what = ("positives' scores", "negatives' scores", "query ids", "positives' ids", "negatives' ids")
         known = zip(MARGINS_NAMES, what, strict=True)

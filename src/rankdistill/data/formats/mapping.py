@@ -61,6 +61,12 @@ def write_json(table: ScoreTable, path: str | Path) -> None:
         out.write("\n}\n")
 
 
+def _past_marks(text: str, at: int) -> int:
+    """Where white space and commas from ``at`` on end."""
+    marks = MARK.match(text, at)
+    return at if marks is None else marks.end()
+
+
 def members(path: Path) -> Iterator[tuple[str, Any]]:
     """Key and value of each member of the JSON objects in ``path``, one in memory at a time.
 
@@ -72,7 +78,7 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
         with opener(path, "rt", encoding="utf-8-sig") as file:
             text, at, inside = file.read(BLOCK), 0, False
             while True:
-                at = MARK.match(text, at).end()
+                at = _past_marks(text, at)
                 try:
                     if not inside and text[at : at + 1] == "{":
                         at, inside = at + 1, True
@@ -80,13 +86,13 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
                         at, inside = at + 1, False
                     else:
                         key, end = decoder.raw_decode(text, at)
-                        end = MARK.match(text, end).end()
+                        end = _past_marks(text, end)
                         if not inside or not isinstance(key, str) or text[end : end + 1] not in ("", ":"):
                             raise InputError(
                                 f"{path}: expected {{query id: {{document id: score}}}}; of a list, "
                                 "as RankLLM writes its results, take the TREC run"
                             )
-                        value, at = decoder.raw_decode(text, MARK.match(text, end + 1).end())
+                        value, at = decoder.raw_decode(text, _past_marks(text, end + 1))
                         yield key, value
                 except json.JSONDecodeError as error:
                     more = file.read(max(BLOCK, len(text)))  # as much again: no text is parsed too often

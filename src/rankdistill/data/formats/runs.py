@@ -31,6 +31,7 @@ def read_run(
     if by not in ("score", "rank"):
         raise InputError(f"by={by!r}: it is 'score' or 'rank'")
     rows = _rows(Path(path))
+    scored: Iterator[tuple[str, list[str], list[float]]]
     if by == "score":
         scored = ((query, [document], [score]) for query, document, _, score in rows)
     else:

@@ -60,7 +60,7 @@ def write_bge(table: ScoreTable, path: str | Path) -> None:
     collection = table.collection
     with writing(path) as out:
         for query, rows, scores, positive in pools(table, copies=False):
-            line = {"query": collection.queries[collection.query_row[query]]}
+            line: dict[str, object] = {"query": collection.queries[collection.query_row[query]]}
             for side, chosen in (("pos", np.flatnonzero(positive)), ("neg", np.flatnonzero(~positive))):
                 line[side] = [collection.documents[rows[i]] for i in chosen]
                 line[f"{side}_scores"] = [float(f"{scores[i]:.9g}") for i in chosen]

@@ -119,7 +119,9 @@ def _settle(unknown: dict[str, Counter], collection, path, invalid: str, any_kno
             log.warning("%s: skipped %s", path, text)
 
 
-def _once(q, d, s, collection: Collection, path, invalid: str) -> tuple[np.ndarray, ...]:
+def _once(
+    q, d, s, collection: Collection, path, invalid: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Query rows, document rows, scores and ranks, sorted by query and document, each pair once."""
     order = np.argsort(q, kind="stable")
     starts = np.flatnonzero(np.diff(q[order], prepend=-1))

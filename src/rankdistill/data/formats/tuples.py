@@ -1,7 +1,7 @@
 """Training sets of texts, as sentence-transformers' trainers take them: n-tuples, and labelled lists."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def read_lists(path: str | Path, collection: Collection, invalid: Invalid = "err
     return _table(scored(), collection, path, invalid)
 
 
-def _checked(query: Any, documents: list, row: Mapping, names: tuple[str, ...], place: str):
+def _checked(query: Any, documents: list, row: dict[str, Any], names: tuple[str, ...], place: str):
     scores = listed(field(row, names, place), names[0], place)
     if len(documents) != len(scores):
         raise InputError(f"{place}: {len(documents)} texts and {len(scores)} {names[0]}")
@@ -59,8 +59,14 @@ def _checked(query: Any, documents: list, row: Mapping, names: tuple[str, ...], 
 
 
 def _table(scored: Iterable, collection: Collection, path: str | Path, invalid: Invalid) -> ScoreTable:
-    rows = {"query_row": first_row(collection.queries), "document_row": first_row(collection.documents)}
-    return to_table(in_chunks(scored), collection, path, invalid, **rows)
+    return to_table(
+        in_chunks(scored),
+        collection,
+        path,
+        invalid,
+        query_row=first_row(collection.queries),
+        document_row=first_row(collection.documents),
+    )
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
