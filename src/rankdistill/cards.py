@@ -34,6 +34,11 @@ NO_TEACHER = "labels"  # the fingerprint of ``teachers.NoTeacher``
 # Of each class of student: what it is called, a hub's tags and its kind of pipeline.
 KINDS = {
     "SentenceTransformer": ("A bi-encoder", ["feature-extraction"], "sentence-similarity"),
+    "MultiVectorEncoder": (
+        "A late-interaction model (ColBERT)",
+        ["multi-vector", "late-interaction", "colbert"],
+        "feature-extraction",
+    ),
     "SparseEncoder": ("A sparse encoder", ["sparse-encoder", "sparse", "splade"], "feature-extraction"),
 }
 PAPERS = """Ranking distillation as this library does it is studied in
@@ -425,7 +430,7 @@ def listing(value: Any) -> str:
 def length(model: SentenceTransformer | CrossEncoder) -> str:
     said = [
         "no limit" if tokens is None else count(tokens, "token")
-        for tokens in map(read_limit, encoders(model))
+        for tokens in (read_limit(sides(model)[kind], kind) for kind in ("query", "document"))
     ]
     return said[0] if len(set(said)) == 1 else f"{said[0]} of a query, {said[1]} of a document"
 

@@ -13,9 +13,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What an encoder makes of n texts: ``vectors`` float (n, d)."""
+    """What an encoder makes of n texts: ``vectors`` float (n, d).
+
+    Of late interaction (n, L, d), a vector for each token; ``mask`` bool (n, L) says which are a text's.
+    """
 
     vectors: Tensor
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)

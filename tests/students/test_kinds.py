@@ -72,7 +72,7 @@ def test_a_model_s_files_say_what_it_is(folders, name):
 
 
 TAKES = {
-    load_student: {"SentenceTransformer", "SparseEncoder"},
+    load_student: {"SentenceTransformer", "SparseEncoder", "MultiVectorEncoder"},
     DenseTeacher: {"SentenceTransformer"},
     CrossEncoderTeacher: {"CrossEncoder"},
     LateInteractionTeacher: {"SentenceTransformer", "MultiVectorEncoder"},

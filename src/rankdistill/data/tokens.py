@@ -93,11 +93,24 @@ class TokenStore:
         return features | self._layout["constants"]
 
 
-def read_limit(model: Any) -> int | None:
-    """How many tokens ``model`` reads of a text; None if there is no bound.
+def own_limit(model: Any, kind: str) -> int | None:
+    """How many tokens ``model`` reads of texts of this ``kind``, query or document, if it has such a limit.
+
+    As late-interaction models have; queries that are expanded may have a length of their own.
+    """
+    expansion = getattr(model[0], "query_expansion", None) if kind == "query" else None
+    if expansion is not None and expansion["strategy"] == "fixed":
+        return int(expansion["length"])
+    return getattr(model[0], f"{kind}_length", None)
+
+
+def read_limit(model: Any, kind: str | None = None) -> int | None:
+    """How many tokens ``model`` reads of a text (of this ``kind``); None if there is no bound.
 
     A static model's is in its tokenizer alone (``tokenizer.json``), which cuts without a word.
     """
+    if kind is not None and (own := own_limit(model, kind)) is not None:
+        return own
     if isinstance(model.tokenizer, tokenizers.Tokenizer):
         return (model.tokenizer.truncation or {}).get("max_length")
     limit = model.max_seq_length
@@ -141,6 +154,7 @@ def stored_tokens(
         read_limit(model) if flat else model.max_seq_length,
         tokenizer_rules(tokenizer),
         versions,
+        *([] if (own := own_limit(model, kind)) is None else [own]),
     )
     path = cache_folder() / "tokens" / key
     if not path.exists():

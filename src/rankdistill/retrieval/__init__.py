@@ -10,6 +10,7 @@ from rankdistill.retrieval.embed import (
 from rankdistill.retrieval.faiss_search import faiss_index, search
 from rankdistill.retrieval.index import Index, check_index, index_of, passing_index, stored_index
 from rankdistill.retrieval.inverted import InvertedIndex, embed_sparse
+from rankdistill.retrieval.max_sim import MaxSimIndex, embed_tokens
 from rankdistill.retrieval.rerank import PairIndex
 from rankdistill.retrieval.ties import best_ranked
 
@@ -17,12 +18,14 @@ __all__ = [
     "DenseIndex",
     "Index",
     "InvertedIndex",
+    "MaxSimIndex",
     "PairIndex",
     "best_ranked",
     "check_index",
     "embed_documents",
     "embed_queries",
     "embed_sparse",
+    "embed_tokens",
     "faiss_index",
     "index_of",
     "passing_embeddings",

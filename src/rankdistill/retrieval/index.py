@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from sentence_transformers import CrossEncoder, SparseEncoder
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SparseEncoder
 from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data.collection import Collection
@@ -17,6 +17,13 @@ from rankdistill.retrieval.inverted import (
     embed_sparse,
     passing_sparse,
     stored_sparse,
+)
+from rankdistill.retrieval.max_sim import (
+    MaxSimIndex,
+    check_exhaustive,
+    embed_tokens,
+    passing_tokens,
+    stored_tokens_of,
 )
 from rankdistill.retrieval.rerank import PairIndex
 
@@ -70,6 +77,8 @@ def check_index(
     """Raises ``InputError``, under the name ``field``, unless ``model``'s documents can be searched so."""
     if isinstance(model, SparseEncoder):
         check_exact(index, parameters, field)
+    elif isinstance(model, MultiVectorEncoder):
+        check_exhaustive(index, parameters, field)
     else:
         faiss_index(model.get_embedding_dimension(), index, parameters, field)
 
@@ -80,6 +89,8 @@ def index_of(model: BaseModel, documents: Sequence[str]) -> Index:
         return PairIndex(model, documents)
     if isinstance(model, SparseEncoder):
         return InvertedIndex(model, embed_sparse(model, "document", documents))
+    if isinstance(model, MultiVectorEncoder):
+        return MaxSimIndex(model, embed_tokens(model, "document", documents))
     return DenseIndex(model, embed_documents(model, documents))
 
 
@@ -89,6 +100,8 @@ def stored_index(model: BaseModel, collection: Collection) -> Index:
         return PairIndex(model, collection.documents)
     if isinstance(model, SparseEncoder):
         return InvertedIndex(model, stored_sparse(model, collection))
+    if isinstance(model, MultiVectorEncoder):
+        return MaxSimIndex(model, stored_tokens_of(model, collection))
     return DenseIndex(model, stored_embeddings(model, collection))
 
 
@@ -98,4 +111,6 @@ def passing_index(model: BaseModel, documents: Sequence[str]) -> Index:
         return PairIndex(model, documents)
     if isinstance(model, SparseEncoder):
         return InvertedIndex(model, passing_sparse(model, documents))
+    if isinstance(model, MultiVectorEncoder):
+        return MaxSimIndex(model, passing_tokens(model, documents))
     return DenseIndex(model, passing_embeddings(model, documents))

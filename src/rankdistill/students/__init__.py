@@ -3,6 +3,7 @@
 from rankdistill.students.adapter import adapter_student, vectors_student
 from rankdistill.students.asymmetric import asymmetric_student
 from rankdistill.students.cross_encoder import load_cross_encoder
+from rankdistill.students.late_interaction import late_interaction_student
 from rankdistill.students.load import fingerprint_of, load_student, load_weights_from, merge_adapter, start_of
 from rankdistill.students.minilm import minilm_path
 from rankdistill.students.rankers import load_model
@@ -14,6 +15,7 @@ __all__ = [
     "asymmetric_student",
     "document_frequency_weights",
     "fingerprint_of",
+    "late_interaction_student",
     "load_cross_encoder",
     "load_model",
     "load_student",

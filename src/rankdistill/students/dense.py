@@ -138,14 +138,17 @@ class DenseEncoder(Encoder):
     def vectors_of(self, kind: str, inputs: list[dict[str, Any]]) -> Tensor:
         return torch.cat(self._encoded([(part, kind) for part in inputs]))
 
-    def _encoded(self, parts: Sequence[tuple[dict[str, Any], str]]) -> list[Tensor]:
-        """float32 (n, d) of each of ``parts``: features of n texts, and their kind."""
+    def read(self, made: dict[str, Any]) -> Any:
+        """What the step compares of what the model ``made`` of n texts: float32 (n, d)."""
+        return truncate_embeddings(made["sentence_embedding"].float(), self.model.truncate_dim)
+
+    def _encoded(self, parts: Sequence[tuple[dict[str, Any], str]]) -> list[Any]:
+        """What ``read`` gives of each of ``parts``: features of n texts, and their kind."""
         with torch.autocast(self.model.device.type, enabled=False):
             run = on_cast_weights(self.model, [part for part, _ in parts], self.half)
 
-            def embed(features: dict[str, Any], kind: str) -> Tensor:
-                made = run(features, task=kind)
-                return truncate_embeddings(made["sentence_embedding"].float(), self.model.truncate_dim)
+            def embed(features: dict[str, Any], kind: str) -> Any:
+                return self.read(run(features, task=kind))
 
             if self.grad_cache and torch.is_grad_enabled():
                 return [checkpoint(embed, *part, use_reentrant=False) for part in parts]

@@ -66,6 +66,10 @@ def limit_length(model: BaseModel, max_length: int | None, name: str, pair: bool
         model.tokenizer.enable_truncation(length)
     elif length not in (limit, math.inf):
         model.max_seq_length = length
+    for name in ("query_length", "document_length"):
+        own = getattr(model[0], name, None)
+        if max_length is not None and own is not None and own > length:
+            setattr(model[0], name, int(length))
 
 
 def check_prompt(model: BaseModel, prompt: str | None, what: str) -> None:
@@ -91,7 +95,7 @@ def cut_texts(model: BaseModel, collection: Collection) -> dict[str, dict[str, i
     for kind, texts in (("document", collection.documents), ("query", collection.queries)):
         model = of[kind]
         known = isinstance(model.tokenizer, (PreTrainedTokenizerBase, tokenizers.Tokenizer))
-        tokens = read_limit(model) if known else None
+        tokens = read_limit(model, kind) if known else None
         longer = 0 if tokens is None else _longer(model, collection, kind, texts, tokens)
         name = "queries" if kind == "query" else "documents"
         found[name] = {"longer": longer, "of": len(texts), "tokens": tokens}

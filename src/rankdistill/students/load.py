@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformer, SparseEncoder
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.model import BaseModel
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
@@ -30,7 +30,7 @@ from rankdistill.students.prompts import prompt_of, warn_of_unused
 from rankdistill.students.sides import encoders, sides, transformer_of
 
 log = logging.getLogger(__name__)
-STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder)}
+STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder, MultiVectorEncoder)}
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
 
 
@@ -77,6 +77,8 @@ def load_student(
         raise InputError(
             f"student.dimensions: {model} is sparse, and its first dimensions are words like others"
         )
+    if dimensions and isinstance(student, MultiVectorEncoder):
+        raise InputError(f"student.dimensions: {model} is of late interaction, and its vectors are not cut")
     cut_to(student, dimensions)
     for kind, side in sides(student).items():
         check_prompt(side, prompt_of(side, kind), f"student.prompts.{kind}")

@@ -3,7 +3,7 @@
 import logging
 
 import sentence_transformers
-from sentence_transformers import SentenceTransformer, SparseEncoder
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -14,6 +14,7 @@ from rankdistill.students.base import Encoder, Ranker
 from rankdistill.students.cross_encoder import CrossEncoder, load_cross_encoder
 from rankdistill.students.dense import DenseEncoder
 from rankdistill.students.kinds import kind_of
+from rankdistill.students.late_interaction import LateInteraction
 from rankdistill.students.load import load_student
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.sides import encoders, sides, stored_modules
@@ -49,6 +50,9 @@ def ranker_of(
     cosine = similarity == "cosine"
     if isinstance(student, SparseEncoder):
         return SparseVectors(student, cosine, (SCALE if cosine else 1.0) if scale is None else scale, half)
+    if isinstance(student, MultiVectorEncoder):
+        default = SCALE if student.similarity_fn_name == "meanmaxsim" else 1.0  # a sum is spread by itself
+        return LateInteraction(student, default if scale is None else scale, half, grad_cache)
     scale = SCALE if scale is None else scale
 
     def encoder_of(side: SentenceTransformer) -> Encoder:
@@ -81,8 +85,8 @@ def is_static(student: SentenceTransformer) -> bool:
 def similarity_of(student: BaseModel, wanted: str | None) -> str | None:
     """What ``student`` is to be compared by, cosine or dot: ``wanted``, or its own if that is None.
 
-    None of a cross-encoder, which has no embeddings. Warns if the two differ; raises ``InputError`` if its
-    own is neither.
+    None of a cross-encoder, which has no embeddings; of late interaction maxsim or meanmaxsim. Warns if the
+    two differ; raises ``InputError`` if its own is neither.
     """
     if reranks(student):
         if wanted is not None:
@@ -91,6 +95,12 @@ def similarity_of(student: BaseModel, wanted: str | None) -> str | None:
             )
         return None
     own = student.similarity_fn_name
+    if isinstance(student, MultiVectorEncoder):
+        if wanted is not None:
+            raise InputError(
+                f"similarity={wanted}: a late-interaction model compares tokens by {own}; leave it null"
+            )
+        return own
     if wanted is None and own not in ("cosine", "dot"):
         raise InputError(f"similarity: the student compares by {own}; set it to cosine or dot")
     if wanted not in (None, own):

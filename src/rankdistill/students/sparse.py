@@ -156,26 +156,13 @@ def fitted_head(model: SentenceTransformer) -> Dense:
     ``STRENGTH`` (medians both).
     Raises ``InputError`` if states do not tell which token is theirs.
     """
-    model.eval()
-    tokenizer, rng = model.tokenizer, np.random.default_rng(0)
     table = model.transformers_model.get_input_embeddings().weight.detach().float()
-    vocabulary = tokenizer.get_vocab().items()
-    words = np.array(sorted(i for name, i in vocabulary if i < len(table) and not NO_WORD.fullmatch(name)))
+    words = words_of(model)
     is_word = torch.zeros(len(table), dtype=torch.bool, device=table.device)
     is_word[torch.from_numpy(words).to(table.device)] = True
     centred = (table - table[is_word].mean(dim=0)) * is_word[:, None]
-    drawn = np.concatenate([rng.permutation(words) for _ in range(-(-TOKENS // len(words)))])[:TOKENS]
-    room = (read_limit(model) or COMPANY + 2) - tokenizer.num_special_tokens_to_add()
-    rows = drawn[: len(drawn) // (n := max(1, min(COMPANY, room))) * n].reshape(-1, n)
-    first, last = special_around(tokenizer)
-    ids = torch.tensor([[*first, *row, *last] for row in rows.tolist()], device=table.device)
-    states = torch.cat(
-        [
-            model[0]({"input_ids": some, "attention_mask": torch.ones_like(some)})["token_embeddings"]
-            for some in ids.split(64)
-        ]
-    )
-    own, states = ids.flatten(), states.flatten(0, 1).float()
+    ids, states = states_in_company(model)
+    own, states = ids.flatten(), states.flatten(0, 1)
     mean = states.mean(dim=0)
     x, y = (states - mean).double(), centred[own].double()
     gram = x.T @ x / len(x)
@@ -200,6 +187,33 @@ def fitted_head(model: SentenceTransformer) -> Dense:
         init_bias=bias.clone(),
         module_input_name="token_embeddings",
     )
+
+
+def words_of(model: SentenceTransformer) -> np.ndarray:
+    """The tokens of ``model``'s vocabulary that a text may have, int64 (n,), ascending."""
+    size = model.transformers_model.get_input_embeddings().weight.shape[0]
+    vocabulary = model.tokenizer.get_vocab().items()
+    return np.array(sorted(i for name, i in vocabulary if i < size and not NO_WORD.fullmatch(name)))
+
+
+@torch.no_grad()
+def states_in_company(model: SentenceTransformer) -> tuple[Tensor, Tensor]:
+    """Random tokens that ``model`` reads in each other's company, and their states; always the same.
+
+    int64 (n, L), special tokens around each row, and float32 (n, L, d).
+    """
+    model.eval()
+    tokenizer, words, rng = model.tokenizer, words_of(model), np.random.default_rng(0)
+    drawn = np.concatenate([rng.permutation(words) for _ in range(-(-TOKENS // len(words)))])[:TOKENS]
+    room = (read_limit(model) or COMPANY + 2) - tokenizer.num_special_tokens_to_add()
+    rows = drawn[: len(drawn) // (n := max(1, min(COMPANY, room))) * n].reshape(-1, n)
+    first, last = special_around(tokenizer)
+    ids = torch.tensor([[*first, *row, *last] for row in rows.tolist()], device=model.device)
+    states = [
+        model[0]({"input_ids": some, "attention_mask": torch.ones_like(some)})["token_embeddings"]
+        for some in ids.split(64)
+    ]
+    return ids, torch.cat(states).float()
 
 
 class SparseVectors(Encoder):

@@ -37,10 +37,6 @@ class LateInteractionTeacher:
     ):
         self.model = load_multi_vector(model, device=device, trust_remote_code=trust_remote_code)
         limit_length(self.model, max_length, model)
-        if max_length is not None:
-            for name in ("query_length", "document_length"):
-                if (own := getattr(self.model[0], name, None)) is not None:
-                    setattr(self.model[0], name, min(max_length, own))
         self._kept = Kept(KEPT_NUMBERS)
 
     @property

@@ -81,10 +81,10 @@ class DistillationTrainer(Trainer):
     judged in no split: those of another are what is measured; ``table.of_split("train")`` leaves them out.
 
     ``student`` is trained in place; until then it is only moved to the device. Its scores are ``scale``
-    (20 by default, 1 of a sparse student's dot product) times the similarity of the embeddings: its own, or
-    ``similarity``, which it keeps once it is trained. Those of a cross-encoder are its logits, and those of a
-    ``Ranker`` of your own what it says; neither takes the two, and the latter is not measured while it
-    trains.
+    (20 by default, 1 of a sparse student's dot product and of MaxSim) times the similarity of the embeddings:
+    its own, or ``similarity``, which it keeps once it is trained. Those of a cross-encoder are its logits,
+    and those of a ``Ranker`` of your own what it says; neither takes the two, and the latter is not measured
+    while it trains.
     The teacher's are taken ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over the query's pool) and
     multiplied by ``teacher_scale``: a number, or ``match``, which makes the mean deviation within a group
     equal to the student's at the first step. A listwise or margin loss compares the two, so both must be
