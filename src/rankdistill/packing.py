@@ -10,24 +10,27 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from importlib import import_module
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Router
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rankdistill.hardware import autocast, has_bf16
 
+varlen_attn: Callable[..., Any] | None
 try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # before PyTorch 2.10
+    varlen_attn = import_module("torch.nn.attention.varlen").varlen_attn
+except (ImportError, AttributeError):  # before PyTorch 2.10
     varlen_attn = None
 
 log = logging.getLogger(__name__)
@@ -105,9 +108,9 @@ class _Places:
         places = torch.arange(len(self.rows)).view(-1, heads, width).transpose(1, 2)
         self.back, self.padding = places[real].flatten(), places[~real].flatten()
         self.span = slice(bounds[0] * heads, bounds[-1] * heads)
-        self.mask = torch.zeros(real.shape).masked_fill_(~real, -1e30)[:, None, None]
-        if self.least == width:
-            self.mask = None
+        self.mask: Tensor | None = None
+        if self.least != width:
+            self.mask = torch.zeros(real.shape).masked_fill_(~real, -1e30)[:, None, None]
 
     def block(self, tokens: Tensor, blank: bool = False) -> Tensor:
         """Tokens (T, H, d) as (n * H, width, d); ``blank`` makes padding 0."""
@@ -168,7 +171,8 @@ def flash(
     """PyTorch's variable-length attention (T, H, d); what stands behind the last text is one more text."""
     bounds = torch.cat([cu_seq_lens_q, cu_seq_lens_q.new_tensor([len(query)])])
     longest = max(max_length_q, ROUND)
-    return varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scaling)
+    attend = cast(Callable[..., Tensor], varlen_attn)  # packed for nobody without it
+    return attend(query, key, value, bounds, bounds, longest, longest, scale=scaling)
 
 
 AttentionInterface.register(NAME, packed_attention)
@@ -209,19 +213,20 @@ def tokens_in(features: dict[str, Any]) -> int:
     return int(features["cu_seq_lens_q"][-1] if mask is None else mask.sum())
 
 
-def take_packed(model: torch.nn.Module) -> Callable[[], None]:
+def take_packed(model: BaseModel) -> Callable[[], None]:
     """Makes a student or a cross-encoder take packed texts, and padded ones as before.
 
     Returns what undoes that.
     """
-    transformer = model.transformers_model
+    transformer = cast(PreTrainedModel, model.transformers_model)
     before = transformer.config._attn_implementation
     if before == NAME:
         return lambda: None
     if transformer.base_model is transformer:
         handle = model[0].register_forward_hook(_own_tokens)
     else:
-        handle = transformer.base_model.encoder.register_forward_hook(_first_tokens, with_kwargs=True)
+        encoder = cast(torch.nn.Module, transformer.base_model.encoder)
+        handle = encoder.register_forward_hook(_first_tokens, with_kwargs=True)
     transformer.set_attn_implementation(NAME)
 
     def undo() -> None:
@@ -232,7 +237,7 @@ def take_packed(model: torch.nn.Module) -> Callable[[], None]:
 
 
 @contextmanager
-def packed(model: torch.nn.Module) -> Iterator[None]:
+def packed(model: BaseModel) -> Iterator[None]:
     """``take_packed`` for a while."""
     undo = take_packed(model)
     try:
@@ -257,7 +262,7 @@ def _first_tokens(module, arguments, kwargs, output):
 
 
 def first_position(
-    model: torch.nn.Module,
+    model: BaseModel,
     output: str = "sentence_embedding",
     training: bool = False,
     half: bool | None = None,
@@ -285,9 +290,9 @@ def first_position(
 
 
 @torch.no_grad()
-def _try(model: torch.nn.Module, output: str) -> int | None:
+def _try(model: BaseModel, output: str) -> int | None:
     """``first_position`` by trial, in float32 on a CPU; what that finds must then hold on the GPU."""
-    transformer = model.transformers_model
+    transformer = cast(PreTrainedModel, model.transformers_model)
     weight = next(transformer.parameters())
     config = transformer.config
     known = config._attn_implementation in ("sdpa", "eager", NAME)
@@ -301,7 +306,7 @@ def _try(model: torch.nn.Module, output: str) -> int | None:
     return next((first for first in (0, after_padding) if _alike(model, output, first, 5e-4)), None)
 
 
-def _alike(model: torch.nn.Module, output: str, first: int, tolerance: float) -> bool:
+def _alike(model: BaseModel, output: str, first: int, tolerance: float) -> bool:
     """Whether packed texts give what padded ones do, but for ``tolerance`` times the largest value."""
     training = model.training
     model.eval()

@@ -62,7 +62,7 @@ def step(trainer, queries, half=False):
     """The batch of these queries' groups, and the student's scores (B, G) of it."""
     batch = trainer.data_collator([trainer.train_dataset[i] for i in queries])
     ranker = trainer.model.student
-    ranker.half = half
+    ranker.bf16 = half
     inputs = batch["inputs"]["student"]
     with ranker.training_pass():
         return batch, trainer.model.outputs(Batch(**batch))[0].scores, inputs

@@ -48,7 +48,7 @@ WORKING = {
     "clipping": (
         {"max_grad_norm": 0.0, "bf16": True, "use_cpu": True},
         4,
-        lambda t: t.model.half and t.args.device.type == "cpu",
+        lambda t: t.model.student.bf16 and t.args.device.type == "cpu",
     ),
     "log": (
         {"logging_strategy": "steps", "logging_steps": 3, "logging_first_step": True, "disable_tqdm": True}

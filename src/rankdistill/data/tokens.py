@@ -73,13 +73,13 @@ class TokenStore:
         if not whole:
             raise InputError(f"{self.folder}: damaged; delete it to build it again")
 
-    def flat(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def flat(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tokens of the texts at ``rows``, int32 (t,), and where each begins (n,)."""
         starts, ends = self._offsets[rows], self._offsets[np.asarray(rows) + 1]
         ids = np.concatenate([self._ids[start:end] for start, end in zip(starts, ends, strict=True)])
         return ids, np.concatenate([[0], np.cumsum(ends - starts)[:-1]])
 
-    def features(self, rows: Sequence[int]) -> dict[str, Any]:
+    def features(self, rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
         """As the model's ``preprocess`` of the texts at ``rows``: int64 (n, longest), and constants."""
         texts = [self._ids[self._offsets[row] : self._offsets[row + 1]] for row in rows]
         width = max(map(len, texts))

@@ -1,9 +1,11 @@
 """Adapter students: a linear map over the vectors of a frozen encoder, of a model or of a file."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Dense, Normalize
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
@@ -11,7 +13,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, check_counts
 from rankdistill.students.load import load_student, load_weights
-from rankdistill.students.sides import encoders
+from rankdistill.students.sides import encoders, width_of
 from rankdistill.students.vectors import Vectors
 
 
@@ -34,12 +36,16 @@ def adapter_student(
     """
     check_counts(**{"student.rank": rank})
     if isinstance(model, str):
-        model = load_student(model, layers, max_length, 0.0, prompts, trust_remote_code=trust_remote_code)
-    if len(encoders(model)) > 1:
+        whole: BaseModel = load_student(
+            model, layers, max_length, 0.0, prompts, trust_remote_code=trust_remote_code
+        )
+    else:
+        whole = model
+    if len(encoders(whole)) > 1:
         raise InputError(
             "student.model: it has two encoders (Router), and the map is of one; give one of them"
         )
-    return mapped(model, rank)
+    return mapped(cast(SentenceTransformer, whole), rank)
 
 
 def vectors_student(
@@ -84,15 +90,16 @@ class VectorStudent(SentenceTransformer):
 
 def is_map(module: nn.Module) -> bool:
     """Whether ``module`` is x + W x."""
-    linear = isinstance(module, Dense) and isinstance(module.activation_function, nn.Identity)
-    return linear and module.use_residual and not module.bias and module.in_features == module.out_features
+    if not isinstance(module, Dense) or not isinstance(module.activation_function, nn.Identity):
+        return False
+    return bool(module.use_residual) and not module.bias and module.in_features == module.out_features
 
 
 def mapped(model: SentenceTransformer, rank: int | None) -> SentenceTransformer:
     """``model``, frozen, with a map that is trained as its last module, one of ``rank`` at most if given."""
     model.requires_grad_(False)
     if not is_map(model[-1]):
-        width = model.get_embedding_dimension()
+        width = width_of(model)
         if model.similarity_fn_name == "cosine" and not isinstance(model[-1], Normalize):
             model.append(Normalize())  # changes no cosine, and the map gets vectors of one length
         start = torch.zeros(width, width, device=model.device)
@@ -106,12 +113,13 @@ def mapped(model: SentenceTransformer, rank: int | None) -> SentenceTransformer:
                 use_residual=True,
             )
         )
-    linear = model[-1].linear
+    last = cast(Dense, model[-1])
+    linear = last.linear
     linear.requires_grad_(rank is None)
     if rank is not None:
-        if rank > model[-1].out_features:
-            raise InputError(f"student.rank={rank}: the vectors have {model[-1].out_features} dimensions")
-        register_parametrization(linear, "weight", LowRank(model[-1].out_features, rank).to(model.device))
+        if rank > last.out_features:
+            raise InputError(f"student.rank={rank}: the vectors have {last.out_features} dimensions")
+        register_parametrization(linear, "weight", LowRank(last.out_features, rank).to(model.device))
     return model
 
 

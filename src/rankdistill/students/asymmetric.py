@@ -1,8 +1,8 @@
 """Asymmetric students: an encoder of its own for queries and for documents, one of which may be frozen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
-from rankdistill.students.base import Encoder, Prepare
+from rankdistill.students.base import Encoder, Prepare, Rows
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import load_student
 from rankdistill.students.prompts import prompt_of
-from rankdistill.students.sides import KINDS, encoders, sides
+from rankdistill.students.sides import KINDS, encoders, sides, width_of
 
 Side = SentenceTransformer | Callable[[], SentenceTransformer]
 
@@ -45,14 +45,17 @@ def asymmetric_student(
         raise InputError(f"student.freeze={freeze!r}: it must be 'query' or 'document', or null")
     whole = None
     if model is not None:
-        whole = load_student(model, layers, max_length, 0.0, prompts, trust_remote_code=trust_remote_code)
+        loaded = load_student(model, layers, max_length, 0.0, prompts, trust_remote_code=trust_remote_code)
+        whole = cast(SentenceTransformer, loaded)
     if whole is None or len(encoders(whole)) == 1:
         document = whole if document is None else document
         if query is None or document is None:
             missing = "query" if query is None else "document"
             raise InputError(f"student.{missing}: give an encoder, or a student.model that has two (Router)")
-        made = [side if isinstance(side, SentenceTransformer) else side() for side in (query, document)]
-        whole = routed(*made, freeze, prompts)
+        first, second = (
+            side if isinstance(side, SentenceTransformer) else side() for side in (query, document)
+        )
+        whole = routed(first, second, freeze, prompts)
         for side in encoders(whole):
             limit_length(side, max_length, model or "the encoder")
     if freeze is not None:
@@ -67,7 +70,7 @@ def routed(
     prompts: Mapping[str, str] | None = None,
 ) -> SentenceTransformer:
     """The two as one model; raises ``InputError`` if one has two encoders itself, or they truncate unlike."""
-    modules = {"query": list(query), "document": list(document)}
+    modules: dict[str, list[Any]] = {"query": list(query), "document": list(document)}
     for kind, side in (("query", query), ("document", document)):
         if len(encoders(side)) > 1:
             raise InputError(f"student.{kind}: it has two encoders itself (Router); give one of them")
@@ -92,7 +95,7 @@ def routed(
 
 def dimensions(side: SentenceTransformer) -> int:
     with side.truncate_embeddings(None):
-        return side.get_embedding_dimension()
+        return width_of(side)
 
 
 def linear(width: int, other: int) -> Dense:
@@ -153,9 +156,7 @@ class BothSides:
     def __init__(self, query: Callable, document: Callable):
         self.query, self.document = query, document
 
-    def __call__(
-        self, query_rows: Sequence[int], document_rows: Sequence[int]
-    ) -> tuple[dict[str, Any], Tensor]:
+    def __call__(self, query_rows: Rows, document_rows: Rows) -> tuple[dict[str, Any], Tensor]:
         queries, _ = self.query(query_rows)
         documents, order = self.document(document_rows)
         return {"query": queries, "document": documents}, order

@@ -20,12 +20,13 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.hardware import has_bf16
 from rankdistill.packing import first_position, packed, tokens_in
-from rankdistill.students.base import PreparePairs, Ranker
+from rankdistill.students.base import PreparePairs, Ranker, Rows
 from rankdistill.students.dense import fast_attention, on_cast_weights
 from rankdistill.students.kinds import has_head
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import keep_layers, load_weights, set_dropout
 from rankdistill.students.pairs import PairTokenizer, prompt_of_pairs
+from rankdistill.students.sides import transformer_of
 from rankdistill.vocabulary import Batch, Outputs
 
 log = logging.getLogger(__name__)
@@ -60,9 +61,9 @@ def load_cross_encoder(
     limit_length(loaded, max_length, model, pair=True)
     check_prompt(loaded, prompt_of_pairs(loaded), f"the prompt of {model}")
     if layers is not None:
-        keep_layers(loaded.transformers_model, layers)
+        keep_layers(transformer_of(loaded), layers)
     if dropout is not None:
-        set_dropout(loaded.transformers_model, dropout)
+        set_dropout(transformer_of(loaded), dropout)
     return loaded
 
 
@@ -85,7 +86,7 @@ class Pairs:
         self.tokenise = PairTokenizer(model)
 
     def __call__(
-        self, query_rows: Sequence[int], document_rows: Sequence[int], pairs: np.ndarray
+        self, query_rows: Rows, document_rows: Rows, pairs: np.ndarray
     ) -> tuple[dict[str, Any], Tensor]:
         queries = [self.collection.queries[row] for row in query_rows]
         documents = [self.collection.documents[row] for row in document_rows]
@@ -107,17 +108,17 @@ class CrossEncoder(Ranker):
         self, model: sentence_transformers.CrossEncoder, half: bool = False, grad_cache: bool = False
     ):
         super().__init__()
-        self.model, self.half, self.grad_cache = model, half, grad_cache
+        self.model, self.bf16, self.grad_cache = model, half, grad_cache
 
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> PreparePairs:
-        return Pairs(self.model, collection, chunk_tokens, self.half)
+        return Pairs(self.model, collection, chunk_tokens, self.bf16)
 
     @contextmanager
     def training_pass(self) -> Iterator[None]:
-        pack = first_position(self.model, "scores", training=True, half=self.half) is not None
+        pack = first_position(self.model, "scores", training=True, half=self.bf16) is not None
         with (
             packed(self.model) if pack else nullcontext(),
-            fast_attention(self.model.transformers_model, self.model.device),
+            fast_attention(transformer_of(self.model), self.model.device),
         ):
             yield
 
@@ -125,19 +126,19 @@ class CrossEncoder(Ranker):
         return sum(tokens_in(part) for part in inputs["pairs"])
 
     def forward(self, inputs: dict[str, Any], batch: Batch, wanted: Container[str]) -> Outputs:
-        parts, head = inputs["pairs"], head_of(self.model.transformers_model)
+        parts, head = inputs["pairs"], head_of(transformer_of(self.model))
         with torch.autocast(batch.mask.device.type, enabled=False):
-            run = on_cast_weights(self.model, parts, self.half, exact=head)
+            run = on_cast_weights(self.model, parts, self.bf16, exact=head)
 
             def score(features: dict[str, Any]) -> Tensor:
-                with given_float32(head) if self.half else nullcontext():
+                with given_float32(head) if self.bf16 else nullcontext():
                     return run(features)["scores"].float().flatten()
 
             if self.grad_cache and torch.is_grad_enabled():
-                scores = [checkpoint(score, part, use_reentrant=False) for part in parts]
+                logits = [checkpoint(score, part, use_reentrant=False) for part in parts]
             else:
-                scores = [score(part) for part in parts]
-            scores = torch.cat(scores)[inputs["place"]]  # query by query
+                logits = [score(part) for part in parts]
+            scores = torch.cat(logits)[inputs["place"]]  # query by query
             return Outputs(scores.new_zeros(batch.mask.shape).masked_scatter(batch.mask, scores))
 
 
@@ -154,7 +155,7 @@ class PairScorer:
         """Makes the weights bf16, in place, where the machine computes in it natively."""
         if has_bf16():
             self.model.bfloat16()
-            keep_head_in_float32(self.model.transformers_model)
+            keep_head_in_float32(transformer_of(self.model))
 
     @torch.inference_mode()
     def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:

@@ -19,9 +19,9 @@ from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
 from rankdistill.packing import first_position, pack, packed, tokens_in
-from rankdistill.students.base import Encoder, Prepare, PrepareSide
+from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
 from rankdistill.students.prompts import prompt_of
-from rankdistill.students.sides import KINDS
+from rankdistill.students.sides import KINDS, transformer_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Texts:
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: BaseModel,
         kind: str,
         collection: Collection,
         chunk_tokens: int | None,
@@ -49,7 +49,7 @@ class Texts:
         self.preprocess, self.prompt = model.preprocess, prompt_of(model, kind)
         self.tokens = stored_tokens(model, collection, kind, self.prompt)
 
-    def __call__(self, rows: Sequence[int]) -> tuple[list[dict[str, Any]], Tensor]:
+    def __call__(self, rows: Rows) -> tuple[list[dict[str, Any]], Tensor]:
         features = self._of(rows)
         if self.kind == "query":
             order = torch.arange(len(rows))
@@ -59,7 +59,7 @@ class Texts:
         order = by_length(features)
         return [part for _, part in chunks(features, order, self.chunk_tokens, self.first_position)], order
 
-    def _of(self, rows: Sequence[int]) -> dict[str, Any]:
+    def _of(self, rows: Rows) -> dict[str, Any]:
         if self.tokens is not None:
             return self.tokens.features(rows)
         texts = self.collection.queries if self.kind == "query" else self.collection.documents
@@ -69,18 +69,14 @@ class Texts:
 class Features:
     """Queries' features, and documents' in chunks; see ``Texts``."""
 
-    def __init__(
-        self, model: SentenceTransformer, collection: Collection, chunk_tokens: int | None, half: bool | None
-    ):
+    def __init__(self, model: BaseModel, collection: Collection, chunk_tokens: int | None, half: bool | None):
         self.of = {kind: Texts(model, kind, collection, chunk_tokens, half) for kind in KINDS}
 
     @property
     def first_position(self) -> int | None:
         return self.of["query"].first_position
 
-    def __call__(
-        self, query_rows: Sequence[int], document_rows: Sequence[int]
-    ) -> tuple[dict[str, Any], Tensor]:
+    def __call__(self, query_rows: Rows, document_rows: Rows) -> tuple[dict[str, Any], Tensor]:
         (queries,), _ = self.of["query"](query_rows)
         documents, order = self.of["document"](document_rows)
         return {"queries": queries, "documents": documents}, order
@@ -98,6 +94,8 @@ class DenseEncoder(Encoder):
     batch's rows are cast and passed on.
     """
 
+    model: SentenceTransformer
+
     def __init__(
         self,
         model: SentenceTransformer,
@@ -107,17 +105,17 @@ class DenseEncoder(Encoder):
         grad_cache: bool = False,
     ):
         super().__init__(model, cosine, scale)
-        self.half, self.grad_cache = half, grad_cache
+        self.bf16, self.grad_cache = half, grad_cache
 
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
-        return Features(self.model, collection, chunk_tokens, self.half)
+        return Features(self.model, collection, chunk_tokens, self.bf16)
 
     @contextmanager
     def training_pass(self) -> Iterator[None]:
-        pack = first_position(self.model, training=True, half=self.half) is not None
+        pack = first_position(self.model, training=True, half=self.bf16) is not None
         with (
             packed(self.model) if pack else nullcontext(),
-            fast_attention(self.model.transformers_model, self.model.device),
+            fast_attention(transformer_of(self.model), self.model.device),
         ):
             yield
 
@@ -128,7 +126,7 @@ class DenseEncoder(Encoder):
         return sum(map(tokens_in, inputs))
 
     def preparer_of(self, kind: str, collection: Collection, chunk_tokens: int | None = None) -> PrepareSide:
-        return Texts(self.model, kind, collection, chunk_tokens, self.half)
+        return Texts(self.model, kind, collection, chunk_tokens, self.bf16)
 
     def vectors(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         parts = [(inputs["queries"], "query"), *((part, "document") for part in inputs["documents"])]
@@ -145,7 +143,7 @@ class DenseEncoder(Encoder):
     def _encoded(self, parts: Sequence[tuple[dict[str, Any], str]]) -> list[Any]:
         """What ``read`` gives of each of ``parts``: features of n texts, and their kind."""
         with torch.autocast(self.model.device.type, enabled=False):
-            run = on_cast_weights(self.model, [part for part, _ in parts], self.half)
+            run = on_cast_weights(self.model, [part for part, _ in parts], self.bf16)
 
             def embed(features: dict[str, Any], kind: str) -> Any:
                 return self.read(run(features, task=kind))
@@ -167,7 +165,8 @@ def on_cast_weights(
     def cast(weight: Tensor) -> Tensor:
         return weight.to(torch.bfloat16) if half else weight
 
-    weights, kept = dict(model.named_parameters()), set(exact.parameters() if exact else ())
+    weights: dict[str, Tensor] = dict(model.named_parameters())
+    kept = set(exact.parameters() if exact else ())
     own = token_embedding(model)
     if own is not None:
         tokens = torch.cat([part["input_ids"].flatten() for part in parts]).unique()
@@ -187,7 +186,7 @@ def on_cast_weights(
 
 def token_embedding(encoder: BaseModel) -> nn.Embedding | None:
     """The embedding of ``encoder``'s tokens, if it only looks up rows, and no other module has its weight."""
-    found = encoder.transformers_model.get_input_embeddings()
+    found = transformer_of(encoder).get_input_embeddings()
     if type(found) is not nn.Embedding or found.max_norm or found.scale_grad_by_freq or found.sparse:
         return None
     owners = [module for module in encoder.modules() if getattr(module, "weight", None) is found.weight]
@@ -199,11 +198,11 @@ def looking_up(module: nn.Embedding, tokens: Tensor, rows: Tensor) -> Iterator[N
     """Makes ``module`` find the embeddings of ``tokens`` int64 (N,), ascending, in ``rows`` (N, d)."""
     blank = -1 if module.padding_idx is None else module.padding_idx
     no_gradient = next(iter((tokens == blank).nonzero().flatten().tolist()), None)
-    module.forward = lambda ids: embedding(torch.searchsorted(tokens, ids), rows, no_gradient)
+    vars(module)["forward"] = lambda ids: embedding(torch.searchsorted(tokens, ids), rows, no_gradient)
     try:
         yield
     finally:
-        del module.forward
+        del vars(module)["forward"]
 
 
 @contextmanager

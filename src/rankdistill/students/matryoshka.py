@@ -4,21 +4,22 @@ from collections.abc import Sequence
 from typing import cast
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 
 from rankdistill.errors import InputError, check_counts
 
 
-def cut_to(model: SentenceTransformer, dimensions: Sequence[int]) -> None:
+def cut_to(model: BaseModel, dimensions: Sequence[int]) -> None:
     """Has ``model`` trained and measured with its vectors cut to each of ``dimensions`` as well.
 
     Its own number is no cut. Raises ``InputError`` for numbers that are not below it.
     """
-    own = cast(int, model.get_embedding_dimension())
+    own = cast(int, cast(SentenceTransformer, model).get_embedding_dimension())
     for number in dimensions:
         check_counts(**{"student.dimensions": number})
         if number is None or number > own:
             raise InputError(f"student.dimensions={list(dimensions)}: {number}, and the model has {own}")
-    model.cuts = tuple(sorted(set(dimensions) - {own}, reverse=True))
+    vars(model)["cuts"] = tuple(sorted(set(dimensions) - {own}, reverse=True))
 
 
 def cuts_of(model: object) -> tuple[int, ...]:

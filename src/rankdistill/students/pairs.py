@@ -3,9 +3,9 @@
 A query's candidates stand together in the table, and a document is the candidate of many queries.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -34,19 +34,19 @@ class PairTokenizer:
     def __init__(self, model: CrossEncoder):
         self.tokenizer = model.tokenizer
         self.prompt = prompt_of_pairs(model)
-        self._preprocess = model.preprocess
+        self._preprocess: Callable[..., dict[str, Any]] | None = model.preprocess
         self._kept: dict[str, tuple[np.ndarray, int]] = {}
         self._size = 0
-        self._template = None if self.prompt else template_of(model.tokenizer)
-        if self._template is None:
+        self._template = template = None if self.prompt else template_of(model.tokenizer)
+        if template is None:
             return
-        around = sum(len(ids) for ids, _ in self._template.parts)
+        around = sum(len(ids) for ids, _ in template.parts)
         self._limit = min(model.max_seq_length or UNLIMITED, UNLIMITED) - around
         n = min(self._limit, 1000)
         words = "one two three four five six seven eight nine ten ".split() * 101
         texts = [" ", "Où? [SEP] 你好_x", *(" ".join(words[:count]) for count in (n // 2, n // 2 + 1, n + 3))]
         probe = list(product(texts, texts))
-        if n < 2 or not same(self._assembled(probe), dict(model.preprocess(probe))):
+        if n < 2 or not same(self._assembled(probe, template), dict(model.preprocess(probe))):
             self._template = None
         else:
             self._preprocess = None
@@ -54,11 +54,12 @@ class PairTokenizer:
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         """Padded features (n, L) of the pairs."""
         if self._template is not None:
-            return self._assembled(pairs)
-        return dict(self._preprocess(list(pairs), prompt=self.prompt))
+            return self._assembled(pairs, self._template)
+        preprocess = cast(Callable[..., dict[str, Any]], self._preprocess)  # there without a template
+        return dict(preprocess(list(pairs), prompt=self.prompt))
 
-    def _assembled(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        tokenizer, parts = self.tokenizer, self._template.parts
+    def _assembled(self, pairs: Sequence[tuple[str, str]], template: Template) -> dict[str, Any]:
+        tokenizer, parts = self.tokenizer, template.parts
         self._tokenise(dict.fromkeys(text for pair in pairs for text in pair))
         found = [(self._kept[query], self._kept[document]) for query, document in pairs]
         cut = [truncated(query[1], document[1], self._limit) for query, document in found]
@@ -72,9 +73,9 @@ class PairTokenizer:
             end = second + m + len(c)
             for start, piece, kind in (
                 (0, a, a_types),
-                (len(a), query[0][:n], self._template.types[0]),
+                (len(a), query[0][:n], template.types[0]),
                 (len(a) + n, b, b_types),
-                (second, document[0][:m], self._template.types[1]),
+                (second, document[0][:m], template.types[1]),
                 (second + m, c, c_types),
             ):
                 ids[row, start : start + len(piece)] = piece
@@ -101,7 +102,8 @@ class PairTokenizer:
 
 def prompt_of_pairs(model: CrossEncoder) -> str | None:
     """What ``CrossEncoder.predict`` puts before each text."""
-    return model.prompts.get(model.default_prompt_name)
+    name = model.default_prompt_name
+    return None if name is None else model.prompts.get(name)
 
 
 def template_of(tokenizer: PreTrainedTokenizerFast) -> Template | None:

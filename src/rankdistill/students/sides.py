@@ -42,7 +42,7 @@ def like(model: SentenceTransformer, modules: Iterable[nn.Module], whole: bool =
     """
     made = SentenceTransformer(
         modules=list(modules),
-        prompts=dict(model.prompts),
+        prompts=cast(dict[str, str], dict(model.prompts)),
         default_prompt_name=model.default_prompt_name,
         similarity_fn_name=model.similarity_fn_name,
         truncate_dim=model.truncate_dim if whole else None,

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,21 +11,21 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sentence_transformers.util import truncate_embeddings
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rankdistill import processes
 from rankdistill.data.collection import Collection
-from rankdistill.data.tokens import stored_tokens
+from rankdistill.data.tokens import TokenStore, stored_tokens
 from rankdistill.errors import InputError, check_counts
-from rankdistill.students.base import Encoder, Prepare, PrepareSide
+from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import load_student
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.prompts import prompt_of
-from rankdistill.students.sides import KINDS
+from rankdistill.students.sides import KINDS, transformer_of
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # tokens of the vocabulary that are embedded at a time
@@ -54,11 +54,17 @@ def static_student(
 
     Raises ``InputError`` if the model can't be had, or its tokenizer isn't a fast one.
     """
-    first, *cuts = [dimensions] if dimensions is None or isinstance(dimensions, int) else dimensions
+    first: int | None
+    cuts: list[int]
+    if dimensions is None or isinstance(dimensions, int):
+        first, cuts = dimensions, []
+    else:
+        first, *cuts = dimensions
     check_counts(**{"student.dimensions": first})
     if vectors not in ("output", "input"):
         raise InputError(f"student.vectors={vectors!r}: it is 'output' or 'input'")
-    whole = load_student(model, layers, None, prompts=prompts, trust_remote_code=trust_remote_code)
+    loaded = load_student(model, layers, None, prompts=prompts, trust_remote_code=trust_remote_code)
+    whole = cast(SentenceTransformer, loaded)
     if whole.transformers_model is None:
         limit_length(whole, max_length, model)
         cut_to(whole, cuts)
@@ -71,7 +77,7 @@ def static_student(
     tokenizer.no_truncation()  # which the transformer needed
     student = SentenceTransformer(
         modules=[StaticEmbedding(tokenizer, table.astype(np.float32))],
-        prompts=whole.prompts,
+        prompts=cast(dict[str, str], whole.prompts),
         similarity_fn_name="cosine",
         device=str(whole.device),
     )
@@ -126,7 +132,8 @@ def special_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[
 
 def _inputs(model: SentenceTransformer) -> np.ndarray:
     size = max(model.tokenizer.get_vocab().values()) + 1
-    return model.transformers_model.get_input_embeddings().weight[:size].detach().float().cpu().numpy()
+    table = cast(nn.Embedding, transformer_of(model).get_input_embeddings())
+    return table.weight[:size].detach().float().cpu().numpy()
 
 
 class Tokens:
@@ -137,13 +144,14 @@ class Tokens:
     """
 
     def __init__(self, model: SentenceTransformer, collection: Collection, kinds: Sequence[str] = KINDS):
-        self.stores = {kind: stored_tokens(model, collection, kind, prompt_of(model, kind)) for kind in kinds}
+        found = {kind: stored_tokens(model, collection, kind, prompt_of(model, kind)) for kind in kinds}
+        self.stores = cast(dict[str, TokenStore], found)  # a static model's tokens can always be stored
 
-    def __call__(self, *rows: Sequence[int]) -> tuple[dict[str, Any], Tensor]:
+    def __call__(self, *rows: Rows) -> tuple[dict[str, Any], Tensor]:
         """``rows`` of each kind; the order is that of the last."""
         parts = [store.flat(some) for store, some in zip(self.stores.values(), rows, strict=True)]
-        distinct, places = np.unique(np.concatenate([ids for ids, _ in parts]), return_inverse=True)
-        places = np.split(places, np.cumsum([len(ids) for ids, _ in parts])[:-1])
+        distinct, numbers = np.unique(np.concatenate([ids for ids, _ in parts]), return_inverse=True)
+        places = np.split(numbers, np.cumsum([len(ids) for ids, _ in parts])[:-1])
         inputs: dict[str, Any] = {"distinct": torch.from_numpy(distinct.astype(np.int64))}
         for kind, tokens, (_, offsets) in zip(self.stores, places, parts, strict=True):
             inputs[kind] = {
@@ -157,6 +165,7 @@ class StaticEncoder(Encoder):
     """A step touches the batch's own token vectors alone: their gradient is sparse, see ``RowAdamW``."""
 
     sparse = True
+    model: SentenceTransformer
 
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
         return Tokens(self.model, collection)
@@ -172,7 +181,10 @@ class StaticEncoder(Encoder):
         return self._pooled(inputs, [kind])[0]
 
     def _pooled(self, inputs: dict[str, Any], kinds: Sequence[str]) -> list[Tensor]:
-        table, sparse = self.model[0].embedding, self.sparse and processes.count() == 1  # DDP takes none
+        table, sparse = (
+            cast(StaticEmbedding, self.model[0]).embedding,
+            self.sparse and processes.count() == 1,
+        )  # DDP takes none
         with torch.autocast(table.weight.device.type, enabled=False):
             rows = embedding(inputs["distinct"], table.weight, sparse=sparse)
             found = []

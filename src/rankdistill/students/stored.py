@@ -30,9 +30,9 @@ class Rows:
     def _matrix(self) -> np.ndarray:
         return map_npy(self.file)
 
-    def __call__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        rows = np.asarray(rows)
-        return torch.from_numpy(self._matrix[rows].astype(np.float32, copy=False)), torch.arange(len(rows))
+    def __call__(self, rows: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
+        vectors = self._matrix[np.asarray(rows)].astype(np.float32, copy=False)
+        return torch.from_numpy(vectors), torch.arange(len(rows))
 
 
 class StoredEncoder(Encoder):
@@ -40,6 +40,8 @@ class StoredEncoder(Encoder):
 
     The vectors are those that the collection is measured and mined with (``retrieval.stored_embeddings``).
     """
+
+    model: SentenceTransformer
 
     def preparer_of(self, kind: str, collection: Collection, chunk_tokens: int | None = None) -> PrepareSide:
         from rankdistill.retrieval.embed import store_embeddings  # which needs what a student is

@@ -24,7 +24,7 @@ class Vectors(InputModule):
     vector is taken. Raises ``InputError`` if the files are of another shape, or hold what is not finite.
     """
 
-    tokenizer = None
+    tokenizer: Any = None
 
     def __init__(self, collection: Collection, documents: str | Path, queries: str | Path):
         super().__init__()
@@ -50,7 +50,7 @@ class Vectors(InputModule):
             for kind, texts in self.texts.items()
         }
 
-    def preprocess(
+    def preprocess(  # type: ignore[override]  # of texts alone
         self, inputs: Sequence[str], prompt: str | None = None, task: str | None = None, **kwargs
     ) -> dict[str, Tensor]:
         kind = task or "document"
