@@ -26,6 +26,7 @@ from rankdistill.retrieval.max_sim import (
     stored_tokens_of,
 )
 from rankdistill.retrieval.rerank import PairIndex
+from rankdistill.students.sides import width_of
 
 
 class Index(Protocol):
@@ -80,7 +81,7 @@ def check_index(
     elif isinstance(model, MultiVectorEncoder):
         check_exhaustive(index, parameters, field)
     else:
-        faiss_index(model.get_embedding_dimension(), index, parameters, field)
+        faiss_index(width_of(model), index, parameters, field)
 
 
 def index_of(model: BaseModel, documents: Sequence[str]) -> Index:

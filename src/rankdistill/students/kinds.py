@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankdistill.errors import InputError
+from rankdistill.students.sides import transformer_of
 
 NAMES = {
     "SentenceTransformer": "a bi-encoder",
@@ -96,7 +97,7 @@ def check_reads(loaded: Any, model: str, vectors: bool) -> None:
 
 def has_head(model: CrossEncoder) -> bool:
     """Whether ``model`` came with a scoring head, and was not just given a random one."""
-    kinds = model.transformers_model.config.architectures or []
+    kinds = transformer_of(model).config.architectures or []
     return not kinds or any("Classification" in kind for kind in kinds)
 
 

@@ -110,7 +110,7 @@ def said_of(found: dict[str, dict[str, int | None]]) -> list[str]:
     """What ``cut_texts`` found, a line for each kind of text of which some are cut."""
     line = "{longer:,} of {of:,} {name} ({share:g} %) are longer than {tokens} tokens, and are cut"
     return [
-        line.format(name=name, share=float(f"{100 * counts['longer'] / counts['of']:.2g}"), **counts)
+        line.format(name=name, share=float(f"{100 * counts['longer'] / (counts['of'] or 1):.2g}"), **counts)
         for name, counts in found.items()
         if counts["longer"]
     ]

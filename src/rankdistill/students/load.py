@@ -5,18 +5,19 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.model import BaseModel
+from sentence_transformers.base.modules import Module
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rankdistill.data.cache import fingerprint
 from rankdistill.data.tokens import tokenizer_rules
@@ -209,7 +210,7 @@ def module_folders(name: str) -> list[str]:
         return []
 
 
-def keep_layers(model: nn.Module, layers: int) -> None:
+def keep_layers(model: PreTrainedModel, layers: int) -> None:
     """Drops all but the first ``layers`` transformer layers of ``model``, in place."""
     depth = model.config.num_hidden_layers
     if not 1 <= layers <= depth:
@@ -224,7 +225,7 @@ def keep_layers(model: nn.Module, layers: int) -> None:
     model.config.num_hidden_layers = layers
 
 
-def set_dropout(model: nn.Module, dropout: float) -> None:
+def set_dropout(model: PreTrainedModel, dropout: float) -> None:
     """Sets every dropout probability of ``model``, in its configuration and in its layers.
 
     Raises ``InputError`` unless it is 0 or more and below 1.
@@ -296,6 +297,7 @@ def fingerprint_of(model: BaseModel) -> str:
 
 def start_of(model: BaseModel) -> str:
     """``fingerprint_of`` before training: of an adapter its settings, not the weights that a seed draws."""
+    from peft import PeftConfig
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     if len(both := encoders(model)) > 1:
@@ -308,7 +310,8 @@ def start_of(model: BaseModel) -> str:
     )
     if not drawn:
         return fingerprint_of(model)
-    adapters = {name: config.to_dict() for name, config in transformer_of(model).peft_config.items()}
+    configs = cast(Mapping[str, PeftConfig], transformer_of(model).peft_config)
+    adapters = {name: config.to_dict() for name, config in configs.items()}
     for settings in adapters.values():
         for name in ("base_model_name_or_path", "peft_version"):
             settings.pop(name, None)
@@ -319,8 +322,8 @@ def start_of(model: BaseModel) -> str:
 def _compares(model: BaseModel) -> list:
     """All but weights that turns texts into comparable embeddings."""
     parts = model if not isinstance(model, SparseEncoder) else model.modules()  # those of each route
-    parts = [module for module in parts if hasattr(module, "get_config_dict")]
-    modules = [[type(module).__name__, module.get_config_dict()] for module in parts]
+    told = [cast(Module, module) for module in parts if hasattr(module, "get_config_dict")]
+    modules = [(type(module).__name__, module.get_config_dict()) for module in told]
     for name, settings in modules:
         if name == "SpladePooling":
             del settings["embedding_dimension"]  # which it finds out in its first pass

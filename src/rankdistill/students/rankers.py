@@ -1,6 +1,7 @@
 """Which ranker a student is to the step, by what its model holds."""
 
 import logging
+from typing import Literal, cast
 
 import sentence_transformers
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
@@ -17,7 +18,7 @@ from rankdistill.students.kinds import kind_of
 from rankdistill.students.late_interaction import LateInteraction
 from rankdistill.students.load import load_student
 from rankdistill.students.minilm import HUB_NAME, minilm_path
-from rankdistill.students.sides import encoders, sides, stored_modules
+from rankdistill.students.sides import encoders, sides, stored_modules, width_of
 from rankdistill.students.sparse import SparseVectors
 from rankdistill.students.static import StaticEncoder
 from rankdistill.students.stored import StoredEncoder
@@ -46,7 +47,7 @@ def ranker_of(
             raise InputError(
                 f"scale={scale}: a cross-encoder's scores are its logits as they are; leave it null"
             )
-        return CrossEncoder(student, half, grad_cache)
+        return CrossEncoder(cast(sentence_transformers.CrossEncoder, student), half, grad_cache)
     cosine = similarity == "cosine"
     if isinstance(student, SparseEncoder):
         return SparseVectors(student, cosine, (SCALE if cosine else 1.0) if scale is None else scale, half)
@@ -62,10 +63,11 @@ def ranker_of(
             return StaticEncoder(side, cosine, scale)
         return DenseEncoder(side, cosine, scale, half, grad_cache)
 
-    if len(encoders(student)) == 1 and not stored_modules(student):
-        return encoder_of(student)
-    of = {kind: encoder_of(side) for kind, side in sides(student).items()}
-    return AsymmetricEncoder(student, of, cosine, scale)
+    whole = cast(SentenceTransformer, student)
+    if len(encoders(whole)) == 1 and not stored_modules(whole):
+        return encoder_of(whole)
+    of = {kind: encoder_of(side) for kind, side in sides(whole).items()}
+    return AsymmetricEncoder(whole, of, cosine, scale)
 
 
 def reranks(student: BaseModel) -> bool:
@@ -94,7 +96,7 @@ def similarity_of(student: BaseModel, wanted: str | None) -> str | None:
                 f"similarity={wanted}: a cross-encoder has no embeddings to compare; leave it null"
             )
         return None
-    own = student.similarity_fn_name
+    own = cast(str, student.similarity_fn_name)
     if isinstance(student, MultiVectorEncoder):
         if wanted is not None:
             raise InputError(
@@ -111,7 +113,7 @@ def similarity_of(student: BaseModel, wanted: str | None) -> str | None:
 def compare_by(student: BaseModel, similarity: str | None) -> None:
     """Makes ``student`` compare by ``similarity``, as ``similarity_of`` gives it."""
     if similarity is not None:
-        student.similarity_fn_name = similarity
+        cast(SentenceTransformer, student).similarity_fn_name = cast(Literal["cosine", "dot"], similarity)
 
 
 def check_trainable(student: BaseModel) -> None:
@@ -126,7 +128,7 @@ def check_trainable(student: BaseModel) -> None:
         raise InputError("student: none of its weights is trained; a frozen side needs another that is not")
     if isinstance(student, SparseEncoder):
         return
-    for side in encoders(student):
+    for side in encoders(cast(SentenceTransformer, student)):
         if isinstance(side[0], Router):
             raise InputError(
                 f"student: its routes (Router) are {', '.join(side[0].sub_modules)}; those that are trained "
@@ -137,7 +139,7 @@ def check_trainable(student: BaseModel) -> None:
                 f"student: its first module is {type(side[0]).__name__}; such a model is evaluated and used "
                 "for mining, but not trained"
             )
-    width = [side.get_embedding_dimension() for side in encoders(student)]
+    width = [width_of(side) for side in encoders(student)]
     if len(set(width)) > 1:
         raise InputError(
             f"student: its queries have {width[0]} dimensions, its documents {width[1]}; "

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import keep_layers, load_student, load_weights, set_dropout
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of
+from rankdistill.students.sides import transformer_of
 from rankdistill.students.static import special_around
 
 log = logging.getLogger(__name__)
@@ -68,23 +69,29 @@ def sparse_student(
     """
     if queries not in ("encoder", "static"):
         raise InputError(f"student.queries={queries!r}: it must be 'encoder' or 'static'")
-    options = {"max_length": max_length, "prompts": prompts, "trust_remote_code": trust_remote_code}
-    whole: BaseModel = load_student(model, layers, dropout=dropout, **options)
+    whole: BaseModel = load_student(
+        model, layers, max_length, dropout, prompts, trust_remote_code=trust_remote_code
+    )
     if isinstance(whole, SparseEncoder):
         return whole
     if whole.transformers_model is None:
         raise InputError(f"model {model!r} has no transformer, which a sparse student needs")
-    size = whole.transformers_model.get_input_embeddings().weight.shape[0]
+    size = len(cast(nn.Embedding, whole.transformers_model.get_input_embeddings()).weight)
     if has_language_head(minilm_path() if model in ("minilm", HUB_NAME) else model):
-        whole = with_language_head(model, layers, max_length, dropout, trust_remote_code, whole.prompts)
-        modules = list(whole)
+        own = cast(dict[str, str], whole.prompts)
+        whole = with_language_head(model, layers, max_length, dropout, trust_remote_code, own)
+        modules: list[Any] = list(whole)
     else:
-        modules = [whole[0], fitted_head(whole), SpladePooling("max", embedding_dimension=size)]
+        head = fitted_head(cast(SentenceTransformer, whole))
+        modules = [whole[0], head, SpladePooling("max", embedding_dimension=size)]
     if queries == "static":
         weights = SparseStaticEmbedding(whole.tokenizer, idf_weights(whole.tokenizer, size, idf))
         modules = [Router.for_query_document([weights], modules)]
     return SparseEncoder(
-        modules=modules, prompts=whole.prompts, similarity_fn_name="dot", device=str(whole.device)
+        modules=modules,
+        prompts=cast(dict[str, str], whole.prompts),
+        similarity_fn_name="dot",
+        device=str(whole.device),
     )
 
 
@@ -97,8 +104,13 @@ def with_language_head(
     prompts: dict[str, str],
 ) -> SparseEncoder:
     """``model`` with its own head, as sentence-transformers makes it sparse."""
-    options = {"prompts": prompts, "trust_remote_code": trust_remote_code}
-    whole = load_weights(SparseEncoder, model, ("SentenceTransformer",), **options)
+    whole = load_weights(
+        SparseEncoder,
+        model,
+        ("SentenceTransformer",),
+        prompts=prompts,
+        trust_remote_code=trust_remote_code,
+    )
     limit_length(whole, max_length, model)
     if layers is not None:
         keep_layers(whole.transformers_model, layers)
@@ -138,7 +150,7 @@ def document_frequency_weights(model: str, collection: Collection) -> np.ndarray
     log(1 + (D - n + 0.5) / (n + 0.5)) of n among D documents, as BM25 has it.
     """
     whole = load_student(model, max_length=None)
-    counts = np.zeros(whole.transformers_model.get_input_embeddings().weight.shape[0])
+    counts = np.zeros(len(cast(nn.Embedding, transformer_of(whole).get_input_embeddings()).weight))
     for start in range(0, len(collection.documents), 1000):
         some = list(collection.documents[start : start + 1000])
         for ids in whole.tokenizer(some, add_special_tokens=False, truncation=False)["input_ids"]:
@@ -224,18 +236,20 @@ class SparseVectors(Encoder):
     another pooling or head is encoded as sentence-transformers does it, each chunk twice (``checkpoint``).
     """
 
+    model: SparseEncoder
+
     def __init__(self, model: SparseEncoder, cosine: bool, scale: float, half: bool = False):
         super().__init__(model, cosine, scale)
-        self.half = half
+        self.bf16 = half
 
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:
         if chunk_tokens is None and self.model.device.type == "cpu":
             chunk_tokens = TOKENS_AT_ONCE
-        return Features(self.model, collection, chunk_tokens, self.half)
+        return Features(self.model, collection, chunk_tokens, self.bf16)
 
     @contextmanager
     def training_pass(self) -> Iterator[None]:
-        takes = first_position(self.model, training=True, half=self.half) is not None
+        takes = first_position(self.model, training=True, half=self.bf16) is not None
         transformer = self.model.transformers_model
         with (
             packed(self.model) if takes else nullcontext(),
@@ -277,8 +291,8 @@ def embed_block(model: SparseEncoder, kind: str, texts: Sequence[str]) -> Tensor
     head = logits_of(modules)
     if head is None:
         encode = model.encode_query if kind == "query" else model.encode_document
-        options = {"show_progress_bar": False, "convert_to_sparse_tensor": False}
-        return encode(list(texts), batch_size=16, **options).float()
+        found = encode(list(texts), batch_size=16, show_progress_bar=False, convert_to_sparse_tensor=False)
+        return found.float()
     model.eval()
     features = dict(model.preprocess(list(texts), prompt=prompt_of(model, kind), task=kind))
     found = torch.empty(len(texts), head.weight.shape[0], device=model.device)
@@ -291,8 +305,10 @@ def route(model: SparseEncoder, kind: str) -> list[nn.Module]:
     """The modules that texts of ``kind``, query or document, go through."""
     modules: list[nn.Module] = []
     for module in model:
-        routed = isinstance(module, Router) and kind in module.sub_modules and not module.route_mappings
-        modules += list(module.sub_modules[kind]) if routed else [module]
+        if isinstance(module, Router) and kind in module.sub_modules and not module.route_mappings:
+            modules += list(cast(nn.Sequential, module.sub_modules[kind]))
+        else:
+            modules.append(module)
     return modules
 
 
@@ -310,13 +326,13 @@ def logits_of(modules: Sequence[nn.Module]) -> nn.Linear | None:
 
 def highest(modules: Sequence[nn.Module], head: nn.Linear, features: dict[str, Any]) -> Tensor:
     """float32 (n, V): what ``modules`` make of n texts, whose logits are those of ``head``."""
-    head.forward = lambda states: states
+    vars(head)["forward"] = lambda states: states
     try:
         features = dict(features)
         for module in modules[:-1]:
             features = module(features)
     finally:
-        del head.forward
+        del vars(head)["forward"]
     states = features["token_embeddings"].float()
     if "cu_seq_lens_q" in features:
         texts = [states[0, a:b] for a, b in pairwise(features["cu_seq_lens_q"].tolist())]
