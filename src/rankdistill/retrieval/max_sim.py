@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from rankdistill.hardware import autocast, has_bf16
 from rankdistill.retrieval.ties import best_ranked
 from rankdistill.students.load import fingerprint_of
 from rankdistill.students.prompts import prompt_of
+from rankdistill.students.sides import width_of
 
 log = logging.getLogger(__name__)
 BAR_FROM = 1000  # texts; fewer are embedded within seconds
@@ -109,7 +111,8 @@ class MaxSimIndex:
     def _best(self, wanted: TokenVectors, some: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         """The ``n`` best of all documents for ``some`` queries: scores float32 and rows (len(some), n)."""
         queries = [_tensor(wanted[query]) for query in some]
-        scores, rows = np.empty((len(some), 0), np.float32), np.empty((len(some), 0), np.int64)
+        scores: np.ndarray = np.empty((len(some), 0), np.float32)
+        rows: np.ndarray = np.empty((len(some), 0), np.int64)
         for start in range(0, len(self), DOCUMENTS):
             block = range(start, min(start + DOCUMENTS, len(self)))
             found = self.model.similarity(
@@ -166,7 +169,7 @@ def embed_tokens(
     """As ``encode_query`` and ``encode_document`` of texts of the ``kind`` query or document."""
     model.eval()
     bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress or len(texts) < BAR_FROM)
-    parts = [TokenVectors(np.empty((0, model.get_embedding_dimension()), np.float32), np.zeros(1, np.int64))]
+    parts = [TokenVectors(np.empty((0, width_of(model)), np.float32), np.zeros(1, np.int64))]
     with bar, autocast(model.device):
         for start in range(0, len(texts), WINDOW):
             some = list(texts[start : start + WINDOW])
@@ -213,13 +216,14 @@ def stored_tokens_of(model: MultiVectorEncoder, collection: Collection) -> Token
     made = passing_tokens(model, documents) if missing else None
 
     def write(folder: Path) -> None:
-        np.save(folder / "vectors.npy", made.vectors)
-        np.save(folder / "offsets.npy", made.offsets)
+        whole = cast(TokenVectors, made)  # which the main process, who writes, has
+        np.save(folder / "vectors.npy", whole.vectors)
+        np.save(folder / "offsets.npy", whole.offsets)
 
     build_folder(path, write, f"{collection.name}, {len(documents):,} documents")
     if missing and processes.is_main():
         limit_embeddings(most)
-    return _open(path, len(documents), model.get_embedding_dimension())
+    return _open(path, len(documents), width_of(model))
 
 
 def _open(path: Path, documents: int, dimensions: int) -> TokenVectors:

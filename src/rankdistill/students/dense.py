@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -94,11 +94,11 @@ class DenseEncoder(Encoder):
     batch's rows are cast and passed on.
     """
 
-    model: SentenceTransformer
+    model: BaseModel
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: BaseModel,
         cosine: bool,
         scale: float,
         half: bool = False,
@@ -138,7 +138,8 @@ class DenseEncoder(Encoder):
 
     def read(self, made: dict[str, Any]) -> Any:
         """What the step compares of what the model ``made`` of n texts: float32 (n, d)."""
-        return truncate_embeddings(made["sentence_embedding"].float(), self.model.truncate_dim)
+        most = cast(SentenceTransformer, self.model).truncate_dim
+        return truncate_embeddings(made["sentence_embedding"].float(), most)
 
     def _encoded(self, parts: Sequence[tuple[dict[str, Any], str]]) -> list[Any]:
         """What ``read`` gives of each of ``parts``: features of n texts, and their kind."""
@@ -162,7 +163,7 @@ def on_cast_weights(
     are cast.
     """
 
-    def cast(weight: Tensor) -> Tensor:
+    def lowered(weight: Tensor) -> Tensor:
         return weight.to(torch.bfloat16) if half else weight
 
     weights: dict[str, Tensor] = dict(model.named_parameters())
@@ -170,9 +171,9 @@ def on_cast_weights(
     own = token_embedding(model)
     if own is not None:
         tokens = torch.cat([part["input_ids"].flatten() for part in parts]).unique()
-        rows = cast(own.weight.index_select(0, tokens))
+        rows = lowered(own.weight.index_select(0, tokens))
         weights = {name: weight for name, weight in weights.items() if weight is not own.weight}
-    weights = {name: weight if weight in kept else cast(weight) for name, weight in weights.items()}
+    weights = {name: weight if weight in kept else lowered(weight) for name, weight in weights.items()}
 
     def run(features: dict[str, Any], **options: Any) -> dict[str, Any]:
         with (

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection as Container
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
@@ -41,8 +41,7 @@ def late_interaction_student(
     Raises ``InputError`` if the model can't be had, or has fewer dimensions or no transformer.
     """
     check_counts(**{"student.dimensions": dimensions})
-    options = {"max_length": max_length, "prompts": prompts, "trust_remote_code": trust_remote_code}
-    whole = load_student(model, layers, dropout=dropout, **options)
+    whole = load_student(model, layers, max_length, dropout, prompts, trust_remote_code=trust_remote_code)
     if isinstance(whole, MultiVectorEncoder):
         return whole
     if not isinstance(whole, SentenceTransformer):
@@ -66,7 +65,9 @@ def late_interaction_student(
             )
         ]
     modules = [whole[0], *projection, MultiVectorMask(), Normalize("token_embeddings", "token_embeddings")]
-    return MultiVectorEncoder(modules=modules, prompts=whole.prompts, device=str(whole.device))
+    return MultiVectorEncoder(
+        modules=modules, prompts=cast(dict[str, str], whole.prompts), device=str(whole.device)
+    )
 
 
 @torch.no_grad()  # inference mode would leave weights that cannot be trained
@@ -95,6 +96,8 @@ class LateInteraction(DenseEncoder):
     It is computed chunk by chunk, as the documents were encoded, so that the token similarities of one
     chunk are there at a time.
     """
+
+    model: MultiVectorEncoder
 
     def __init__(self, model: MultiVectorEncoder, scale: float, half: bool = False, grad_cache: bool = False):
         super().__init__(model, False, scale, half, grad_cache)

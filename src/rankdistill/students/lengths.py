@@ -67,8 +67,8 @@ def limit_length(model: BaseModel, max_length: int | None, name: str, pair: bool
     elif length not in (limit, math.inf):
         model.max_seq_length = length
     for name in ("query_length", "document_length"):
-        own = getattr(model[0], name, None)
-        if max_length is not None and own is not None and own > length:
+        of_kind = getattr(model[0], name, None)
+        if max_length is not None and of_kind is not None and of_kind > length:
             setattr(model[0], name, int(length))
 
 

@@ -76,7 +76,7 @@ def sparse_student(
         return whole
     if whole.transformers_model is None:
         raise InputError(f"model {model!r} has no transformer, which a sparse student needs")
-    size = len(cast(nn.Embedding, whole.transformers_model.get_input_embeddings()).weight)
+    size = len(token_table(whole))
     if has_language_head(minilm_path() if model in ("minilm", HUB_NAME) else model):
         own = cast(dict[str, str], whole.prompts)
         whole = with_language_head(model, layers, max_length, dropout, trust_remote_code, own)
@@ -150,7 +150,7 @@ def document_frequency_weights(model: str, collection: Collection) -> np.ndarray
     log(1 + (D - n + 0.5) / (n + 0.5)) of n among D documents, as BM25 has it.
     """
     whole = load_student(model, max_length=None)
-    counts = np.zeros(len(cast(nn.Embedding, transformer_of(whole).get_input_embeddings()).weight))
+    counts = np.zeros(len(token_table(whole)))
     for start in range(0, len(collection.documents), 1000):
         some = list(collection.documents[start : start + 1000])
         for ids in whole.tokenizer(some, add_special_tokens=False, truncation=False)["input_ids"]:
@@ -168,7 +168,7 @@ def fitted_head(model: SentenceTransformer) -> Dense:
     ``STRENGTH`` (medians both).
     Raises ``InputError`` if states do not tell which token is theirs.
     """
-    table = model.transformers_model.get_input_embeddings().weight.detach().float()
+    table = token_table(model).detach().float()
     words = words_of(model)
     is_word = torch.zeros(len(table), dtype=torch.bool, device=table.device)
     is_word[torch.from_numpy(words).to(table.device)] = True
@@ -201,9 +201,14 @@ def fitted_head(model: SentenceTransformer) -> Dense:
     )
 
 
+def token_table(model: BaseModel) -> Tensor:
+    """The input embedding of each token of ``model``, float (V, d)."""
+    return cast(nn.Embedding, transformer_of(model).get_input_embeddings()).weight
+
+
 def words_of(model: SentenceTransformer) -> np.ndarray:
     """The tokens of ``model``'s vocabulary that a text may have, int64 (n,), ascending."""
-    size = model.transformers_model.get_input_embeddings().weight.shape[0]
+    size = len(token_table(model))
     vocabulary = model.tokenizer.get_vocab().items()
     return np.array(sorted(i for name, i in vocabulary if i < size and not NO_WORD.fullmatch(name)))
 
