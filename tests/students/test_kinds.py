@@ -11,7 +11,14 @@ from sentence_transformers import CrossEncoder, MultiVectorEncoder, SparseEncode
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from rankdistill.errors import InputError
-from rankdistill.students import load_student
+from rankdistill.students import (
+    adapter_student,
+    asymmetric_student,
+    late_interaction_student,
+    load_student,
+    sparse_student,
+    static_student,
+)
 from rankdistill.students.kinds import kind_of
 from rankdistill.teachers import CrossEncoderTeacher, DenseTeacher, LateInteractionTeacher
 
@@ -71,11 +78,20 @@ def test_a_model_s_files_say_what_it_is(folders, name):
     assert kind_of(str(folders / name)) == KINDS[name]
 
 
+def asymmetric(name):
+    return asymmetric_student(model=name)
+
+
 TAKES = {
     load_student: {"SentenceTransformer", "SparseEncoder", "MultiVectorEncoder"},
     DenseTeacher: {"SentenceTransformer"},
     CrossEncoderTeacher: {"CrossEncoder"},
     LateInteractionTeacher: {"SentenceTransformer", "MultiVectorEncoder"},
+    sparse_student: {"SentenceTransformer", "SparseEncoder"},
+    late_interaction_student: {"SentenceTransformer", "MultiVectorEncoder"},
+    static_student: {"SentenceTransformer"},
+    adapter_student: {"SentenceTransformer"},
+    asymmetric: {"SentenceTransformer"},
 }
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, check_counts
-from rankdistill.students.load import load_student, load_weights
+from rankdistill.students.load import check_class, load_student, load_weights
 from rankdistill.students.sides import encoders, width_of
 from rankdistill.students.vectors import Vectors
 
@@ -36,6 +36,7 @@ def adapter_student(
     """
     check_counts(**{"student.rank": rank})
     if isinstance(model, str):
+        check_class(model, SentenceTransformer)
         whole: BaseModel = load_student(
             model, layers, max_length, 0.0, prompts, trust_remote_code=trust_remote_code
         )

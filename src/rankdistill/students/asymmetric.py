@@ -13,7 +13,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.students.base import Encoder, Prepare, Rows
 from rankdistill.students.lengths import limit_length
-from rankdistill.students.load import load_student
+from rankdistill.students.load import check_class, load_student
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, encoders, sides, width_of
 
@@ -45,6 +45,7 @@ def asymmetric_student(
         raise InputError(f"student.freeze={freeze!r}: it must be 'query' or 'document', or null")
     whole = None
     if model is not None:
+        check_class(model, SentenceTransformer)
         loaded = load_student(model, layers, max_length, 0.0, prompts, trust_remote_code=trust_remote_code)
         whole = cast(SentenceTransformer, loaded)
     if whole is None or len(encoders(whole)) == 1:

@@ -14,8 +14,7 @@ from torch.nn.functional import pad
 from rankdistill import processes
 from rankdistill.errors import InputError, check_counts
 from rankdistill.students.dense import DenseEncoder
-from rankdistill.students.kinds import refusal
-from rankdistill.students.load import load_student
+from rankdistill.students.load import check_class, load_student
 from rankdistill.students.sides import encoders
 from rankdistill.students.sparse import states_in_company
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
@@ -41,11 +40,10 @@ def late_interaction_student(
     Raises ``InputError`` if the model can't be had, or has fewer dimensions or no transformer.
     """
     check_counts(**{"student.dimensions": dimensions})
+    check_class(model, MultiVectorEncoder, SentenceTransformer)
     whole = load_student(model, layers, max_length, dropout, prompts, trust_remote_code=trust_remote_code)
-    if isinstance(whole, MultiVectorEncoder):
-        return whole
     if not isinstance(whole, SentenceTransformer):
-        raise refusal(model, type(whole).__name__, "MultiVectorEncoder")
+        return cast(MultiVectorEncoder, whole)
     if len(encoders(whole)) > 1 or whole.transformers_model is None:
         raise InputError(
             f"model {model!r} is not one transformer for both queries and documents, which a student of late "

@@ -23,7 +23,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.reach import asking_hub
-from rankdistill.students.kinds import check_fit, check_kind, check_reads, check_tokenizer, kind_of
+from rankdistill.students.kinds import check_fit, check_kind, check_reads, check_tokenizer, kind_of, refusal
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.minilm import HUB_NAME, minilm_path
@@ -110,6 +110,12 @@ def load_student(
         trained, whole = sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
         log.info("LoRA: %s of %s parameters train", f"{trained:,}", f"{whole:,}")
     return student
+
+
+def check_class(model: str, *wanted: type) -> None:
+    """Raises ``InputError`` unless one of the ``wanted`` classes, the first above all, loads ``model``."""
+    if (kind := class_of(model)) not in wanted:
+        raise refusal(model, kind.__name__, wanted[0].__name__)
 
 
 def class_of(model: str) -> type:

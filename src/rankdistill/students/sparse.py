@@ -29,7 +29,7 @@ from rankdistill.students.base import Encoder, Prepare
 from rankdistill.students.dense import Features, fast_attention
 from rankdistill.students.kinds import has_language_head
 from rankdistill.students.lengths import limit_length
-from rankdistill.students.load import keep_layers, load_student, load_weights, set_dropout
+from rankdistill.students.load import check_class, keep_layers, load_student, load_weights, set_dropout
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import transformer_of
@@ -69,6 +69,7 @@ def sparse_student(
     """
     if queries not in ("encoder", "static"):
         raise InputError(f"student.queries={queries!r}: it must be 'encoder' or 'static'")
+    check_class(model, SparseEncoder, SentenceTransformer)
     whole: BaseModel = load_student(
         model, layers, max_length, dropout, prompts, trust_remote_code=trust_remote_code
     )

@@ -22,7 +22,7 @@ from rankdistill.data.tokens import TokenStore, stored_tokens
 from rankdistill.errors import InputError, check_counts
 from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
 from rankdistill.students.lengths import limit_length
-from rankdistill.students.load import load_student
+from rankdistill.students.load import check_class, load_student
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, transformer_of
@@ -63,6 +63,7 @@ def static_student(
     check_counts(**{"student.dimensions": first})
     if vectors not in ("output", "input"):
         raise InputError(f"student.vectors={vectors!r}: it is 'output' or 'input'")
+    check_class(model, SentenceTransformer)
     loaded = load_student(model, layers, None, prompts=prompts, trust_remote_code=trust_remote_code)
     whole = cast(SentenceTransformer, loaded)
     if whole.transformers_model is None:

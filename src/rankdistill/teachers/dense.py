@@ -8,8 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries
-from rankdistill.students.kinds import refusal
-from rankdistill.students.load import class_of, fingerprint_of, load_student
+from rankdistill.students.load import check_class, fingerprint_of, load_student
 from rankdistill.teachers.kept import Kept
 
 KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is embedded once
@@ -22,8 +21,7 @@ class DenseTeacher:
         if not 0 < scale < np.inf:
             raise InputError(f"scale={scale}: it is a number above 0")
         if isinstance(model, str):
-            if (kind := class_of(model)) is not SentenceTransformer:
-                raise refusal(model, kind.__name__, "SentenceTransformer")
+            check_class(model, SentenceTransformer)
             self.model = cast(SentenceTransformer, load_student(model, max_length=max_length))
         else:
             self.model = model
