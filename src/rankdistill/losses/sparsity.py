@@ -46,7 +46,10 @@ class Sparsity(Loss):
         return min(1.0, (step / self.ramp_steps) ** 2) if self.ramp_steps else 1.0
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        values = [
-            weight * self.penalty(getattr(student, side).vectors) for side, weight in self.weights.items()
-        ]
+        sides = {side: getattr(student, side) for side in self.weights}
+        if any(side.mask is not None for side in sides.values()):
+            raise InputError(
+                f"loss: {type(self).__name__} is of one sparse vector a text, not of token vectors"
+            )
+        values = [weight * self.penalty(sides[side].vectors) for side, weight in self.weights.items()]
         return self.ramp(batch.step) * reduce(add, values)
