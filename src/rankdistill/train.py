@@ -114,7 +114,7 @@ def distil(config: DictConfig | Mapping[str, Any], folder: str | Path) -> float:
     training; resumes, or reads the results, if the same job was interrupted or has finished there. Raises
     ``InputError`` for what the command ends with status 2 for.
     """
-    config = cast(DictConfig, OmegaConf.create(cast(dict, config)))
+    config = OmegaConf.create(cast(dict, config))
     check_names(config, "config")
     if lacking := sorted(OmegaConf.missing_keys(config)):
         raise InputError(f"{lacking[0]}: must be given")

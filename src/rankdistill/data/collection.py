@@ -49,8 +49,8 @@ class Collection:
             if len(ids) != len(texts):
                 raise InputError(f"{self.name}: {len(ids)} {kind} ids for {len(texts)} texts")
             if len(set(ids)) != len(ids):
-                seen: set[str] = set()
-                twice = [i for i in ids if i in seen or seen.add(i)]
+                first: dict[str, int] = {}
+                twice = [i for row, i in enumerate(ids) if first.setdefault(i, row) != row]
                 raise InputError(f"{self.name}: duplicate {kind} id {shorten(twice)}")
             blank = [i for i in ids if i.split() != [i]]
             if blank:

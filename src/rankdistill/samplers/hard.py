@@ -36,7 +36,7 @@ class HardNegativeSampler:
             raise ValueError(f"by={self.by!r}: it is 'teacher' or 'retriever'")
         for name in ("absolute_margin", "relative_margin"):
             margin = getattr(self, name)
-            number = isinstance(margin, Real) and not isinstance(margin, bool) and np.isfinite(margin)
+            number = isinstance(margin, Real) and not isinstance(margin, bool) and np.isfinite(float(margin))
             if margin is not None and not number:
                 raise ValueError(f"{name}={margin!r}: it is a finite number, or null for none")
 
