@@ -8,7 +8,7 @@ from commands import RESULTS, die, start, tiny_arguments
 # where a run is killed: in which call of what
 DEATHS = {
     "mining": ("rankdistill.candidates.mine:write_arrow", 1),
-    "embedding": ("rankdistill.retrieval.embed:embed_documents", 1),
+    "embedding": ("rankdistill.retrieval.embed:_embed", 1),
     "scoring": ("rankdistill.teachers.cross_encoder:CrossEncoderTeacher.score", 2),
     "saving scores": ("rankdistill.data.scores:write_arrow", 1),
     "tokenising": ("rankdistill.data.tokens:_build", 1),
