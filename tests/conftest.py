@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from commands import tiny_arguments
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
@@ -184,6 +184,19 @@ def student_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cross_encoder_folder(tmp_path_factory):
     return save_cross_encoder(tmp_path_factory.mktemp("models") / "cross_encoder")
+
+
+@pytest.fixture(scope="session")
+def wide_cross_encoder_folder(cross_encoder_folder, tmp_path_factory):
+    """The tiny cross-encoder, its weights ten times as large, so that its logits differ."""
+    model = CrossEncoder(cross_encoder_folder, device="cpu")
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(10)
+    path = tmp_path_factory.mktemp("wide") / "model"
+    model.save_pretrained(str(path), create_model_card=False)
+    return str(path)
 
 
 @pytest.fixture

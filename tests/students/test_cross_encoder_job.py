@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from commands import POOLS
 from sentence_transformers import CrossEncoder
 
@@ -19,17 +18,9 @@ def full_precision(monkeypatch):
     monkeypatch.setattr(students, "has_bf16", lambda: False)
 
 
-@pytest.fixture(scope="module")
-def folder(cross_encoder_folder, tmp_path_factory):
-    """The tiny one, its weights ten times as large, so that its logits differ."""
-    model = CrossEncoder(cross_encoder_folder, device="cpu")
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.mul_(10)
-    path = tmp_path_factory.mktemp("wide") / "model"
-    model.save_pretrained(str(path), create_model_card=False)
-    return str(path)
+@pytest.fixture
+def folder(wide_cross_encoder_folder):
+    return wide_cross_encoder_folder
 
 
 @pytest.fixture

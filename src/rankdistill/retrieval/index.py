@@ -8,24 +8,24 @@ from sentence_transformers import CrossEncoder, MultiVectorEncoder, SparseEncode
 from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data.collection import Collection
+from rankdistill.retrieval import inverted, max_sim
 from rankdistill.retrieval.dense import DenseIndex
 from rankdistill.retrieval.embed import embed_documents, passing_embeddings, stored_embeddings
 from rankdistill.retrieval.faiss_search import faiss_index
 from rankdistill.retrieval.inverted import (
     InvertedIndex,
-    check_exact,
     embed_sparse,
     passing_sparse,
     stored_sparse,
 )
 from rankdistill.retrieval.max_sim import (
     MaxSimIndex,
-    check_exhaustive,
     embed_tokens,
     passing_tokens,
     stored_tokens_of,
 )
 from rankdistill.retrieval.rerank import PairIndex
+from rankdistill.retrieval.ties import check_exact
 from rankdistill.students.sides import width_of
 
 
@@ -77,9 +77,9 @@ def check_index(
 ) -> None:
     """Raises ``InputError``, under the name ``field``, unless ``model``'s documents can be searched so."""
     if isinstance(model, SparseEncoder):
-        check_exact(index, parameters, field)
+        check_exact(inverted.SEARCHED, index, parameters, field)
     elif isinstance(model, MultiVectorEncoder):
-        check_exhaustive(index, parameters, field)
+        check_exact(max_sim.COMPARED, index, parameters, field)
     else:
         faiss_index(width_of(model), index, parameters, field)
 

@@ -16,7 +16,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
-from rankdistill.retrieval.ties import LOWEST, best_ranked
+from rankdistill.retrieval.ties import LOWEST, best_ranked, check_exact
 from rankdistill.students.load import fingerprint_of
 from rankdistill.students.sparse import embed_block
 
@@ -26,6 +26,7 @@ BLOCK = 256  # texts embedded, as numbers of the whole vocabulary, at a time
 MATCHES = 20_000_000  # scores of matching documents at a time
 PAIRS = 100_000  # compared at a time
 PARTS = ("indptr", "indices", "data")  # of a matrix in compressed rows
+SEARCHED = "sparse vectors are searched through an inverted index, which is exact and has"
 
 
 class InvertedIndex:
@@ -55,7 +56,7 @@ class InvertedIndex:
         parameters: Mapping[str, float] | None = None,
         field: str = "evaluator",
     ) -> tuple[np.ndarray, np.ndarray]:
-        check_exact(index, parameters, field)
+        check_exact(SEARCHED, index, parameters, field)
         wanted, documents = self._encoded(queries), self.matrix.shape[0]
 
         def find(some: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,15 +92,6 @@ class InvertedIndex:
         if self._asked is None or self._asked[0] != list(queries):
             self._asked = list(queries), embed_sparse(self.model, "query", queries)
         return self._asked[1]
-
-
-def check_exact(index: str, parameters: Mapping[str, float] | None, field: str) -> None:
-    """Raises ``InputError``, under the name ``field``, for an ``index`` or ``parameters`` of FAISS's."""
-    if index != "Flat" or parameters:
-        raise InputError(
-            f"{field}.index={index!r}: sparse vectors are searched through an inverted index, which is exact "
-            f"and has no parameters; leave it at Flat, without {field}.search"
-        )
 
 
 def embed_sparse(model: SparseEncoder, kind: str, texts: Sequence[str], progress: bool = True) -> csr_matrix:

@@ -19,7 +19,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
-from rankdistill.retrieval.ties import best_ranked
+from rankdistill.retrieval.ties import best_ranked, check_exact
 from rankdistill.students.load import fingerprint_of
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import width_of
@@ -27,6 +27,7 @@ from rankdistill.students.sides import width_of
 log = logging.getLogger(__name__)
 BAR_FROM = 1000  # texts; fewer are embedded within seconds
 WINDOW = 2_000  # texts tokenised and sorted at a time
+COMPARED = "token vectors are compared with all documents, which is exact and has"
 QUERIES = 256  # compared at a time
 DOCUMENTS = 2_000  # compared at a time
 PAIRS = 2_000  # compared at a time
@@ -82,7 +83,7 @@ class MaxSimIndex:
         parameters: Mapping[str, float] | None = None,
         field: str = "evaluator",
     ) -> tuple[np.ndarray, np.ndarray]:
-        check_exhaustive(index, parameters, field)
+        check_exact(COMPARED, index, parameters, field)
         wanted, documents = self._encoded(queries), len(self)
         if not documents or not len(wanted):
             return np.empty((len(wanted), 0), np.int64), np.empty((len(wanted), 0), np.float32)
@@ -151,15 +152,6 @@ class MaxSimIndex:
 
 def _tensor(vectors: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(vectors))  # what is memory-mapped cannot be written to
-
-
-def check_exhaustive(index: str, parameters: Mapping[str, float] | None, field: str) -> None:
-    """Raises ``InputError``, under the name ``field``, for an ``index`` or ``parameters`` of FAISS's."""
-    if index != "Flat" or parameters:
-        raise InputError(
-            f"{field}.index={index!r}: token vectors are compared with all documents, which is exact and has "
-            f"no parameters; leave it at Flat, without {field}.search"
-        )
 
 
 @torch.inference_mode()

@@ -1,12 +1,25 @@
 """The best of many documents, and which of equal ones these are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from rankdistill.errors import InputError
 
 BEYOND = 8  # results beyond the k-th, to see what ties with it
 LOWEST = np.finfo(np.float32).min  # the score of no document, as FAISS has it
 RESULTS = 20_000_000  # scores and rows held at a time
+
+
+def check_exact(how: str, index: str, parameters: Mapping[str, float] | None, field: str) -> None:
+    """Raises ``InputError``, under the name ``field``, for an ``index`` or ``parameters`` of FAISS's.
+
+    ``how`` says what is searched without one.
+    """
+    if index != "Flat" or parameters:
+        raise InputError(
+            f"{field}.index={index!r}: {how} no parameters; leave it at Flat, without {field}.search"
+        )
 
 
 def best_ranked(
