@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import TrainingArguments
 
 from rankdistill.command import config_folder, make
-from rankdistill.train import plan
+from rankdistill.plan import plan
 
 FOLDER = config_folder()
 GROUPS = "sampler loss warmup trainer evaluator data candidates teacher student cut".split()

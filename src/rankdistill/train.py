@@ -4,35 +4,33 @@ python -m rankdistill.train +experiment=stratified
 """
 
 import hashlib
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
-from safetensors import SafetensorError
 from sentence_transformers.base.model import BaseModel
-from torch import nn
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
 from rankdistill import analysis, processes
 from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save, save_group_plots
 from rankdistill.candidates import mine
 from rankdistill.cards import model_card
-from rankdistill.command import check_names, choices, command, compose, make, make_retrievers
+from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Candidates, Collection, ScoreTable
-from rankdistill.errors import InputError, check_counts, check_seed, fields_of, shorten
+from rankdistill.errors import InputError, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
-from rankdistill.folders import RunFolder, plain, read_json, write_json, write_text
+from rankdistill.folders import RunFolder, plain, write_json, write_text
 from rankdistill.hardware import has_bf16
+from rankdistill.plan import check_dev, check_scores_of, plan
 from rankdistill.retrieval import DenseIndex, Index, passing_index, stored_index
-from rankdistill.students import load_weights_from, merge_adapter, start_of
+from rankdistill.students import merge_adapter, start_of
 from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.students.matryoshka import cuts_of
 from rankdistill.students.rankers import (
@@ -56,26 +54,16 @@ from rankdistill.summary import (
 )
 from rankdistill.teachers import FileTeacher, NoTeacher, score_candidates, score_split
 from rankdistill.teachers.scoring import identity
-from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.training.arguments import check_batches
-from rankdistill.training.checkpoints import (
-    RESUME_BEFORE,
-    check_sealed,
-    finish,
-    last_checkpoint,
-    resume,
-    step_of,
-)
-from rankdistill.training.dev import HOW, check_apart, hold_out
+from rankdistill.training.dev import check_apart, hold_out
 from rankdistill.training.groups import check_fit, offered_sizes
+from rankdistill.training.stages import Stage, resumed_at, shown_queries, train_stage
 from rankdistill.training.step import check_offers
-from rankdistill.training.trainer import check_scores
 
 __all__ = ["compose", "distil", "run"]
 log = logging.getLogger(__name__)
 BF16 = "It was measured in bf16; in float32 scores differ in the third digit, and figures may a little."
 CUT = "`:{}` is measured with the first {} dimensions of its vectors alone (`truncate_dim`)."
-PARTS = ("loss", "sampler", "scores", "trainer")  # of a stage
 FIELDS = {
     "seed": int,
     "candidates.split": str,
@@ -93,18 +81,6 @@ FIELDS = {
     "evaluation.dev_queries": int | None,
     "evaluation.patience": int | None,
 }
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What one stage of training needs besides student and scores."""
-
-    name: str
-    folder: Path
-    sampler: Any
-    loss: Any
-    arguments: TrainingArguments
-    scores: Mapping[str, Any]
 
 
 def distil(config: DictConfig | Mapping[str, Any], folder: str | Path) -> float:
@@ -354,23 +330,6 @@ def inputs_of(collection: Collection, student: BaseModel, teacher) -> dict[str, 
     return inputs
 
 
-def resumed_at(stages: Sequence[Stage]) -> str | None:
-    """Where an earlier start left off; None if it left nothing.
-
-    Raises ``InputError`` if the checkpoint there is damaged.
-    """
-    begun = False
-    for stage in stages:
-        if (stage.folder / "finished").exists():
-            begun = True
-        elif (checkpoint := last_checkpoint(stage.folder)) is not None:
-            check_sealed(checkpoint, RESUME_BEFORE.format(checkpoint))
-            return f"{stage.name}, step {step_of(checkpoint)}"
-        else:
-            return f"{stage.name}, step 0" if begun else None
-    return f"after {stages[-1].name}"
-
-
 def evaluated(collection: Collection, split: str) -> str:
     """Changes with whatever measures of ``split`` depend on: documents, its queries, their judgments."""
     judged = collection.judged(split)
@@ -414,25 +373,6 @@ def measured_and_trained(table: ScoreTable, split: str, evaluator: Evaluator) ->
     if (same := collection.same_queries) is not None:
         rows, trained = same.first[rows], same.first[trained]
     return int(np.isin(rows, trained).sum())
-
-
-def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], groups: int) -> int:
-    """How many of ``groups`` queries the student was shown, by ``steps`` of each stage.
-
-    Every stage takes them in the same order (``EpochSampler``), so that the longest one has shown all of the
-    others'.
-    """
-    reached = [
-        steps[stage.name]
-        * stage.arguments.train_batch_size
-        * stage.arguments.world_size
-        * stage.arguments.gradient_accumulation_steps
-        for stage in stages
-    ]
-    found = min(groups, max(reached))
-    if found < groups:
-        log.info("the model was shown %d of the %d training queries", found, groups)
-    return found
 
 
 def training_scores(
@@ -510,84 +450,6 @@ def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure:
         )
 
 
-def plan(config: DictConfig, folder: Path) -> list[Stage]:
-    """The stages that ``config`` asks for, their parts made: what is wrong with them shows now."""
-    stages = []
-    for name in stage_names(config):
-        settings = config[name]
-        if name == "warmup" and "loss" not in (settings or {}):
-            continue  # warmup=none, whatever else is set of it
-        check_fields(config, dict.fromkeys((f"{name}.trainer", f"{name}.scores"), dict | None))
-        if unknown := [field for field in settings if field not in PARTS]:
-            raise InputError(f"{name}.{unknown[0]}: no such field; {choices(str(unknown[0]), PARTS)}")
-        fields, scores = (
-            plain(config[part]) | plain(settings.get(part) or OmegaConf.create({}))
-            for part in ("trainer", "scores")
-        )
-        if scores["similarity"] != config.scores.similarity:
-            raise InputError(f"{name}.scores.similarity: all stages compare alike; set scores.similarity")
-        check_scores_of(f"{name}.scores", scores)
-        for field, remedy in (("seed", "set seed=..."), ("output_dir", "set hydra.run.dir=...")):
-            if field in fields:
-                raise InputError(f"trainer.{field}: {remedy}")
-        stages.append(
-            Stage(
-                name,
-                folder / name,
-                make(settings.get("sampler") or config.sampler),
-                make(settings.get("loss") or config.loss, nn.Module),
-                training_arguments(str(folder / name), seed=config.seed, **fields),
-                scores,
-            )
-        )
-    if not stages:
-        raise InputError("stages: none is left to train; name one or more, as stages=[distillation]")
-    return stages
-
-
-def stage_names(config: DictConfig) -> list[str]:
-    """``stages``; raises ``InputError`` unless each is there once, and is a part of ``config``."""
-    if not OmegaConf.is_list(config.stages):
-        raise InputError(f"stages={config.stages!r}: it is a list, as stages=[distillation]")
-    names = list(config.stages)
-    for i, name in enumerate(names):
-        if not isinstance(name, str) or name not in config:
-            raise InputError(f"stages: {name}: there is no such part; add one, as +{name}.loss=...")
-        if config[name] is not None and not OmegaConf.is_dict(config[name]):
-            raise InputError(f"stages: {name} is no part with a loss, a sampler or trainer fields")
-        if name in names[:i]:
-            raise InputError(f"stages: {name} is there twice; give the second one another name")
-    return names
-
-
-def check_scores_of(part: str, scores: Mapping[str, Any]) -> None:
-    """Raises ``InputError``, in the fields of ``part``, unless ``scores`` can be made so."""
-    with fields_of(part):
-        check_scores(**{name: scores[name] for name in inspect.signature(check_scores).parameters})
-
-
-def check_dev(evaluation: DictConfig, stages: Sequence[Stage]) -> None:
-    """Raises ``InputError`` unless it is said both when the dev split is measured, and which it is."""
-    check_counts(**{f"evaluation.{name}": evaluation[name] for name in ("dev_queries", "patience")})
-    given = [name for name in ("dev_split", "dev_queries") if evaluation[name] is not None]
-    if len(given) > 1:
-        raise InputError("evaluation.dev_split and evaluation.dev_queries: give one of them")
-    watched = [stage.name for stage in stages if stage.arguments.eval_strategy != "no"]
-    if watched and not given:
-        raise InputError(f"trainer.eval_strategy: no queries to measure the {watched[0]} stage on; {HOW}")
-    asked = [*given, *(["patience"] if evaluation.patience is not None else [])]
-    if asked and not watched:
-        raise InputError(
-            f"evaluation.{asked[0]}: nothing is measured while training; add trainer.eval_strategy=steps "
-            "trainer.eval_steps=50"
-        )
-    if evaluation.dev_split == evaluation.split:
-        raise InputError(
-            f"evaluation.dev_split={evaluation.split}: what the run is measured on cannot choose its model; "
-            f"{HOW}"
-        )
-
-
 def check_dev_queries(collection: Collection, dev: str, test: str, train: str) -> None:
     """Raises ``InputError`` unless ``dev`` is a split that shares no query with ``test`` and ``train``."""
     if dev not in collection.qrels:
@@ -597,32 +459,6 @@ def check_dev_queries(collection: Collection, dev: str, test: str, train: str) -
         )
     for split in (test, train):
         check_apart(collection, dev, collection.query_rows(dev), collection.query_rows(split), split)
-
-
-def train_stage(student, table, stage: Stage, more: dict, history: list[dict], run: str) -> list[dict]:
-    """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged.
-
-    ``more`` is given to the Trainer; ``run`` is the run's identity.
-    """
-    kept = stage.folder / "finished"
-    if kept.exists():
-        log.info("%s is finished: reusing %s", stage.name, kept)
-        remedy = f"delete {stage.folder} to train the stage again"
-        check_sealed(kept, remedy)
-        try:
-            load_weights_from(student, kept / "model.safetensors")
-        except SafetensorError as error:
-            raise InputError(f"{kept}: damaged ({error}); {remedy}") from None
-        return read_json(kept / "history.json", list, remedy)
-    trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **more)
-    log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
-    resume(trainer, stage.folder, run)
-    before = history[-1]["step"] if history else 0
-    logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
-    logged[-1].pop("train_loss", None)  # transformers' mean is wrong once a run was resumed
-    logged[-1]["kept_step"] = before + trainer.kept_step
-    finish(trainer, logged, kept, run)
-    return logged
 
 
 def report(

@@ -1,0 +1,99 @@
+"""Stages: what each trains with, and how one is trained or resumed."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import TrainingArguments
+
+from rankdistill.errors import InputError
+from rankdistill.folders import read_json
+from rankdistill.students import load_weights_from
+from rankdistill.training.checkpoints import (
+    RESUME_BEFORE,
+    check_sealed,
+    finish,
+    last_checkpoint,
+    resume,
+    step_of,
+)
+from rankdistill.training.trainer import DistillationTrainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of training needs besides student and scores."""
+
+    name: str
+    folder: Path
+    sampler: Any
+    loss: Any
+    arguments: TrainingArguments
+    scores: Mapping[str, Any]
+
+
+def resumed_at(stages: Sequence[Stage]) -> str | None:
+    """Where an earlier start left off; None if it left nothing.
+
+    Raises ``InputError`` if the checkpoint there is damaged.
+    """
+    begun = False
+    for stage in stages:
+        if (stage.folder / "finished").exists():
+            begun = True
+        elif (checkpoint := last_checkpoint(stage.folder)) is not None:
+            check_sealed(checkpoint, RESUME_BEFORE.format(checkpoint))
+            return f"{stage.name}, step {step_of(checkpoint)}"
+        else:
+            return f"{stage.name}, step 0" if begun else None
+    return f"after {stages[-1].name}"
+
+
+def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], groups: int) -> int:
+    """How many of ``groups`` queries the student was shown, by ``steps`` of each stage.
+
+    Every stage takes them in the same order (``EpochSampler``), so that the longest one has shown all of the
+    others'.
+    """
+    reached = [
+        steps[stage.name]
+        * stage.arguments.train_batch_size
+        * stage.arguments.world_size
+        * stage.arguments.gradient_accumulation_steps
+        for stage in stages
+    ]
+    found = min(groups, max(reached))
+    if found < groups:
+        log.info("the model was shown %d of the %d training queries", found, groups)
+    return found
+
+
+def train_stage(student, table, stage: Stage, more: dict, history: list[dict], run: str) -> list[dict]:
+    """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged.
+
+    ``more`` is given to the Trainer; ``run`` is the run's identity.
+    """
+    kept = stage.folder / "finished"
+    if kept.exists():
+        log.info("%s is finished: reusing %s", stage.name, kept)
+        remedy = f"delete {stage.folder} to train the stage again"
+        check_sealed(kept, remedy)
+        try:
+            load_weights_from(student, kept / "model.safetensors")
+        except SafetensorError as error:
+            raise InputError(f"{kept}: damaged ({error}); {remedy}") from None
+        return read_json(kept / "history.json", list, remedy)
+    trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **more)
+    log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
+    resume(trainer, stage.folder, run)
+    before = history[-1]["step"] if history else 0
+    logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
+    logged[-1].pop("train_loss", None)  # transformers' mean is wrong once a run was resumed
+    logged[-1]["kept_step"] = before + trainer.kept_step
+    finish(trainer, logged, kept, run)
+    return logged
