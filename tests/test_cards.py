@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from rankdistill.cards import is_distilled, model_card, private, public, teacher_card
+from rankdistill.cards import is_distilled, model_card, private, public
 from rankdistill.command import config_folder
 from rankdistill.evaluation import Evaluator
 from rankdistill.folders import plain
@@ -20,6 +20,7 @@ from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.students import adapter_student, asymmetric_student, load_student, vectors_student
 from rankdistill.students.lengths import limit_length
 from rankdistill.summary import table as as_table
+from rankdistill.teachers import NoTeacher, score_candidates
 
 
 def config(name, *overrides):
@@ -183,19 +184,16 @@ def test_the_card_of_a_teacher_is_one_to_upload_too(cross_encoder_folder, beir, 
     limit_length(model, 20, "it", pair=True)
     model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     fields = config("finetune_teacher", f"model={cross_encoder_folder}", "data=beir", f"data.path={beir}")
-    card = teacher_card(fields, table.candidates, model, 15, {"nDCG@10": 0.25}, "| reranked |")
+    labels = score_candidates(NoTeacher(), table.candidates)
+    card = model_card(fields, labels, model, {"nDCG@10": 0.25}, "| retrieved |")
     data = ModelCard(card).data
     assert data.pipeline_tag == "text-ranking" and data.eval_results[0].metric_value == 0.25
     assert str(beir.parent) not in card and str(cross_encoder_folder) not in card
-    assert (
-        "1 query with no positive or fewer than 7 other candidates" in card
-        and "cross_encoder`, a local" in card
-    )
+    assert "`cross_encoder`, a local" in card and "no teacher's scores were in the loss" in card
     found = snippet(card, tmp_path / "model")
     assert sorted(found["order"]) == [0, 1] and found["model"].max_seq_length == 20
     pairs = [("a question", "a passage that may answer it"), ("a question", "another one")]
     assert found["scores"] == pytest.approx(np.asarray(model.predict(pairs)), abs=1e-6)
-    assert "It was not measured." in teacher_card(fields, table.candidates, model, 16, {}, "")
 
 
 def test_places_and_secrets_of_a_machine_are_no_part_of_a_card(tmp_path, monkeypatch):

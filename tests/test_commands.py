@@ -10,13 +10,14 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from commands import POOLS, child, start
+from commands import POOLS, RESULTS, child, die, start
 from conftest import write_collection
 from safetensors import SafetensorError
 
@@ -127,21 +128,36 @@ def test_a_teacher_is_fine_tuned_on_the_collection(tmp_path, student_folder, cro
         f"model={cross_encoder_folder}",
         "max_length=64",
         "negatives=4",
-        f"student.model={student_folder}",
+        f"candidates.encoder={student_folder}",
         *POOLS,
         "trainer.num_train_epochs=2",
+        "trainer.save_steps=2",
         "evaluation.split=test",
-        f"hydra.run.dir={tmp_path / 'teacher'}",
     ]
+    place = [f"hydra.run.dir={tmp_path / 'killed'}"]
+    step = "rankdistill.training.trainer:DistillationTrainer.training_step"
+    killed = start("finetune_teacher", [*arguments, *place], tmp_path, before=partial(die, step, 6))
+    assert killed.returncode == 9, killed.stderr[-3000:]
+    resumed = start("finetune_teacher", [*arguments, *place], tmp_path)
+    assert resumed.returncode == 0 and "resumed: distillation, step 2" in resumed.stdout, resumed.stderr[
+        -3000:
+    ]
+    arguments.append(f"hydra.run.dir={tmp_path / 'teacher'}")
     done = start("finetune_teacher", arguments, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
+    for file in RESULTS:
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "teacher" / file).read_bytes(), file
     assert "Use it: teacher.model=" in done.stdout
-    assert set(json.loads((tmp_path / "teacher" / "metrics.json").read_text())) == {"retrieved", "reranked"}
+    metrics = json.loads((tmp_path / "teacher" / "metrics.json").read_text())
+    assert list(metrics) == ["before", "retrieved", "after"]
+    for field in ("student=minilm", f"student.model={student_folder}", "evaluation.split=null"):
+        refused = start("finetune_teacher", [*arguments, field], tmp_path)
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
     from rankdistill.teachers import CrossEncoderTeacher
 
     assert CrossEncoderTeacher(str(tmp_path / "teacher" / "model")).score(["w1"], ["w1 w2"]).shape == (1,)
     card = (tmp_path / "teacher" / "model" / "README.md").read_text()
-    assert "reranked" in card and read_beir(folder).documents[0] not in card  # no text of the collection
+    assert "retrieved" in card and read_beir(folder).documents[0] not in card  # no text of the collection
 
     start_of = (tmp_path / "teacher" / "model" / "model.safetensors").stat().st_mtime_ns
     again = start("finetune_teacher", arguments, tmp_path)

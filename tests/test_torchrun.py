@@ -40,7 +40,7 @@ def test_two_processes_fine_tune_a_teacher(beir, tmp_path, student_folder, cross
     words = [
         *("-m", "rankdistill.finetune_teacher", "data=beir", f"data.path={beir}", *POOLS),
         *(f"model={cross_encoder_folder}", "max_length=64", "negatives=4", "evaluation.split=test"),
-        *(f"student.model={student_folder}", f"hydra.run.dir={tmp_path / 'teacher'}"),
+        *(f"candidates.encoder={student_folder}", f"hydra.run.dir={tmp_path / 'teacher'}"),
     ]
     done = two_processes(words, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -17,7 +17,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from rankdistill import __version__
-from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Collection
 from rankdistill.data.score_hub import is_hub_name
 from rankdistill.data.scores import ScoreTable
@@ -185,7 +184,7 @@ def cross_encoder(student: CrossEncoder) -> Kind:
     return Kind(
         what="A cross-encoder, which reads a query and a document together and reranks candidates",
         teacher="a teacher",
-        ranks="all rank the\nretrieved candidates alone",
+        ranks="they rank the\nretrieved candidates alone; `retrieved` ranks all documents by an encoder",
         pipeline_tag="text-ranking",
         task=("text-ranking", "Reranking"),
         tags=["sentence-transformers", "cross-encoder", "reranker"],
@@ -224,63 +223,6 @@ def is_distilled(config: Mapping[str, Any]) -> bool:
 def is_filtered(config: Mapping[str, Any]) -> bool:
     """Whether the teacher's scores decide which documents a contrastive loss takes for negatives."""
     return any(loss.get("false_negative_margin") is not None for loss in losses_of(config))
-
-
-def teacher_card(
-    config: Mapping[str, Any],
-    candidates: Candidates,
-    model: CrossEncoder,
-    groups: int,
-    measures: Mapping[str, float],
-    results: str,
-    notes: Sequence[str] = (),
-) -> str:
-    """The README of a fine-tuned cross-encoder.
-
-    ``groups`` is how many of ``candidates``' queries it was trained on; ``measures`` are its means
-    where it was measured, ``results`` a table of them in Markdown.
-    """
-    collection = candidates.collection
-    base = Base(config["model"], model)
-    title = f"{base.name} fine-tuned on {collection.name}"
-    data = metadata(
-        base,
-        title,
-        config,
-        collection,
-        measures,
-        config["evaluation"]["split"],
-        pipeline_tag="text-ranking",
-        task=("text-ranking", "Reranking"),
-        tags=["sentence-transformers", "cross-encoder", "reranker", "rankdistill"],
-    )
-    left = len(candidates) - groups
-    trained = {
-        "collection": described(collection),
-        "trained on": f"{count(groups, 'group')} of a positive and {config['negatives']} other candidates",
-        "seed": str(config["seed"]),
-    }
-    if left:
-        trained["left out"] = (
-            f"{count(left, 'query')} with no positive or fewer than {config['negatives']} other candidates"
-        )
-    parts = ("data", "candidates", "student", "trainer", "max_length", "dropout", "negatives")
-    return card(
-        data,
-        title,
-        "A cross-encoder that scores a query and a document together, fine-tuned with rankdistill\n"
-        f"{__version__} on the collection's own judgments, to rerank or to teach (`teacher.model=...`).",
-        cross_encoder(model).snippet,
-        {"started from": base.said, "maximum length": f"{length(model)}, query and document together"},
-        f"{results}\n\n`retrieved`: the collection ranked by the retriever; `reranked`: its candidates\n"
-        "ranked by this model, and what they lack counts as not found."
-        if results
-        else "It was not measured.",
-        trained,
-        notes,
-        {name: config[name] for name in parts if config.get(name) is not None},
-        base,
-    )
 
 
 class Base:

@@ -19,7 +19,7 @@ from transformers import set_seed
 from rankdistill import analysis, processes
 from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save, save_group_plots
-from rankdistill.candidates import mine
+from rankdistill.candidates import Dense, mine
 from rankdistill.cards import model_card
 from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Candidates, Collection, ScoreTable
@@ -152,6 +152,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     documents = stored_index(student, collection)
     pools = reranked_pools(student, teacher, retrievers, collection, test, evaluator)
     results = evaluations("before", evaluator, student, collection, test, documents, pools)
+    if reranks(student):
+        results |= retrieved(evaluator, retrievers, collection, test)
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
     teacher_table, agreements, pairs = None, {}, {}
     if config.evaluation.teacher:
@@ -260,6 +262,17 @@ def evaluations(
         key: evaluator.evaluate(student, collection, split, index, candidates)
         for key, index in indexes.items()
     }
+
+
+def retrieved(
+    evaluator: Evaluator, retrievers: Sequence, collection: Collection, split: str
+) -> dict[str, Evaluation]:
+    """All documents ranked by the encoder of dense candidates, which reranking must beat; {} without one."""
+    encoder = next((one.model for one in retrievers if isinstance(one, Dense)), None)
+    if encoder is None:
+        return {}
+    documents = stored_index(encoder, collection)
+    return {"retrieved": evaluator.evaluate(encoder, collection, split, documents)}
 
 
 def measured_how(evaluator: Evaluator, documents: int) -> list[str]:

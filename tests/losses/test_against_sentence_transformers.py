@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sentence_transformers.cross_encoder.losses import ListNetLoss
 from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.util import dot_score
 from torch import nn
@@ -72,3 +73,24 @@ def test_infonce_in_batch(embeddings, teacher, cached):
     theirs = loss(MODEL, scale=2.0, similarity_fct=dot_score, **size)(features(embeddings), None)
     ours = InfoNCE(temperature=0.5, in_batch=True)(student, teacher, positive, mask, in_batch, serves)
     assert_same(ours, theirs, embeddings)
+
+
+class Written(nn.Module):
+    """A cross-encoder whose logit of a pair is the number that its document says."""
+
+    num_labels, device = 1, torch.device("cpu")
+
+    def preprocess(self, pairs, **kwargs):
+        return {"logit": torch.tensor([float(document) for _, document in pairs], dtype=torch.float64)}
+
+    def forward(self, features):
+        return {"scores": features["logit"]}
+
+
+def test_infonce_is_listnet_of_one_positive(embeddings, teacher):
+    """As finetune_teacher was trained before: labels of 100 and 0."""
+    student, positive, mask = group(embeddings)
+    texts = [[repr(score) for score in row] for row in student.tolist()]
+    labels = list(positive.double() * 100)
+    theirs = ListNetLoss(Written())([["q"] * 5, texts], labels)
+    torch.testing.assert_close(InfoNCE()(student, teacher, positive, mask), theirs.double())

@@ -8,9 +8,11 @@ from sentence_transformers import CrossEncoder
 
 from rankdistill import train as module
 from rankdistill.errors import InputError
+from rankdistill.evaluation import Evaluator
 from rankdistill.students import cross_encoder as students
-from rankdistill.students import load_model
+from rankdistill.students import load_model, load_student
 from rankdistill.train import compose, distil
+from rankdistill.training import stages
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,9 @@ def read(place, name):
     return json.loads((place / name).read_text())
 
 
-def test_the_whole_job_ends_alike_after_a_kill(job, folder, tmp_path, monkeypatch):
+def test_the_whole_job_ends_alike_after_a_kill(
+    job, folder, collection, student_folder, tmp_path, monkeypatch
+):
     teacher = ["teacher=cross_encoder", f"teacher.model={folder}", "teacher.max_length=64"]
     config = compose(*job, *teacher)
     assert config.scores.teacher_scale == 1 and "loss" not in config.warmup
@@ -57,7 +61,7 @@ def test_the_whole_job_ends_alike_after_a_kill(job, folder, tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "finish", kill)
+        patched.setattr(stages, "finish", kill)
         with pytest.raises(KeyboardInterrupt):
             distil(config, tmp_path / "again")
     distil(config, tmp_path / "again")
@@ -67,8 +71,10 @@ def test_the_whole_job_ends_alike_after_a_kill(job, folder, tmp_path, monkeypatc
     for name in ("metrics.json", "per_query.csv", "model/model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     metrics = read(tmp_path / "run", "metrics.json")
-    assert list(metrics) == ["before", "after", "teacher"]
+    assert list(metrics) == ["before", "retrieved", "after", "teacher"]
     assert metrics["before"] == metrics["teacher"], "it begins as its teacher"
+    encoder = load_student(student_folder, max_length=64)
+    assert metrics["retrieved"] == Evaluator().evaluate(encoder, collection).mean
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text-ranking" in card and "from sentence_transformers import CrossEncoder" in card
     model = load_model(str(tmp_path / "run" / "model"))
@@ -88,7 +94,7 @@ def test_at_rate_0_before_and_after_are_equal_and_dev_queries_are_reranked(job, 
 def test_labels_are_enough(job, tmp_path):
     """As finetune_teacher trains: no teacher scores, and none is measured."""
     distil(compose(*job, "teacher=none", "loss=lce", "sampler=random"), tmp_path / "run")
-    assert list(read(tmp_path / "run", "metrics.json")) == ["before", "after"]
+    assert list(read(tmp_path / "run", "metrics.json")) == ["before", "retrieved", "after"]
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "| teacher | none, labels alone |" in card and "no teacher's scores were in the loss" in card
     distil(compose(*job, "teacher=none", "loss=kl", "sampler=random"), tmp_path / "kl")
