@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from types import UnionType
 from typing import Any, NoReturn
 
 import hydra
@@ -51,8 +52,8 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else here.parents[2] / "configs"
 
 
-def make(config: Any, kind: type = object) -> Any:
-    """The object that ``config`` describes, made of plain Python containers.
+def make(config: Any, kind: type | UnionType = object) -> Any:
+    """The object that ``config`` describes, made of plain Python containers; None of a ``config`` that is.
 
     Raises ``InputError`` for a field of the wrong kind or refused, or if the object isn't of ``kind``.
     """
@@ -65,7 +66,8 @@ def make(config: Any, kind: type = object) -> Any:
         raise InputError(message) from error
     if not isinstance(made, kind):
         raise InputError(
-            f"{config._get_full_key(None)}: makes a {type(made).__name__}, not a {kind.__name__}"
+            f"{config._get_full_key(None)}: makes a {type(made).__name__}, not a "
+            f"{getattr(kind, '__name__', kind)}"
         )
     return made
 

@@ -15,19 +15,25 @@ from rankdistill.folders import plain
 from rankdistill.training import training_arguments
 from rankdistill.training.dev import HOW
 from rankdistill.training.stages import Stage
+from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import check_scores
 
-PARTS = ("loss", "sampler", "scores", "trainer")  # of a stage
+PARTS = ("loss", "sampler", "scores", "step_teacher", "trainer", "trains")  # of a stage
 
 
 def plan(config: DictConfig, folder: Path) -> list[Stage]:
     """The stages that ``config`` asks for, their parts made: what is wrong with them shows now."""
     stages = []
+    whole = make(config.step_teacher, StepTeacher | None)  # one model, whichever stages share it
     for name in stage_names(config):
         settings = config[name]
         if name == "warmup" and "loss" not in (settings or {}):
             continue  # warmup=none, whatever else is set of it
         check_fields(config, dict.fromkeys((f"{name}.trainer", f"{name}.scores"), dict | None))
+        check_fields(config, {f"{name}.trains": list | None})
+        trains = None if settings.get("trains") is None else settings.trains
+        patterns = [trains] if isinstance(trains, str) else trains and [str(x) for x in trains]
+        own = "step_teacher" in settings
         if unknown := [field for field in settings if field not in PARTS]:
             raise InputError(f"{name}.{unknown[0]}: no such field; {choices(str(unknown[0]), PARTS)}")
         fields, scores = (
@@ -48,6 +54,8 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
                 make(settings.get("loss") or config.loss, nn.Module),
                 training_arguments(str(folder / name), seed=config.seed, **fields),
                 scores,
+                make(settings.step_teacher, StepTeacher | None) if own else whole,
+                patterns,
             )
         )
     if not stages:

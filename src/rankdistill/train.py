@@ -5,6 +5,7 @@ python -m rankdistill.train +experiment=stratified
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from rankdistill.candidates import Dense, mine
 from rankdistill.cards import model_card
 from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Candidates, Collection, ScoreTable
+from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
@@ -128,7 +130,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         check_dev_queries(collection, dev, test, config.candidates.split)
         evaluator.check(collection, dev)
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
-    inputs = inputs_of(collection, student, teacher)
+    inputs = inputs_of(collection, student, teacher, stages)
     if folder.finished(**inputs):
         metrics = read_measures(folder.path)
         if main:
@@ -296,7 +298,8 @@ def check_student(student: BaseModel, config: DictConfig, stages: Sequence[Stage
     for stage in stages:
         with fields_of("scores"):
             ranker = ranker_of(student, similarity, stage.scores["scale"], half=False, grad_cache=False)
-        check_offers(ranker, stage.loss)
+        inside = stage.step_teacher and stage.step_teacher.ranker(student, half=False, grad_cache=False)
+        check_offers(ranker, stage.loss, inside or None)
     if reranks(student):
         log.info("the student's scores are its logits; scores.scale is 1")
     compare_by(student, similarity)  # before it is measured
@@ -333,13 +336,16 @@ def watched_pools(
     return reranked_pools(student, teacher, retrievers, held, "dev", evaluator)
 
 
-def inputs_of(collection: Collection, student: BaseModel, teacher) -> dict[str, str]:
+def inputs_of(collection: Collection, student: BaseModel, teacher, stages: Sequence[Stage]) -> dict[str, str]:
     """The fingerprints of what may change in place under the same settings, before anything is computed."""
     inputs = {"collection": collection.fingerprint, "student": start_of(student)}
     if isinstance(teacher, FileTeacher):
         inputs["scores"] = teacher.fingerprint_for(collection)
     else:
         inputs["teacher"] = identity(teacher)
+    inside = [stage.step_teacher for stage in stages if stage.step_teacher is not None]
+    if inside:
+        inputs["step_teacher"] = fingerprint(*(one.fingerprint(collection) for one in inside))
     return inputs
 
 
@@ -503,6 +509,9 @@ def report(
         text += f"\n\nActive dimensions, on average: {said}."
     text += f"\n\nMeasured: {measured_queries(table.collection, split, len(after.per_query[main]))}."
     card = model_card(plain(config), table, student, after.mean, text, notes, after.active)
+    for name, teacher in trained_teachers(folder.checkpoints, config.stages).items():
+        with folder.drafted(name) as draft:
+            shutil.copytree(teacher, draft)
     with folder.drafted("model") as draft:
         student.save_pretrained(str(draft), create_model_card=False)
         write_text(draft / "README.md", card)
@@ -516,6 +525,13 @@ def report(
     save(analysis.plot_measures(measured), path / "plots" / "measures.png")
     write_measures(results, path)
     log.info("the results\n\n%s\n\nResults in %s; the same figures of its run: %s", text, path, check)
+
+
+def trained_teachers(checkpoints: Path, stages: Sequence[str]) -> dict[str, Path]:
+    """What the teachers that were trained inside the steps of ``stages`` are saved as, and where they are."""
+    found = {name: checkpoints / name / "finished" / "teacher" for name in stages}
+    found = {f"teacher_{name}": path for name, path in found.items() if path.is_dir()}
+    return found
 
 
 if __name__ == "__main__":

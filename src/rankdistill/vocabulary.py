@@ -16,10 +16,13 @@ class Embeddings:
     """What an encoder makes of n texts: ``vectors`` float (n, d).
 
     Of late interaction (n, L, d), a vector for each token; ``mask`` bool (n, L) says which are a text's.
+    ``layers``, only where asked for, are float (n, d) of each of a transformer's layers, its token embeddings
+    first: their states, pooled as the last one's are.
     """
 
     vectors: Tensor
     mask: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Batch:
 
     ``index`` int64 (B, G) says which of ``document_rows`` is in a group's place, ``mask`` bool (B, G)
     whether one does, ``positive`` bool (B, G) whether it is known to be relevant. ``targets`` are columns of
-    the score table: ``scores`` float32 (B, G). ``pools`` are those of ``in_batch_negatives``. ``step`` counts
-    the optimiser's steps.
+    the score table: ``scores`` float32 (B, G). ``pools`` are those of ``in_batch_negatives``. ``inputs`` has
+    ``student``, and of a teacher inside the step ``teacher``. ``step`` counts the optimiser's steps.
     """
 
     query_rows: Tensor  # int64 (B,)

@@ -24,7 +24,7 @@ from rankdistill.training import (
     TrainingGroups,
     training_arguments,
 )
-from rankdistill.training.collator import in_batch_negatives
+from rankdistill.training.collator import Preparer, in_batch_negatives
 from rankdistill.training.groups import Group
 
 
@@ -47,7 +47,7 @@ def trainer_of(student_folder, table, folder, loss=None, sampler=None, student=N
 
 def collated(student_folder, collection, groups, chunk_tokens=None):
     ranker = DenseEncoder(load_student(student_folder), True, 20.0)
-    return GroupCollator(collection, ranker.preparer(collection, chunk_tokens))(groups)
+    return GroupCollator(collection, Preparer(ranker, collection, chunk_tokens))(groups)
 
 
 def weights(trainer):

@@ -11,11 +11,13 @@ from rankdistill.data.pairs import from_pairs
 from rankdistill.data.python_functions import python_functions
 from rankdistill.data.scores import ScoreTable
 from rankdistill.data.trec import read_trec
+from rankdistill.data.views import View
 
 __all__ = [
     "Candidates",
     "Collection",
     "ScoreTable",
+    "View",
     "from_frames",
     "from_pairs",
     "python_functions",

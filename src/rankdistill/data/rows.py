@@ -7,7 +7,7 @@ from typing import Any
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.faults import Faults
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, shorten
 
 HIGHEST_GRADE = 1000  # measures keep a counter for every grade up to the highest
 
@@ -54,6 +54,15 @@ def assemble(
     faults.settle(invalid)
     texts = list(found), list(found.values()), list(asked), list(asked.values())
     return Collection(name, *texts, judged, ignore_identical_ids)
+
+
+def texts_by_id(source: str, rows: Iterable[Row]) -> dict[str, str]:
+    """Id -> text of rows with an id and a ``text``; raises ``InputError`` if one is empty, or there twice."""
+    faults = Faults()
+    found = _texts(source, rows, _parts("template", "{text}"), False, faults)
+    for kind, places in faults.found.items():
+        raise InputError(f"{len(places):,} {kind}: {shorten(places)}")
+    return found
 
 
 def _parts(name: str, template: str) -> list[tuple[str, str | None]]:

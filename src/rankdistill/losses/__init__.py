@@ -10,8 +10,10 @@ four is a ``Loss``, which says what it ``reads``, or names it in the signature o
 from rankdistill.losses.base import Loss
 from rankdistill.losses.flops import FLOPS, flops
 from rankdistill.losses.infonce import InfoNCE, info_nce
+from rankdistill.losses.joint import Joint, joint
 from rankdistill.losses.kl import KLDivergence, kl_divergence
 from rankdistill.losses.l1 import L1, l1
+from rankdistill.losses.layerwise import Layerwise, layerwise
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
 from rankdistill.losses.ranknet import RankNet, rank_net
 from rankdistill.losses.weighted_sum import WeightedSum
@@ -20,15 +22,19 @@ __all__ = [
     "FLOPS",
     "L1",
     "InfoNCE",
+    "Joint",
     "KLDivergence",
+    "Layerwise",
     "Loss",
     "MarginMSE",
     "RankNet",
     "WeightedSum",
     "flops",
     "info_nce",
+    "joint",
     "kl_divergence",
     "l1",
+    "layerwise",
     "margin_mse",
     "rank_net",
 ]

@@ -22,10 +22,12 @@ class Loss(nn.Module):
 
     ``reads`` names the fields of the student's ``Outputs`` that it needs besides ``scores``; the step
     computes these and no more, and refuses a student that does not offer them. With ``in_batch`` there are
-    the teacher's ``in_batch`` and ``Batch.negatives`` too.
+    the teacher's ``in_batch`` and ``Batch.negatives`` too. ``reads_of_teacher`` are those of the teacher's:
+    a table of scores offers ``in_batch`` alone, a teacher inside the step what a student of its kind does.
     """
 
     reads: frozenset[str] = frozenset()
+    reads_of_teacher: frozenset[str] = frozenset()
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         raise NotImplementedError
@@ -39,6 +41,11 @@ def reads(loss: nn.Module) -> frozenset[str]:
     if (said := getattr(loss, "reads", None)) is not None:
         return frozenset(said)
     return frozenset(EXTRAS[name] for name in accepted(loss.forward, EXTRAS))
+
+
+def reads_of_teacher(loss: nn.Module) -> frozenset[str]:
+    """The fields of the teacher's ``Outputs`` that ``loss`` needs besides ``scores``; a plain one's: none."""
+    return frozenset(getattr(loss, "reads_of_teacher", ()))
 
 
 def value_of(loss: nn.Module, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -7,7 +7,7 @@ from operator import add
 
 from torch import Tensor, nn
 
-from rankdistill.losses.base import Loss, reads, value_of
+from rankdistill.losses.base import Loss, reads, reads_of_teacher, value_of
 from rankdistill.losses.shapes import is_number
 from rankdistill.vocabulary import Batch, Outputs
 
@@ -30,6 +30,7 @@ class WeightedSum(Loss):
         self.losses = nn.ModuleDict(dict(losses))
         self.weights = dict(weights)
         self.reads = frozenset[str]().union(*map(reads, self.losses.values()))
+        self.reads_of_teacher = frozenset[str]().union(*map(reads_of_teacher, self.losses.values()))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return reduce(

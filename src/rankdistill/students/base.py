@@ -82,7 +82,10 @@ class Encoder(Ranker):
         raise NotImplementedError
 
     def forward(self, inputs: Any, batch: Batch, wanted: Container[str]) -> Outputs:
-        queries, documents = self.vectors(inputs)
+        return self.with_cuts(*self.vectors(inputs), batch, wanted)
+
+    def with_cuts(self, queries: Tensor, documents: Tensor, batch: Batch, wanted: Container[str]) -> Outputs:
+        """``compared``, and the same of the vectors cut to the numbers of dimensions that are trained too."""
         with torch.autocast(queries.device.type, enabled=False):
             cuts = [
                 self.compared(queries[:, :n], documents[:, :n], batch, wanted) for n in cuts_of(self.model)

@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection as Container
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.model import BaseModel
+from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import truncate_embeddings
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -18,10 +21,12 @@ from transformers import PreTrainedModel
 from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import stored_tokens
+from rankdistill.errors import InputError
 from rankdistill.packing import first_position, pack, packed, tokens_in
 from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, transformer_of
+from rankdistill.vocabulary import Batch, Outputs
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +99,7 @@ class DenseEncoder(Encoder):
     batch's rows are cast and passed on.
     """
 
+    offers = Encoder.offers | {"layers"}
     model: BaseModel
 
     def __init__(
@@ -129,9 +135,23 @@ class DenseEncoder(Encoder):
         return Texts(self.model, kind, collection, chunk_tokens, self.bf16)
 
     def vectors(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        parts = [(inputs["queries"], "query"), *((part, "document") for part in inputs["documents"])]
-        embedded = self._encoded(parts)
+        embedded = self._encoded(parts_of(inputs))
         return embedded[0], torch.cat(embedded[1:])
+
+    def forward(self, inputs: dict[str, Any], batch: Batch, wanted: Container[str]) -> Outputs:
+        if "layers" not in wanted:
+            return super().forward(inputs, batch, wanted)
+        with hidden_states(transformer_of(self.model)):
+            (queries, of_queries), *documents = self._encoded(parts_of(inputs), self.read_layers)
+        vectors = torch.cat([part for part, _ in documents])
+        of_documents = tuple(map(torch.cat, zip(*(layers for _, layers in documents), strict=True)))
+        outputs = self.with_cuts(queries, vectors, batch, wanted)
+        assert outputs.queries is not None and outputs.documents is not None
+        return replace(
+            outputs,
+            queries=replace(outputs.queries, layers=of_queries),
+            documents=replace(outputs.documents, layers=of_documents),
+        )
 
     def vectors_of(self, kind: str, inputs: list[dict[str, Any]]) -> Tensor:
         return torch.cat(self._encoded([(part, kind) for part in inputs]))
@@ -141,17 +161,51 @@ class DenseEncoder(Encoder):
         most = cast(SentenceTransformer, self.model).truncate_dim
         return truncate_embeddings(made["sentence_embedding"].float(), most)
 
-    def _encoded(self, parts: Sequence[tuple[dict[str, Any], str]]) -> list[Any]:
+    def read_layers(self, made: dict[str, Any]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Also the states of each layer, float32 (n, d), pooled as the model pools the last one's."""
+        pooling = next((part for part in self.model if isinstance(part, Pooling)), None)
+        if pooling is None:
+            raise InputError(
+                f"{type(self.model).__name__}: its layers are not pooled, and so not to be compared"
+            )
+        end = made["token_embeddings"].shape[1]  # of packed texts, without the tokens behind the last one
+        with packed(self.model) if "cu_seq_lens_q" in made else nullcontext():
+            layers = [
+                pooling({**made, "token_embeddings": states[:, :end]})["sentence_embedding"].float()
+                for states in made["all_layer_embeddings"]
+            ]
+        return self.read(made), tuple(layers)
+
+    def _encoded(
+        self, parts: Sequence[tuple[dict[str, Any], str]], read: Callable[[dict[str, Any]], Any] | None = None
+    ) -> list[Any]:
         """What ``read`` gives of each of ``parts``: features of n texts, and their kind."""
+        read = read or self.read
         with torch.autocast(self.model.device.type, enabled=False):
             run = on_cast_weights(self.model, [part for part, _ in parts], self.bf16)
 
             def embed(features: dict[str, Any], kind: str) -> Any:
-                return self.read(run(features, task=kind))
+                return read(run(features, task=kind))
 
             if self.grad_cache and torch.is_grad_enabled():
                 return [checkpoint(embed, *part, use_reentrant=False) for part in parts]
             return [embed(*part) for part in parts]
+
+
+def parts_of(inputs: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """The features of the queries, and of each chunk of documents, and their kind."""
+    return [(inputs["queries"], "query"), *((part, "document") for part in inputs["documents"])]
+
+
+@contextmanager
+def hidden_states(model: PreTrainedModel) -> Iterator[None]:
+    """``model`` gives the states of all its layers."""
+    before = model.config.output_hidden_states
+    model.config.output_hidden_states = True
+    try:
+        yield
+    finally:
+        model.config.output_hidden_states = before
 
 
 def on_cast_weights(

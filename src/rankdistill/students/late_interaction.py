@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from rankdistill import processes
 from rankdistill.errors import InputError, check_counts
+from rankdistill.students.base import Encoder
 from rankdistill.students.dense import DenseEncoder
 from rankdistill.students.load import check_class, load_student
 from rankdistill.students.sides import encoders
@@ -95,6 +96,7 @@ class LateInteraction(DenseEncoder):
     chunk are there at a time.
     """
 
+    offers = Encoder.offers
     model: MultiVectorEncoder
 
     def __init__(self, model: MultiVectorEncoder, scale: float, half: bool = False, grad_cache: bool = False):

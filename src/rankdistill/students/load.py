@@ -279,12 +279,11 @@ def merge_adapter(student: BaseModel) -> None:
         del model.peft_config
 
 
-def load_weights_from(student: BaseModel, file: Path) -> None:
+def load_weights_from(student: BaseModel, file: Path, prefix: str = "student.model.") -> None:
     """Puts the weights that a checkpoint of the Trainer holds into ``student``, in place.
 
-    Raises ``InputError`` if they are another model's.
+    Their names begin with ``prefix`` there. Raises ``InputError`` if they are another model's.
     """
-    prefix = "student.model."
     weights = {k.removeprefix(prefix): v for k, v in load_file(file).items() if k.startswith(prefix)}
     own = student.state_dict()
     given = {own[name].data_ptr() for name in weights if name in own}

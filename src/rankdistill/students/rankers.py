@@ -35,13 +35,19 @@ def load_model(model: str, max_length: int | None = None) -> BaseModel:
 
 
 def ranker_of(
-    student: BaseModel, similarity: str | None, scale: float | None, half: bool, grad_cache: bool
+    student: BaseModel,
+    similarity: str | None,
+    scale: float | None,
+    half: bool,
+    grad_cache: bool,
+    trained: bool = True,
 ) -> Ranker:
     """``student`` as the step runs it; the settings are those of ``DistillationTrainer``.
 
-    Raises ``InputError`` for a kind that isn't trained, or a ``scale`` that it has no use for.
+    Raises ``InputError`` for a kind that isn't trained, or a ``scale`` that it has no use for. One that is
+    not ``trained``, a teacher, may be frozen.
     """
-    check_trainable(student)
+    check_trainable(student, trained)
     if reranks(student):
         if scale not in (None, 1):
             raise InputError(
@@ -116,15 +122,18 @@ def compare_by(student: BaseModel, similarity: str | None) -> None:
         cast(SentenceTransformer, student).similarity_fn_name = cast(Literal["cosine", "dot"], similarity)
 
 
-def check_trainable(student: BaseModel) -> None:
-    """Raises ``InputError`` if ``student`` is of a kind that can be measured, but not trained here."""
+def check_trainable(student: BaseModel, trained: bool = True) -> None:
+    """Raises ``InputError`` if ``student`` is of a kind that can be measured, but not trained here.
+
+    Or if it is to be ``trained``, and none of its weights is.
+    """
     if reranks(student):
         if student.num_labels != 1:
             raise InputError(
                 f"student: a cross-encoder of {student.num_labels} labels; it must have one score"
             )
         return
-    if not any(weight.requires_grad for weight in student.parameters()):
+    if trained and not any(weight.requires_grad for weight in student.parameters()):
         raise InputError("student: none of its weights is trained; a frozen side needs another that is not")
     if isinstance(student, SparseEncoder):
         return

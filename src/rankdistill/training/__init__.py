@@ -4,6 +4,7 @@ from rankdistill.training.arguments import training_arguments
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.dev import hold_out
 from rankdistill.training.groups import EpochSampler, Group, TrainingGroups
+from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import DistillationTrainer
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "EpochSampler",
     "Group",
     "GroupCollator",
+    "StepTeacher",
     "TrainingGroups",
     "hold_out",
     "training_arguments",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from sentence_transformers.base.model import BaseModel
 from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -117,6 +118,8 @@ def finish(trainer, logged: list, finished: Path, run: str) -> None:
     draft = finished.with_name("unfinished")
     trainer.save_model(str(draft))
     if processes.is_main():
+        if trainer.model.trains_teacher and isinstance(trainer.model.teacher.model, BaseModel):
+            trainer.model.teacher.model.save_pretrained(str(draft / "teacher"), create_model_card=False)
         _complete(draft, logged, finished, run)
     processes.wait()
 

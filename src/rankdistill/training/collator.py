@@ -9,13 +9,29 @@ from torch import Tensor
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.labels import known_relevant
-from rankdistill.students.base import Prepare, PreparePairs
+from rankdistill.students.base import Prepare, PreparePairs, Ranker
 from rankdistill.training.groups import Group
+
+
+class Preparer:
+    """What makes a ranker's inputs of a batch, of the collection that it reads."""
+
+    def __init__(self, ranker: Ranker, collection: Collection, chunk_tokens: int | None = None):
+        self.prepare, self.pairs = ranker.preparer(collection, chunk_tokens), ranker.pairs
+
+    def __call__(
+        self, queries: Sequence[int], documents: np.ndarray, owners: np.ndarray, where: np.ndarray
+    ) -> tuple[Any, Tensor]:
+        """Of rows, and of the groups' pairs: places in ``queries`` and in ``documents``, group by group."""
+        if self.pairs:
+            return cast(PreparePairs, self.prepare)(queries, documents, np.stack([owners, where], axis=1))
+        return cast(Prepare, self.prepare)(queries, documents)
 
 
 class GroupCollator:
     """B groups as the fields of a ``Batch`` of U distinct documents, in the order in which the student takes
-    them; ``prepare`` makes its ``inputs``, of ``pairs`` as well as rows where it takes them.
+    them; ``student`` prepares its ``inputs``, and ``teacher`` those of one inside the step, which come with
+    the order int64 (U,) in which that takes the documents.
 
     ``targets`` has ``scores``, the teacher's. Of ``pools``, ``rows`` int64, ascending, and ``scores``
     float32 (B, P) are the queries' candidates and their scores, known positives and the query itself without
@@ -23,20 +39,19 @@ class GroupCollator:
     in-batch negatives, being of the group, known positives, the query itself, or copies of these.
     """
 
-    def __init__(self, collection: Collection, prepare: Prepare | PreparePairs, pairs: bool = False):
-        self.collection, self.prepare, self.pairs = collection, prepare, pairs
+    def __init__(self, collection: Collection, student: Preparer, teacher: Preparer | None = None):
+        self.collection, self.student, self.teacher = collection, student, teacher
 
     def __call__(self, groups: Sequence[Group]) -> dict[str, Any]:
         rows, where = np.unique(np.concatenate([g.document_rows for g in groups]), return_inverse=True)
         owners = np.repeat(np.arange(len(groups)), [len(g.document_rows) for g in groups])
         queries = [g.query_row for g in groups]
-        if self.pairs:
-            prepare = cast(PreparePairs, self.prepare)
-            inputs, order = prepare(queries, rows, np.stack([owners, where], axis=1))
-        else:
-            inputs, order = cast(Prepare, self.prepare)(queries, rows)
+        student, order = self.student(queries, rows, owners, where)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
+        inputs: dict[str, Any] = {"student": student}
+        if self.teacher is not None:
+            inputs["teacher"] = self.teacher(queries, rows[order.numpy()], owners, place.numpy()[where])
 
         shape = len(groups), max(len(g.document_rows) for g in groups)
         candidates = [self._pool(group) for group in groups]
@@ -65,7 +80,7 @@ class GroupCollator:
             "mask": mask,
             "targets": {"scores": teacher},
             "pools": {"rows": pool_rows, "scores": pool_scores, "taken": pool_taken},
-            "inputs": {"student": inputs},
+            "inputs": inputs,
         }
 
     def _pool(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

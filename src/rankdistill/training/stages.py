@@ -1,15 +1,19 @@
 """Stages: what each trains with, and how one is trained or resumed."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from sentence_transformers.base.model import BaseModel
+from torch import nn
 from transformers import TrainingArguments
 
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, shorten
 from rankdistill.folders import read_json
 from rankdistill.students import load_weights_from
 from rankdistill.training.checkpoints import (
@@ -20,6 +24,7 @@ from rankdistill.training.checkpoints import (
     resume,
     step_of,
 )
+from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import DistillationTrainer
 
 log = logging.getLogger(__name__)
@@ -35,6 +40,8 @@ class Stage:
     loss: Any
     arguments: TrainingArguments
     scores: Mapping[str, Any]
+    step_teacher: StepTeacher | None = None
+    trains: Sequence[str] | None = None  # patterns of the names of the student's weights; None: all
 
 
 def resumed_at(stages: Sequence[Stage]) -> str | None:
@@ -79,21 +86,53 @@ def train_stage(student, table, stage: Stage, more: dict, history: list[dict], r
     ``more`` is given to the Trainer; ``run`` is the run's identity.
     """
     kept = stage.folder / "finished"
+    teacher = stage.step_teacher
     if kept.exists():
         log.info("%s is finished: reusing %s", stage.name, kept)
         remedy = f"delete {stage.folder} to train the stage again"
         check_sealed(kept, remedy)
         try:
             load_weights_from(student, kept / "model.safetensors")
+            if teacher is not None and teacher.trained and isinstance(teacher.model, BaseModel):
+                load_weights_from(teacher.model, kept / "model.safetensors", "teacher.model.")
         except SafetensorError as error:
             raise InputError(f"{kept}: damaged ({error}); {remedy}") from None
         return read_json(kept / "history.json", list, remedy)
-    trainer = DistillationTrainer(student, table, stage.sampler, stage.loss, stage.arguments, **more)
-    log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
-    resume(trainer, stage.folder, run)
+    with only(student, stage.trains, stage.name):
+        trainer = DistillationTrainer(
+            student, table, stage.sampler, stage.loss, stage.arguments, step_teacher=teacher, **more
+        )
+        log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
+        resume(trainer, stage.folder, run)
     before = history[-1]["step"] if history else 0
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
     logged[-1].pop("train_loss", None)  # transformers' mean is wrong once a run was resumed
     logged[-1]["kept_step"] = before + trainer.kept_step
     finish(trainer, logged, kept, run)
     return logged
+
+
+@contextmanager
+def only(student: nn.Module, patterns: Sequence[str] | None, stage: str) -> Iterator[None]:
+    """Of ``student`` the weights alone are trained whose names match one of ``patterns``, such as ``0.*``.
+
+    What was frozen before stays so. Raises ``InputError`` for a pattern that no trained weight has.
+    """
+    trained = {name: weight for name, weight in student.named_parameters() if weight.requires_grad}
+    for pattern in patterns or ():
+        if not any(fnmatchcase(name, pattern) for name in trained):
+            raise InputError(
+                f"{stage}.trains: no trained weight is called {pattern}; there are {shorten(trained, 9)}"
+            )
+    frozen = [
+        weight
+        for name, weight in trained.items()
+        if patterns is not None and not any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    for weight in frozen:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(True)

@@ -1,5 +1,6 @@
-"""A step: student and loss in one module, from a batch to the loss's value."""
+"""A step: student, teacher and loss in one module, from a batch to the loss's value."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -10,46 +11,85 @@ from torch import Tensor, nn
 
 from rankdistill import processes
 from rankdistill.errors import InputError
-from rankdistill.losses.base import reads, value_of
+from rankdistill.losses.base import reads, reads_of_teacher, value_of
 from rankdistill.students.base import Ranker
 from rankdistill.training.collator import in_batch_negatives
-from rankdistill.vocabulary import Batch, Outputs
+from rankdistill.vocabulary import Batch, Embeddings, Outputs
+
+TABLE = frozenset({"scores", "in_batch"})  # what a table of scores offers
 
 
-def check_offers(student: Ranker, loss: nn.Module) -> None:
-    """Raises ``InputError`` if ``loss`` reads what ``student`` does not offer."""
+def check_offers(student: Ranker, loss: nn.Module, teacher: Ranker | None = None) -> None:
+    """Raises ``InputError`` if ``loss`` reads what ``student``, or ``teacher``, does not offer.
+
+    Without a ``teacher`` inside the step its outputs are a score table's.
+    """
+    said = type(loss).__name__
     if missing := reads(loss) - student.offers:
         raise InputError(
-            f"loss: {type(loss).__name__} reads {', '.join(sorted(missing))}, which the student, "
+            f"loss: {said} reads {', '.join(sorted(missing))}, which the student, "
             f"{type(student).__name__}, does not offer; it offers {', '.join(sorted(student.offers))}"
+        )
+    offers = TABLE if teacher is None else teacher.offers
+    if missing := reads_of_teacher(loss) - offers:
+        who = (
+            "a table of scores"
+            if teacher is None
+            else f"the teacher inside the step, {type(teacher).__name__},"
+        )
+        remedy = "; set step_teacher" if teacher is None else ""
+        raise InputError(
+            f"loss: {said} reads the teacher's {', '.join(sorted(missing))}, which {who} does not offer; it "
+            f"offers {', '.join(sorted(offers))}{remedy}"
         )
 
 
 class Step(nn.Module):
-    """What the optimiser sees, DDP wraps, clipping and checkpoints take: ``student`` and ``loss``.
+    """What the optimiser sees, DDP wraps, clipping and checkpoints take: ``student``, ``teacher``, ``loss``.
 
     So a loss's own parameters are trained as the student's are. Their names begin with ``loss.``, the
-    student's with ``student.``. ``teacher_factor`` scales the teacher's scores; a buffer, so that checkpoints
-    carry it. Raises ``InputError`` if the loss reads what the student does not offer.
+    student's with ``student.``. Without a ``teacher`` its scores are those of the batch's table. One that is
+    not trained (none of its parameters has a gradient) is in no checkpoint and never in training mode.
+    ``teacher_factor`` scales the teacher's scores; a buffer, so that checkpoints carry it. Raises
+    ``InputError`` if the loss reads what student or teacher does not offer.
     """
 
     teacher_factor: Tensor
 
-    def __init__(self, student: Ranker, loss: nn.Module):
+    def __init__(self, student: Ranker, loss: nn.Module, teacher: Ranker | None = None):
         super().__init__()
-        check_offers(student, loss)
-        self.student, self.loss = student, loss
+        check_offers(student, loss, teacher)
+        self.student, self.loss, self.teacher = student, loss, teacher
         self.register_buffer("teacher_factor", torch.ones(()))
 
+    @property
+    def trains_teacher(self) -> bool:
+        return self.teacher is not None and any(x.requires_grad for x in self.teacher.parameters())
+
+    def train(self, mode: bool = True) -> "Step":
+        super().train(mode)
+        if self.teacher is not None and not self.trains_teacher:
+            self.teacher.eval()
+        return self
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Each tied weight once: safetensors writes no aliases, and loading one loads them all."""
+        """Without a frozen teacher; each tied weight once: safetensors writes no aliases, and loading one
+        loads them all."""
         state, seen = super().state_dict(*args, **kwargs), set()
         for name, tensor in list(state.items()):
             place = tensor.data_ptr(), tensor.shape
-            if tensor.numel() and place in seen:
+            if (name.startswith("teacher.") and not self.trains_teacher) or (
+                tensor.numel() and place in seen
+            ):
                 del state[name]
             seen.add(place)
         return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """A frozen teacher's weights, which no checkpoint has, stay as they are."""
+        own = super().state_dict() if self.teacher is not None and not self.trains_teacher else {}
+        frozen = {name: weight for name, weight in own.items() if name.startswith("teacher.")}
+        return super().load_state_dict({**frozen, **state_dict}, *args, **kwargs)
 
     def forward(self, **fields: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The loss's value, and the scores (B, G) of student and teacher; ``fields`` are a ``Batch``'s."""
@@ -61,13 +101,44 @@ class Step(nn.Module):
         """The student's and the teacher's, and ``batch`` with its ``negatives`` where the loss wants them."""
         wanted = reads(self.loss)
         student = self.student(batch.inputs["student"], batch, wanted)
-        teacher = Outputs(batch.targets["scores"] * self.teacher_factor)
+        in_batch = None
         if "in_batch" in wanted:
             rows = processes.gather_rows(batch.document_rows, fill=-1)
-            negatives, known = in_batch_negatives(rows, batch.pools)
-            teacher = replace(teacher, in_batch=known * self.teacher_factor)
+            negatives, in_batch = in_batch_negatives(rows, batch.pools)
             batch = replace(batch, negatives=negatives)
-        return student, teacher, batch
+        if self.teacher is None:
+            teacher = Outputs(batch.targets["scores"], in_batch)
+        else:
+            more = wanted & self.teacher.offers & {"in_batch"}
+            teacher = self._taught(self.teacher, batch, reads_of_teacher(self.loss) | more)
+            if teacher.in_batch is None and in_batch is not None:
+                teacher = replace(teacher, in_batch=torch.full_like(in_batch, torch.nan))
+        return student, self._scaled(teacher), batch
+
+    def _taught(self, teacher: Ranker, batch: Batch, wanted: frozenset[str]) -> Outputs:
+        """The outputs of ``teacher``, its documents in the batch's order, which need not be its own."""
+        features, order = batch.inputs["teacher"]
+        place = torch.argsort(order)
+        own = replace(batch, document_rows=batch.document_rows[order], index=place[batch.index])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_teacher):
+            found = teacher(features, own, wanted)
+        documents, in_batch = found.documents, found.in_batch
+        if documents is not None:
+            documents = Embeddings(
+                documents.vectors[place],
+                None if documents.mask is None else documents.mask[place],
+                tuple(layer[place] for layer in documents.layers),
+            )
+        if in_batch is not None:
+            places = processes.gather_rows(place)
+            each = len(places) // processes.count()  # of a process, filled up
+            starts = torch.arange(0, len(places), each, device=place.device).repeat_interleave(each)
+            in_batch = in_batch[:, places + starts]
+        return replace(found, documents=documents, in_batch=in_batch, cuts=())
+
+    def _scaled(self, teacher: Outputs) -> Outputs:
+        in_batch = None if teacher.in_batch is None else teacher.in_batch * self.teacher_factor
+        return replace(teacher, scores=teacher.scores * self.teacher_factor, in_batch=in_batch)
 
     def compare(
         self, student: Outputs, teacher: Outputs, batch: Batch, loss: nn.Module | None = None

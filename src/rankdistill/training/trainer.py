@@ -4,6 +4,7 @@ import copy
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -29,11 +30,12 @@ from rankdistill.students.base import Ranker
 from rankdistill.students.lengths import cut_texts
 from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
-from rankdistill.training.collator import GroupCollator
+from rankdistill.training.collator import GroupCollator, Preparer
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
 from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split, check_teacher_scores
 from rankdistill.training.rows import RowAdamW, clip_gradients
 from rankdistill.training.step import Step
+from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.vocabulary import Batch, Outputs
 
 log = logging.getLogger(__name__)
@@ -85,10 +87,11 @@ class DistillationTrainer(Trainer):
     its own, or ``similarity``, which it keeps once it is trained. Those of a cross-encoder are its logits,
     and those of a ``Ranker`` of your own what it says; neither takes the two, and the latter is not measured
     while it trains.
-    The teacher's are taken ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over the query's pool) and
-    multiplied by ``teacher_scale``: a number, or ``match``, which makes the mean deviation within a group
-    equal to the student's at the first step. A listwise or margin loss compares the two, so both must be
-    on like scales; the log shows both spreads and warns when they are far apart.
+    The teacher's are those of ``table``, or of a ``step_teacher`` that scores each batch. They are taken
+    ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over the query's pool) and multiplied by
+    ``teacher_scale``: a number, or ``match``, which makes the mean deviation within a group equal to the
+    student's at the first step. A listwise or margin loss compares the two, so both must be on like scales;
+    the log shows both spreads and warns when they are far apart.
 
     ``loss`` is a ``Loss``, or a plain module that is called with ``student``, ``teacher``, ``positive``,
     ``mask`` (B, G) and what else its ``forward`` names (``losses.base.value_of``). Its own parameters are
@@ -102,6 +105,8 @@ class DistillationTrainer(Trainer):
     Documents are encoded in chunks of like length, ``chunk_tokens`` tokens each with padding, by default
     4,096 on a CPU and 16,384 on a GPU; ``grad_cache`` keeps the activations of one chunk at a time, for
     large groups in little memory, at about a third more compute.
+
+    A ``step_teacher`` that is trained is in the checkpoints, and in ``trainer.model.teacher``.
 
     ``args`` and everything else are transformers' own. Every logging step reports, besides loss
     and learning rate, of the groups shown: ``teacher_entropy`` (nats, of the softmax of the scaled
@@ -130,6 +135,7 @@ class DistillationTrainer(Trainer):
         loss: nn.Module,
         args: TrainingArguments | None = None,
         *,
+        step_teacher: StepTeacher | None = None,
         split: str | None = None,
         similarity: Literal["cosine", "dot"] | None = None,
         scale: float | None = None,
@@ -151,6 +157,11 @@ class DistillationTrainer(Trainer):
         check_arguments(args)
         check_scores(similarity, scale, teacher_scores, teacher_scale, chunk_tokens)
         check_split(table, split)
+        if step_teacher is not None and teacher_scores != "raw":
+            raise InputError(
+                f"teacher_scores={teacher_scores!r}: it is of whole pools, and a teacher inside the step "
+                "scores groups; leave it raw"
+            )
         if not isinstance(loss, nn.Module):
             raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
         if isinstance(student, Ranker):
@@ -186,12 +197,17 @@ class DistillationTrainer(Trainer):
         self._starts_measured = args.eval_on_start
         args.eval_on_start = False  # which would measure where a resumed run begins, too
         student.to(args.device)  # whether texts are packed depends on it
+        teacher, reads = None, None
+        if step_teacher is not None:
+            teacher = step_teacher.ranker(student, args.bf16, grad_cache)
+            read = table.collection if step_teacher.view is None else step_teacher.view.of(table.collection)
+            reads = Preparer(teacher, read, chunk_tokens)
         super().__init__(
-            model=Step(ranker, loss),
+            model=Step(ranker, loss, teacher),
             args=args,
             train_dataset=groups,
             data_collator=GroupCollator(
-                table.collection, ranker.preparer(table.collection, chunk_tokens), ranker.pairs
+                table.collection, Preparer(ranker, table.collection, chunk_tokens), reads
             ),
             eval_dataset=eval_dataset,
             callbacks=callbacks,
@@ -212,7 +228,12 @@ class DistillationTrainer(Trainer):
         if not isinstance(self.student, Ranker):
             compare_by(self.student, self.similarity)  # what is evaluated and saved is what was trained
         try:
-            with kept_memory(), self.model.student.training_pass():
+            teacher = self.model.teacher
+            with (
+                kept_memory(),
+                self.model.student.training_pass(),
+                nullcontext() if teacher is None else teacher.training_pass(),
+            ):
                 if not resume_from_checkpoint:
                     self._match_scales()
                 self._since = perf_counter()
@@ -251,7 +272,7 @@ class DistillationTrainer(Trainer):
                 f"{type(self.loss).__name__}: its value has no gradient; it must follow the scores"
             )
         if model.training:
-            self._observe(student.detach(), teacher, inputs["mask"], inputs)
+            self._observe(student.detach(), teacher.detach(), inputs["mask"], inputs)
         return (loss, {"scores": student}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:

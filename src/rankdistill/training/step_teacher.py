@@ -1,0 +1,68 @@
+"""A teacher inside the step: it scores each batch as it comes, and may be trained with the student."""
+
+import copy
+from dataclasses import dataclass
+
+from sentence_transformers.base.model import BaseModel
+
+from rankdistill.data.cache import fingerprint
+from rankdistill.data.collection import Collection
+from rankdistill.data.views import View
+from rankdistill.errors import InputError
+from rankdistill.students.base import Ranker
+from rankdistill.students.load import hash_weights, start_of
+from rankdistill.students.rankers import ranker_of, similarity_of
+
+STUDENT = "student"
+
+
+@dataclass(frozen=True)
+class StepTeacher:
+    """Takes the place of the score table's scores in the loss; samplers go by the table's as before.
+
+    ``model`` is any model of sentence-transformers that can be a student, a ``Ranker`` of your own, or
+    ``"student"``: a copy of the student as it is when the stage begins. It stays as it is, and is in no
+    checkpoint, unless it is ``trained`` with the student, by the gradient that the loss has for it. Its
+    scores are 20 times its similarity, and logits as they are, before ``teacher_scale``. With a ``view`` it
+    reads other texts. Raises ``InputError`` for anything else.
+    """
+
+    model: BaseModel | Ranker | str = STUDENT
+    trained: bool = False
+    view: View | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.model, (BaseModel, Ranker)) and self.model != STUDENT:
+            raise InputError(
+                f"step_teacher.model={self.model!r:.60}: it must be a model, or student, a copy of it"
+            )
+        if not isinstance(self.trained, bool):
+            raise InputError(f"step_teacher.trained={self.trained!r}: it must be true or false")
+
+    def ranker(self, student: BaseModel | Ranker, half: bool, grad_cache: bool) -> Ranker:
+        """The model as the step runs it, beside ``student`` and on its device; not trained unless asked."""
+        model = copy.deepcopy(student) if isinstance(self.model, str) else self.model
+        device = next(student.parameters()).device
+        if isinstance(model, Ranker):
+            ranker = model
+        else:
+            ranker = ranker_of(
+                model, similarity_of(model, None), None, half, grad_cache, trained=self.trained
+            )
+        ranker.sparse = False  # its gradient, if any, joins that of a dense optimiser
+        if not self.trained:
+            ranker.requires_grad_(False)
+        elif not any(weight.requires_grad for weight in ranker.parameters()):
+            raise InputError("step_teacher.trained=true: none of its weights is trained")
+        return ranker.to(device)
+
+    def fingerprint(self, collection: Collection) -> str:
+        """Changes with the model's weights and settings, and with the texts that it reads."""
+        if isinstance(self.model, str):
+            weights = self.model
+        elif isinstance(self.model, Ranker):
+            weights = hash_weights(self.model, [])
+        else:
+            weights = start_of(self.model)
+        read = "" if self.view is None else self.view.of(collection).fingerprint
+        return fingerprint(weights, self.trained, read)
