@@ -23,7 +23,7 @@ from rankdistill.evaluation import Evaluator
 from rankdistill.losses import KLDivergence
 from rankdistill.losses.base import reads
 from rankdistill.teachers import score_candidates
-from rankdistill.training import training_arguments
+from rankdistill.training import StepTeacher, training_arguments
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -121,6 +121,30 @@ def test_the_pages_loss_that_reads_embeddings_has_the_value_it_says(extending):
     student = Outputs(scores, documents=Embeddings(vectors))
     assert loss(student, Outputs(scores), batch).item() == 0.5 * (25 + 1) / 2
     assert reads(loss) == {"documents"}
+
+
+def test_the_pages_loss_of_a_teacher_inside_the_step_pulls_documents_to_its_own(
+    extending, table, student_folder, tmp_path
+):
+    loss = import_module("my_embeddings").SameDocuments()
+    fields = {"max_steps": 1, "bf16": False, "disable_tqdm": True, "per_device_train_batch_size": 4}
+    trainer = rankdistill.DistillationTrainer(
+        rankdistill.load_student(student_folder),
+        table,
+        rankdistill.RandomSampler(1, 3),
+        loss,
+        training_arguments(str(tmp_path), **fields),
+        step_teacher=StepTeacher(rankdistill.load_student(student_folder, layers=1)),
+    )
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    own, other = (
+        model.encode_document(
+            [table.collection.documents[row] for row in batch["document_rows"]], normalize_embeddings=True
+        )
+        for model in (trainer.student, trainer.model.teacher.model)
+    )
+    expected = np.square(own - other).sum(axis=1).mean()
+    assert trainer.compute_loss(trainer.model.eval(), batch).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_pages_student_is_trained_and_searches(extending, table, tmp_path, monkeypatch):

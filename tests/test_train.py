@@ -88,10 +88,10 @@ class Killed(BaseException):
     pass
 
 
-def killed(monkeypatch, config, folder, place="evaluated"):
-    """A run that ends at ``place``, a function of the module that it calls."""
+def killed(monkeypatch, config, folder, place="train.evaluated"):
+    """A run that ends at ``place``, a function that it calls, by its module's name."""
     with monkeypatch.context() as patched:
-        patched.setattr(module, place, lambda *_: (_ for _ in ()).throw(Killed))
+        patched.setattr(f"rankdistill.{place}", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             distil(config, folder)
 
@@ -140,6 +140,47 @@ def test_stages_are_a_list(job, tmp_path):
     assert second.arguments.max_steps == 1
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "MarginMSE" in card
+
+
+def test_a_stage_may_have_a_teacher_of_its_own_inside_the_step(job, tmp_path, monkeypatch):
+    """Trained with the student, saved beside it, part of what the run is resumed from."""
+    job = open_to(job)
+    job.stages = ["first", "second"]
+    teacher = {"_target_": "rankdistill.training.StepTeacher", "trained": True}
+    model = {"_target_": "rankdistill.students.load_cross_encoder", "model": str(tmp_path / "teacher")}
+    loss = {"_target_": "rankdistill.losses.Joint"}
+    job.first = {"step_teacher": teacher | {"model": model}, "loss": loss, "trainer": {"max_steps": 2}}
+    job.second = {"step_teacher": {"_target_": teacher["_target_"], "model": "student"}, "trains": "0.*"}
+    job.second.trainer = {"max_steps": 2}
+    distil(job, tmp_path / "whole")
+    assert (tmp_path / "whole" / "teacher_first" / "config.json").exists()
+    assert not (tmp_path / "whole" / "teacher_second").exists()
+    card = (tmp_path / "whole" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "teacher, trained too (`first`); a copy of the student as the stage began (`second`)" in card
+    conditions = json.loads((tmp_path / "whole" / "conditions.json").read_text())
+    assert conditions["step_teacher"]
+    killed(monkeypatch, job, tmp_path / "run", "train.passing_index")
+    with changed(tmp_path / "teacher" / "model.safetensors"):
+        with pytest.raises(InputError, match="step_teacher"):
+            distil(job, tmp_path / "run")
+    distil(job, tmp_path / "run")
+    for file in ("model/model.safetensors", "teacher_first/model.safetensors", "metrics.json"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "run" / file).read_bytes(), file
+
+
+def test_a_stage_may_train_a_part_alone(job, tmp_path):
+    job = open_to(job)
+    job.distillation = {"trains": ["*.layer.1.*"], "trainer": {"max_steps": 2, "warmup_steps": 0}}
+    distil(job, tmp_path / "run")
+    before = load_file(tmp_path / "student" / "model.safetensors")
+    after = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    moved = {name for name, weight in after.items() if not weight.equal(before[name])}
+    assert moved and moved <= {name for name in before if ".layer.1." in name}
+    job.distillation.trains = ["layer.1"]
+    with pytest.raises(
+        InputError, match=r"distillation.trains: no trained weight is called layer.1; there are"
+    ):
+        distil(job, tmp_path / "other")
 
 
 def test_one_stage_is_the_run_without_the_other(job, tmp_path):
@@ -258,7 +299,9 @@ def test_nothing_is_resumed_with_another_part(job, tmp_path, monkeypatch):
 
 def test_a_resumed_run_says_where_and_ends_alike(job, tmp_path, monkeypatch):
     distil(job, tmp_path / "whole")
-    killed(monkeypatch, job, tmp_path / "run", "finish")  # its last checkpoint is of its last step
+    killed(
+        monkeypatch, job, tmp_path / "run", "training.stages.finish"
+    )  # its last checkpoint is of its last step
     distil(job, tmp_path / "run")
     for name in ("metrics.json", "per_query.csv", "model/model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -269,7 +312,7 @@ def test_a_resumed_run_says_where_and_ends_alike(job, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_without_one_of_its_files_is_not_resumed_from(job, tmp_path, monkeypatch):
-    killed(monkeypatch, job, tmp_path / "run", "finish")
+    killed(monkeypatch, job, tmp_path / "run", "training.stages.finish")
     (checkpoint,) = (tmp_path / "run" / "checkpoints" / "distillation").glob("checkpoint-*")
     for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json", "model.safetensors"):
         (checkpoint / name).rename(tmp_path / name)

@@ -61,7 +61,8 @@ def model_card(
     ``active`` is ``Evaluation.active``.
     """
     collection, fields = scores.collection, config.get("student") or {}
-    taught = scores.teacher != NO_TEACHER
+    inside = step_teachers(config)
+    taught = scores.teacher != NO_TEACHER or bool(inside)
     base, distilled = Base(fields.get("model"), student), taught and is_distilled(config)
     if isinstance(student[0], Vectors):
         base.name = "a map of vectors"
@@ -96,10 +97,19 @@ def model_card(
         "collection": described(collection),
         "candidates": f"{count(len(scores.scores), 'candidate')} of {count(len(scores), 'query')}, "
         f"fingerprint `{scores.candidates.fingerprint}`",
-        "teacher": f"fingerprint `{scores.teacher}`" if taught else "none, labels alone",
+        "teacher": "none, labels alone"
+        if scores.teacher == NO_TEACHER
+        else f"fingerprint `{scores.teacher}`",
         "seed": str(config["seed"]),
     }
-    parts = ("data", "candidates", "cut", "teacher", "student", "sampler", "loss", *config["stages"])
+    if inside:
+        trained["teacher inside the step"] = "; ".join(
+            f"{said} (`{stage}`)" for stage, said in inside.items()
+        )
+    parts = (
+        *("data", "candidates", "cut", "teacher", "step_teacher", "student", "sampler", "loss"),
+        *config["stages"],
+    )
     return card(
         data,
         title,
@@ -213,6 +223,20 @@ def losses_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if stages.get("warmup", True) is None:  # warmup=none
         del stages["warmup"]
     return [loss for stage in stages.values() for loss in parts(stage or config["loss"])]
+
+
+def step_teachers(config: Mapping[str, Any]) -> dict[str, str]:
+    """Of each stage of the run ``config`` that has a teacher inside its step, who that is."""
+    found = {}
+    for stage in config["stages"]:
+        own = config[stage] or {}
+        teacher = own["step_teacher"] if "step_teacher" in own else config.get("step_teacher")
+        if teacher and (stage != "warmup" or own.get("loss")):
+            model = teacher.get("model", "student")
+            name = model.get("model", model.get("_target_")) if isinstance(model, Mapping) else model
+            said = "a copy of the student as the stage began" if name == "student" else Path(str(name)).name
+            found[stage] = f"{said}, trained too" if teacher.get("trained") else said
+    return found
 
 
 def is_distilled(config: Mapping[str, Any]) -> bool:

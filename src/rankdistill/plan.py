@@ -24,7 +24,7 @@ PARTS = ("loss", "sampler", "scores", "step_teacher", "trainer", "trains")  # of
 def plan(config: DictConfig, folder: Path) -> list[Stage]:
     """The stages that ``config`` asks for, their parts made: what is wrong with them shows now."""
     stages = []
-    whole = make(config.step_teacher, StepTeacher | None)  # one model, whichever stages share it
+    whole = make(config.step_teacher or None, StepTeacher | None)  # one model, whichever stages share it
     for name in stage_names(config):
         settings = config[name]
         if name == "warmup" and "loss" not in (settings or {}):
@@ -54,7 +54,7 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
                 make(settings.get("loss") or config.loss, nn.Module),
                 training_arguments(str(folder / name), seed=config.seed, **fields),
                 scores,
-                make(settings.step_teacher, StepTeacher | None) if own else whole,
+                make(settings.step_teacher or None, StepTeacher | None) if own else whole,
                 patterns,
             )
         )

@@ -213,3 +213,10 @@ def test_its_texts_and_weights_are_in_its_fingerprint(student_folder, collection
     assert again.fingerprint(collection) == teacher.fingerprint(collection)
     assert len({one.fingerprint(collection) for one in [teacher, *others]}) == 5
     assert isinstance(teacher.model, SentenceTransformer)
+
+
+def test_one_that_was_frozen_before_reads_texts_as_before(student_folder, table, tmp_path):
+    inside = StepTeacher(load_student(student_folder))
+    first, second = (trainer_of(student_folder, table, tmp_path, inside, Layerwise()) for _ in range(2))
+    scores = [outputs_of(trainer)[1].scores for trainer in (first, second)]
+    assert torch.equal(*scores) and type(first.model.teacher) is type(second.model.teacher)

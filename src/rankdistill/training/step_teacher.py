@@ -43,6 +43,8 @@ class StepTeacher:
         """The model as the step runs it, beside ``student`` and on its device; not trained unless asked."""
         model = copy.deepcopy(student) if isinstance(self.model, str) else self.model
         device = next(student.parameters()).device
+        if not any(weight.requires_grad for weight in model.parameters()):  # another stage froze it
+            model.requires_grad_(True)  # it reads texts in the step: what is frozen here is embedded before
         if isinstance(model, Ranker):
             ranker = model
         else:
