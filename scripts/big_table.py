@@ -14,7 +14,6 @@ import numpy as np
 
 import rankdistill as rd
 from rankdistill.data import Candidates
-from rankdistill.data.candidates import SOURCES
 from rankdistill.training import TrainingGroups
 
 QUERIES, CANDIDATES, DOCUMENTS = 500_000, 200, 8_841_823
@@ -47,11 +46,12 @@ def build(path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = np.sort(rng.integers(0, DOCUMENTS - CANDIDATES, (QUERIES, CANDIDATES)).astype(np.int32), axis=1)
     rows += np.arange(CANDIDATES, dtype=np.int32)  # ascending, none twice
-    sources = np.full(rows.size, SOURCES["bm25"], np.uint8)
-    sources[::CANDIDATES] |= SOURCES["positive"]
+    positive = np.zeros(rows.size, bool)
+    positive[::CANDIDATES] = True
     ranks = np.tile(np.arange(CANDIDATES, dtype=np.uint16), QUERIES)
     offsets = np.arange(QUERIES + 1) * CANDIDATES
-    candidates = Candidates(collection(), np.arange(QUERIES), offsets, rows.ravel(), sources, ranks)
+    queries = np.arange(QUERIES)
+    candidates = Candidates(collection(), queries, offsets, rows.ravel(), positive, {"bm25": ranks})
     rd.ScoreTable(candidates, rng.normal(size=rows.size).astype(np.float32)).save(path)
 
 

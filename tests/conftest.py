@@ -260,8 +260,8 @@ def scored(small):
             np.array([0, 1, 2]),
             np.array([0, 2, 5, 7]),
             np.array([0, 4, 1, 2, 3, 3, 5], np.int32),
-            np.array([24, 16, 24, 24, 16, 24, 16], np.uint8),
-            np.array([1, 0, 0, 1, 2, 0, 1], np.uint16),
+            np.array([True, False, True, True, False, True, False]),
+            {"file": np.array([1, 0, 0, 1, 2, 0, 1], np.uint16)},
         ),
         np.array([-1.25, 2.5, 0.1, 1 / 3, 1e-7, 7, -7], np.float32),
     )
@@ -285,17 +285,17 @@ def table_of(collection):
 
     def make(pools, positive=None):
         sizes = [len(pool) for pool in pools]
-        sources = np.ones(sum(sizes), np.uint8)
+        relevant = np.zeros(sum(sizes), bool)
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         for i, places in enumerate(positive or []):
-            sources[offsets[i] + np.array(places, int)] = 8
+            relevant[offsets[i] + np.array(places, int)] = True
         candidates = Candidates(
             collection,
             np.arange(len(pools)),
             offsets,
             np.concatenate([np.arange(n) for n in sizes]).astype(np.int32),
-            sources,
-            np.zeros(sum(sizes), np.uint16),
+            relevant,
+            {"bm25": np.where(relevant, 65535, 0).astype(np.uint16)},
         )
         return ScoreTable(candidates, np.concatenate(pools).astype(np.float32))
 

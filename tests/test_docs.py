@@ -186,7 +186,14 @@ def test_the_pages_retriever_and_teacher_mine_and_score(extending, small):
         "d0": (pytest.approx(1 / 3), True),
     }, "d0, d1, ... share one word: the first of them is second"
     assert found["q1"] == {"d5": (1, False), "d1": (0, True), "d2": (0, True)}
-    assert (table.teacher, table.candidates.sources.tolist()) == ("overlap 1", [9, 1, 8, 8, 1])
+    none = 65535
+    assert (table.teacher, table.candidates.positive.tolist()) == (
+        "overlap 1",
+        [True, False, True, True, False],
+    )
+    assert {name: ranks.tolist() for name, ranks in table.candidates.ranks.items()} == {
+        "words": [1, 0, none, none, 0]
+    }
 
 
 def test_the_pages_configurations_name_what_is_there(extending):

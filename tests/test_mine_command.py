@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from rankdistill.candidates import BM25, Dense, Random, mine
-from rankdistill.data import Collection
+from rankdistill.data import Collection, read_beir
+from rankdistill.data.candidates import read_candidates
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Run
 from rankdistill.mine import as_run, new_file, run
@@ -53,7 +54,7 @@ def test_dense_scores_are_cosines(collection, student_folder):
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(student_folder, device="cpu")
-    found = as_run(collection, [Dense(model, 4), Random(3)], np.array([5]))
+    found = as_run(collection, {"dense": Dense(model, 4), "random": Random(3)}, np.array([5]))
     texts = dict(zip(collection.document_ids, collection.documents, strict=True))
     query = model.encode_query(collection.queries[5], normalize_embeddings=True)
     for document, score in found.ranking["q5"]:
@@ -70,10 +71,37 @@ def test_several_are_fused_by_rank(collection):
     expected = {"d3": 1 / 61, "d1": 1 / 62}
     for rank, row in enumerate(bm25[bm25 >= 0], 1):
         expected[ids[row]] = expected.get(ids[row], 0) + 1 / (60 + rank)
-    found = as_run(collection, [Fixed(), BM25(2), Random(5)], np.array([0]))
+    found = as_run(collection, {"fixed": Fixed(), "bm25": BM25(2), "drawn": Random(5)}, np.array([0]))
     assert dict(found.ranking["q0"]) == pytest.approx(expected) and found.name == "rrf60"
-    alone = as_run(collection, [Fixed()], np.array([0]))
+    alone = as_run(collection, {"fixed": Fixed()}, np.array([0]))
     assert alone.ranking["q0"] == [("d3", 1 / 61), ("d1", 1 / 62)] and alone.name == "rrf60"
+
+
+def test_each_retrievers_run_is_written_into_a_folder(beir, collection, tmp_path, capsys):
+    target = "rankdistill.candidates."
+    retrievers = {
+        "words": {"_target_": target + "BM25", "n": 6},
+        "flat": {"_target_": target + "BM25", "n": 4, "b": 0.0},
+        "drawn": {"_target_": target + "Random", "n": 4},
+        "none": None,
+    }
+    run(config(beir, f"{tmp_path}/runs/", retrievers), None)
+    assert sorted(file.name for file in (tmp_path / "runs").iterdir()) == ["flat.trec", "words.trec"]
+    for name, retriever in {"words": BM25(6), "flat": BM25(4, b=0.0)}.items():
+        written = Run.read(tmp_path / "runs" / f"{name}.trec")
+        expected = as_run(collection, {name: retriever}, collection.query_rows("train"))
+        assert written.ranking == {
+            query: [(document, pytest.approx(score, rel=1e-6)) for document, score in ranked]
+            for query, ranked in expected.ranking.items()
+        }
+        assert written.name == name
+    said = capsys.readouterr().out
+    assert "Run words of 16 queries" in said and "Run flat of 16 queries" in said
+    with pytest.raises(InputError, match="words.trec: is there already"):
+        run(config(beir, f"{tmp_path}/runs/", retrievers), None)
+    run(config(beir, tmp_path / "c.arrow", retrievers), None)
+    found = read_candidates(tmp_path / "c.arrow", read_beir(beir))
+    assert list(found.ranks) == ["words", "flat", "drawn"]
 
 
 @pytest.mark.parametrize("name", ["r.trec", "c.arrow"])
@@ -86,7 +114,7 @@ def test_nothing_found_is_an_error_and_no_file(name, beir, tmp_path, monkeypatch
 
 def test_random_documents_are_no_run(collection):
     with pytest.raises(InputError, match="random documents have no rank, as a run must"):
-        as_run(collection, [Random(3)], np.array([0]))
+        as_run(collection, {"random": Random(3)}, np.array([0]))
 
 
 def test_queries_for_which_nothing_is_found_are_warned_of_each_time(caplog):

@@ -98,12 +98,12 @@ def check_names(config: DictConfig, config_name: str) -> None:
             )
 
 
-def make_retrievers(config: DictConfig) -> list:
+def make_retrievers(config: DictConfig) -> dict[str, Any]:
     """Those of ``config``, a name -> retriever; one that is null is left out.
 
     Raises ``InputError`` if there is none: pools of positives alone teach nothing.
     """
-    retrievers = [retriever for retriever in make(config).values() if retriever is not None]
+    retrievers = {str(name): retriever for name, retriever in make(config).items() if retriever is not None}
     if not retrievers:
         raise InputError(f"{config._get_full_key(None)}: no retriever, and so no negatives; give one or more")
     return retrievers

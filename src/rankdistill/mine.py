@@ -5,7 +5,7 @@ python -m rankdistill.mine data=beir data.path=path/to/collection output=candida
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 
 from rankdistill import processes
 from rankdistill.candidates import mine
-from rankdistill.candidates.mine import Retriever, retrieve_together
+from rankdistill.candidates.mine import Retriever, by_name, is_ordered, retrieve_together
 from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Collection
-from rankdistill.data.candidates import SOURCES, Candidates, to_arrow, write_arrow
+from rankdistill.data.candidates import UNRANKED, Candidates, to_arrow, write_arrow
 from rankdistill.data.formats.files import draft
 from rankdistill.errors import InputError, fields_of
 from rankdistill.evaluation import Run
@@ -36,42 +36,58 @@ FIELDS = {
 def run(config: DictConfig, folder: RunFolder) -> str:
     """Mines, or takes from the cache what isn't a run; returns the file's name."""
     check_fields(config, FIELDS)
-    output = new_file(config.output)
+    each = str(config.output).endswith("/")
+    output = Path(config.output) if each else new_file(config.output)
     name = output.name.removesuffix(".gz")
-    if not name.endswith((".trec", ".run")) and output.suffix != ".arrow":
+    if not each and not name.endswith((".trec", ".run")) and output.suffix != ".arrow":
         raise InputError(
-            f"output={output}: candidates are written to .arrow, a TREC run to .trec or .trec.gz"
+            f"output={output}: candidates are written to .arrow, a TREC run to .trec or .trec.gz, each "
+            "retriever's run into a folder, which ends in /"
         )
     collection = make(config.data, Collection)
     log.info("%s", collection)
-    retrievers = make_retrievers(config.candidates.retrievers)
+    with fields_of("candidates"):
+        retrievers = by_name(make_retrievers(config.candidates.retrievers))
+    if each:
+        outputs = {name: new_file(str(output / f"{name}.trec")) for name in ordered(retrievers)}
     split, limit = config.candidates.split, config.candidates.limit
     with fields_of("candidates"):
         query_rows = collection.query_rows(split, limit)
+    if each:
+        for name, file in outputs.items():
+            write_run(as_run(collection, {name: retrievers[name]}, query_rows), file, name)
+        return str(output)
     found: Candidates | Run
     if output.suffix == ".arrow":
         found = mine(collection, retrievers, split, limit)
-        empty = not (found.sources & ~np.uint8(SOURCES["positive"])).any()
-    else:
-        found = as_run(collection, retrievers, query_rows)
-        empty = not any(found.ranking.values())
-    if empty:
-        raise InputError(
-            f"candidates.retrievers: {', '.join(r.source for r in retrievers)} found nothing for any query; "
-            f"are queries and documents of one language (bm25.language)? {output} isn't written"
-        )
-    if processes.is_main():
-        if isinstance(found, Run):
-            with draft(output) as file:
-                found.write(file)
-            sizes = list(map(len, found.ranking.values()))
-            said = f"Run {found.name} of {len(sizes):,} queries, {min(sizes)}-{max(sizes)} documents each"
-        else:
+        if all((ranks == UNRANKED).all() for ranks in found.ranks.values()):
+            raise nothing_found(", ".join(retrievers), output)
+        if processes.is_main():
             output.parent.mkdir(parents=True, exist_ok=True)
             write_arrow(to_arrow(found), output)
-            said = str(found)
-        print(f"\n{said}\n\nCandidates in {output}")
+            print(f"\n{found}\n\nCandidates in {output}")
+    else:
+        write_run(as_run(collection, retrievers, query_rows), output, ", ".join(retrievers))
     return str(output)
+
+
+def write_run(found: Run, output: Path, names: str) -> None:
+    """Writes what the retrievers ``names`` found; raises ``InputError`` if that is nothing."""
+    if not any(found.ranking.values()):
+        raise nothing_found(names, output)
+    if processes.is_main():
+        with draft(output) as file:
+            found.write(file)
+        sizes = list(map(len, found.ranking.values()))
+        said = f"Run {found.name} of {len(sizes):,} queries, {min(sizes)}-{max(sizes)} documents each"
+        print(f"\n{said}\n\nCandidates in {output}")
+
+
+def nothing_found(names: str, output: Path) -> InputError:
+    return InputError(
+        f"candidates.retrievers: {names} found nothing for any query; are queries and documents of one "
+        f"language (bm25.language)? {output} isn't written"
+    )
 
 
 def new_file(path: str) -> Path:
@@ -89,26 +105,34 @@ def new_file(path: str) -> Path:
     return file
 
 
-def as_run(collection: Collection, retrievers: Sequence[Retriever], query_rows: np.ndarray) -> Run:
-    """What the retrievers rank: a single one's documents by its own scores, called by its source.
+def ordered(retrievers: Mapping[str, Retriever]) -> dict[str, Retriever]:
+    """Those that rank documents; raises ``InputError`` if there are none."""
+    found = {name: retriever for name, retriever in retrievers.items() if is_ordered(retriever)}
+    if not found:
+        raise InputError(
+            "candidates.retrievers: random documents have no rank, as a run must; write to .arrow"
+        )
+    return found
+
+
+def as_run(collection: Collection, retrievers: Mapping[str, Retriever], query_rows: np.ndarray) -> Run:
+    """What the retrievers rank: a single one's documents by its own scores, called by its name.
 
     Several have no common scale: their documents are scored by reciprocal rank fusion, the sum of
     1 / (60 + rank) (Cormack et al., SIGIR 2009), as is one that gives no scores, and the run is called
     rrf60. Random documents stay out, since nobody ranked them; raises ``InputError`` if there are no others.
     """
-    ranking = [retriever for retriever in retrievers if retriever.source != "random"]
-    if not ranking:
-        raise InputError(
-            "candidates.retrievers: random documents have no rank, as a run must; write to .arrow"
-        )
-    if len(ranking) == 1 and hasattr(ranking[0], "ranked"):
-        rows, scores = ranking[0].ranked(collection, query_rows)
-        return Run.from_rows(collection, query_rows, rows, scores, ranking[0].source).without_own(collection)
+    ranking = ordered(retrievers)
+    if len(ranking) == 1:
+        ((name, alone),) = ranking.items()
+        if hasattr(alone, "ranked"):
+            rows, scores = alone.ranked(collection, query_rows)
+            return Run.from_rows(collection, query_rows, rows, scores, name).without_own(collection)
     fused: dict[str, dict[str, float]] = {collection.query_ids[query]: {} for query in query_rows}
-    for retriever in ranking:
+    for name, retriever in ranking.items():
         rows = retrieve_together(retriever, collection, query_rows)
         ranks = np.broadcast_to(-np.arange(1.0, 1 + rows.shape[1]), rows.shape)
-        own = Run.from_rows(collection, query_rows, rows, ranks, retriever.source).without_own(collection)
+        own = Run.from_rows(collection, query_rows, rows, ranks, name).without_own(collection)
         for query, ranked in own.ranking.items():
             for rank, (document, _) in enumerate(ranked, 1):
                 fused[query][document] = fused[query].get(document, 0.0) + 1 / (RRF + rank)

@@ -39,7 +39,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         pools = read_candidates(config.input, collection, config.data.get("invalid") or "error")
         table = score_candidates(teacher, pools)
     else:
-        retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
+        retrievers = {} if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
         wanted = config.candidates
         with fields_of("candidates"):
             table = score_split(teacher, retrievers, collection, wanted.split, wanted.limit)

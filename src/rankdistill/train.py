@@ -21,6 +21,7 @@ from rankdistill import analysis, processes
 from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save, save_group_plots
 from rankdistill.candidates import Dense, mine
+from rankdistill.candidates.mine import Retrievers, by_name
 from rankdistill.cards import model_card
 from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Candidates, Collection, ScoreTable
@@ -136,7 +137,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         if main:
             print(f"\n{summary(metrics, '', None)}\n\nResults in {folder.path}")
         return next(iter(metrics["after"].values()))
-    retrievers = [] if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
+    retrievers = {} if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
     scored = whole = training_scores(config, teacher, retrievers, collection, stages)
     if (count := config.evaluation.dev_queries) is not None:
         whole, dev = hold_out(scored, count, config.candidates.split, evaluator.seed)
@@ -267,10 +268,10 @@ def evaluations(
 
 
 def retrieved(
-    evaluator: Evaluator, retrievers: Sequence, collection: Collection, split: str
+    evaluator: Evaluator, retrievers: Retrievers, collection: Collection, split: str
 ) -> dict[str, Evaluation]:
     """All documents ranked by the encoder of dense candidates, which reranking must beat; {} without one."""
-    encoder = next((one.model for one in retrievers if isinstance(one, Dense)), None)
+    encoder = next((one.model for one in by_name(retrievers).values() if isinstance(one, Dense)), None)
     if encoder is None:
         return {}
     documents = stored_index(encoder, collection)
@@ -308,7 +309,7 @@ def check_student(student: BaseModel, config: DictConfig, stages: Sequence[Stage
 def reranked_pools(
     student: BaseModel,
     teacher,
-    retrievers: Sequence,
+    retrievers: Retrievers,
     collection: Collection,
     split: str,
     evaluator: Evaluator,
@@ -325,7 +326,7 @@ def reranked_pools(
 
 
 def watched_pools(
-    student: BaseModel, teacher, retrievers: Sequence, collection: Collection, dev, evaluator: Evaluator
+    student: BaseModel, teacher, retrievers: Retrievers, collection: Collection, dev, evaluator: Evaluator
 ) -> Candidates | None:
     """``reranked_pools`` of ``dev``, a split or judgments, that is measured while training."""
     if dev is None or dev == "":
@@ -395,7 +396,7 @@ def measured_and_trained(table: ScoreTable, split: str, evaluator: Evaluator) ->
 
 
 def training_scores(
-    config: DictConfig, teacher, retrievers: Sequence, collection: Collection, stages: Sequence[Stage]
+    config: DictConfig, teacher, retrievers: Retrievers, collection: Collection, stages: Sequence[Stage]
 ) -> ScoreTable:
     """What the stages train on; whether their groups fit its pools shows before anything is scored."""
     split, limit = config.candidates.split, config.candidates.limit

@@ -123,8 +123,8 @@ def test_copies_of_a_positive_are_no_negatives(copied):
         np.array([2]),
         np.array([0, 5]),
         np.array([2, 30, 31, 32, 62], np.int32),
-        np.array([8, 1, 1, 1, 1], np.uint8),
-        np.zeros(5, np.uint16),
+        np.array([True, False, False, False, False]),
+        {},
     )
     table = ScoreTable(candidates, np.array([1, 0, 2, 0.5, 3], np.float32))
     assert analysis.false_negatives(table).tolist() == [pytest.approx(1 / 3)]

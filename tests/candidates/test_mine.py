@@ -3,15 +3,17 @@ import logging
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import BM25, Dense, Random, mine
 from rankdistill.candidates.mine import union
+from rankdistill.command import make_retrievers
 from rankdistill.data import Collection
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries
 
-NONE = 65535
+NONE, DRAWN = 65535, 65534
 
 
 class Counting:
@@ -29,7 +31,7 @@ class Counting:
 
 
 def test_the_union_by_hand(collection):
-    """Pools of two queries: sources as bits, the best rank of the retrievers, -1 dropped."""
+    """Pools of two queries: each source's ranks by its name, the best of them, -1 dropped."""
     found = union(
         collection,
         np.array([4, 7]),
@@ -39,18 +41,29 @@ def test_the_union_by_hand(collection):
             ("random", np.array([[5, 6], [2, 0]])),
         ],
         {4: [1, 9], 7: [7, 50]},
+        {"random"},
     )
     pools = [found.document_rows[found.pool(i)].tolist() for i in range(2)]
     assert pools == [[1, 3, 5, 6, 9], [0, 2, 7, 8, 50]]
-    assert found.sources[found.pool(0)].tolist() == [8, 1 | 2, 1 | 4, 4, 1 | 2 | 8]
-    assert found.sources[found.pool(1)].tolist() == [4, 1 | 4, 2 | 8, 2, 8]
-    assert found.ranks[found.pool(0)].tolist() == [NONE, 0, 2, NONE, 0]
-    assert found.ranks[found.pool(1)].tolist() == [NONE, 0, 1, 0, NONE]
+    ranks = [{name: x[found.pool(i)].tolist() for name, x in found.ranks.items()} for i in range(2)]
+    assert ranks[0] == {
+        "bm25": [NONE, 1, 2, NONE, 0],
+        "dense": [NONE, 0, NONE, NONE, 1],
+        "random": [NONE, NONE, DRAWN, DRAWN, NONE],
+    }
+    assert ranks[1] == {
+        "bm25": [NONE, 0, NONE, NONE, NONE],
+        "dense": [NONE, NONE, 1, 0, NONE],
+        "random": [DRAWN, DRAWN, NONE, NONE, NONE],
+    }
+    assert found.best_ranks(found.pool(0)).tolist() == [NONE, 0, 2, NONE, 0]
+    assert found.best_ranks(found.pool(1)).tolist() == [NONE, 0, 1, 0, NONE]
+    assert found.best_ranks().tolist() == [NONE, 0, 2, NONE, 0, NONE, 0, 1, 0, NONE]
     assert found.positive[found.pool(0)].tolist() == [True, False, False, False, True]
     assert found.positive[found.pool(1)].tolist() == [False, False, True, False, True]
     assert [found.query_rows.tolist(), found.offsets.tolist()] == [[4, 7], [0, 5, 10]]
-    kinds = [found.document_rows.dtype, found.sources.dtype, found.ranks.dtype, found.offsets.dtype]
-    assert kinds == [np.int32, np.uint8, np.uint16, np.int64]
+    kinds = [found.document_rows.dtype, found.positive.dtype, found.best_ranks().dtype, found.offsets.dtype]
+    assert kinds == [np.int32, bool, np.uint16, np.int64]
 
 
 def test_pairs_are_the_texts_of_the_pools(collection):
@@ -240,9 +253,9 @@ def test_a_query_that_is_a_document_is_no_candidate_of_itself(tmp_path, monkeypa
     qrels = {"train": {"1": {"2": 1}}}
     own = Collection("own", ["1", "2", "3"], texts, ["1"], ["w1 w2 w3"], qrels)
     found = mine(own, [Fixed()])
-    assert found.document_rows.tolist() == [1, 2] and found.ranks.tolist() == [1, 0]
+    assert found.document_rows.tolist() == [1, 2] and found.ranks["dense"].tolist() == [1, 0]
     kept = mine(dataclasses.replace(own, ignore_identical_ids=False), [Fixed()])
-    assert kept.document_rows.tolist() == [0, 1, 2] and kept.ranks.tolist() == [0, 2, 1]
+    assert kept.document_rows.tolist() == [0, 1, 2] and kept.ranks["dense"].tolist() == [0, 2, 1]
     relevant = dataclasses.replace(own, qrels={"train": {"1": {"1": 1, "2": 1}}})
     assert mine(relevant, [Fixed()]).document_rows.tolist() == [0, 1, 2]
 
@@ -294,9 +307,13 @@ def test_rows_may_be_unsigned(collection):
 @pytest.mark.parametrize(
     ("retriever", "message"),
     [
-        (Ones(source="splade"), "^retriever Ones: source='splade'; it is one of bm25, dense, random, which"),
-        (Ones(source="positive"), "source='positive'; it is one of"),
-        (Ones(source=None), "source=None; it is one of"),
+        (Ones(source="positive"), "^retriever Ones: it must not be called positive, which says where other"),
+        (Ones(source="file"), "it must not be called file"),
+        (
+            Ones(source=None),
+            "it is called None; a name must be of letters, digits, _ and -: give",
+        ),
+        (Ones(source="a.b"), "it is called 'a.b'; a name must be"),
         (Ones(fingerprint=None), "^retriever Ones needs a fingerprint, a text that changes whenever"),
         (Ones(fingerprint=7), "needs a fingerprint"),
         (Held(object()), "^retriever Held needs a fingerprint"),
@@ -317,6 +334,62 @@ def test_what_is_wrong_with_a_retriever_of_ones_own_is_said(
     with pytest.raises(InputError, match=message):
         mine(collection, [retriever])
     assert not list(tmp_path.rglob("*.arrow"))
+
+
+def test_retrievers_of_one_class_have_ranks_of_their_own(collection):
+    """Against each alone: by name, however many there are."""
+    retrievers = {f"bm25_{n}": BM25(n, b=n / 20) for n in range(3, 13)} | {
+        "drawn": Random(3),
+        "other": Random(2, 1),
+    }
+    found = mine(collection, retrievers)
+    assert list(found.ranks) == list(retrievers)
+    for name, retriever in retrievers.items():
+        rows = retriever.retrieve(collection, found.query_rows)
+        for i, ranked in enumerate(rows.tolist()):
+            span = found.pool(i)
+            ranks = dict(
+                zip(found.document_rows[span].tolist(), found.ranks[name][span].tolist(), strict=True)
+            )
+            expected = {row: rank for rank, row in enumerate(ranked) if row >= 0}
+            if isinstance(retriever, Random):
+                expected = dict.fromkeys(ranked, DRAWN)
+            assert {row: rank for row, rank in ranks.items() if rank != NONE} == expected
+
+
+def test_the_order_of_retrievers_does_not_matter(collection):
+    one, other = BM25(3), BM25(5, k1=2)
+    assert (
+        mine(collection, {"a": one, "b": other}).fingerprint
+        == mine(collection, {"b": other, "a": one}).fingerprint
+        != mine(collection, {"a": other, "b": one}).fingerprint
+    )
+
+
+@pytest.mark.parametrize(
+    ("retrievers", "message"),
+    [
+        (
+            [BM25(3), BM25(4)],
+            "^retriever BM25: bm25 is there twice; give each a name of its own, as",
+        ),
+        ({"file": BM25(3)}, "^retriever BM25: it must not be called file, which says where other candidates"),
+        ({"positive": BM25(3)}, "it must not be called positive"),
+        ({"": BM25(3)}, "it is called ''; a name must be of letters"),
+        (BM25(3), "retrievers=BM25.*: it must be retrievers, in a list or by name"),
+        ("bm25", "retrievers='bm25': it must be retrievers"),
+    ],
+)
+def test_names_of_retrievers_that_cannot_be(collection, retrievers, message):
+    with pytest.raises(InputError, match=message):
+        mine(collection, retrievers)
+
+
+def test_a_bad_index_is_named_by_the_retrievers_field(beir, tmp_path, student_folder):
+    encoder = {"_target_": "rankdistill.students.load_student", "model": str(student_folder)}
+    dense = {"_target_": "rankdistill.candidates.Dense", "model": encoder, "index": "Flattt"}
+    with pytest.raises(InputError, match="^candidates.retrievers.e5.index='Flattt': FAISS refuses it"):
+        make_retrievers(OmegaConf.create({"candidates": {"retrievers": {"e5": dense}}}).candidates.retrievers)
 
 
 def test_retrievers_alike_in_their_fields_are_not_alike(collection):

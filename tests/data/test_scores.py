@@ -11,13 +11,13 @@ import pytest
 
 from rankdistill.candidates import BM25, mine
 from rankdistill.data import Candidates, Collection, ScoreTable
-from rankdistill.data.cache import cache_folder
+from rankdistill.data.cache import cache_folder, fingerprint
 from rankdistill.data.candidates import to_arrow, write_arrow
 from rankdistill.errors import InputError
 from rankdistill.samplers import RandomSampler
 from rankdistill.training import TrainingGroups
 
-ARRAYS = ("query_rows", "offsets", "document_rows", "sources", "ranks")
+ARRAYS = ("query_rows", "offsets", "document_rows", "positive")
 
 
 @pytest.fixture
@@ -31,6 +31,10 @@ def test_what_is_saved_loads_the_same(table, collection, saved):
     for name in ARRAYS:
         expected, found = getattr(table.candidates, name), getattr(loaded.candidates, name)
         assert found.dtype == expected.dtype and np.array_equal(found, expected), name
+    assert list(loaded.candidates.ranks) == list(table.candidates.ranks) != []
+    for name, expected in table.candidates.ranks.items():
+        found = loaded.candidates.ranks[name]
+        assert found.dtype == np.uint16 and np.array_equal(found, expected), name
     assert loaded.scores.dtype == np.float32 and np.array_equal(loaded.scores, table.scores)
     assert loaded.teacher == "words" and len(loaded) == 16
     assert loaded.candidates.fingerprint == table.candidates.fingerprint
@@ -59,7 +63,8 @@ def test_what_is_taken_is_the_same_pools_in_the_order_asked_for(table, collectio
         for found, expected in zip(taken.pool(i), table.pool(query), strict=True):
             assert found.dtype == expected.dtype and np.array_equal(found, expected)
         spans = taken.candidates.pool(i), table.candidates.pool(query)
-        assert np.array_equal(taken.candidates.ranks[spans[0]], table.candidates.ranks[spans[1]])
+        for name, ranks in table.candidates.ranks.items():
+            assert np.array_equal(taken.candidates.ranks[name][spans[0]], ranks[spans[1]])
     assert taken.teacher == "words" and taken.candidates.fingerprint != table.candidates.fingerprint
     taken.save(tmp_path / "taken.arrow")
     assert np.array_equal(ScoreTable.load(tmp_path / "taken.arrow", collection).scores, taken.scores)
@@ -93,7 +98,9 @@ def test_other_readers_see_ids_and_scores(table, collection, saved):
     assert row["query_id"] == "q2"
     assert row["document_ids"] == [f"d{i}" for i in rows]
     assert row["scores"] == scores.tolist()
-    assert [source & 8 > 0 for source in row["sources"]] == positive.tolist()
+    assert row["positive"] == positive.tolist()
+    for name, ranks in table.candidates.ranks.items():
+        assert row[f"ranks.{name}"] == ranks[table.candidates.pool(2)].tolist()
 
 
 def test_a_loaded_table_stays_on_disk(collection, tmp_path):
@@ -103,8 +110,8 @@ def test_a_loaded_table_stays_on_disk(collection, tmp_path):
         np.array([0]),
         np.array([0, n]),
         (np.arange(n) % 60).astype(np.int32),
-        np.zeros(n, np.uint8),
-        np.zeros(n, np.uint16),
+        np.zeros(n, bool),
+        {"bm25": np.zeros(n, np.uint16)},
     )
     ScoreTable(candidates, np.zeros(n, np.float32), trusted=True).save(tmp_path / "big.arrow")
     before = pa.total_allocated_bytes()
@@ -121,8 +128,8 @@ def test_what_was_read_of_a_table_is_given_back_while_groups_are_drawn(collectio
         np.arange(queries),
         np.arange(queries + 1) * n,
         np.tile((np.arange(n) % 60).astype(np.int32), queries),
-        np.zeros(queries * n, np.uint8),
-        np.zeros(queries * n, np.uint16),
+        np.zeros(queries * n, bool),
+        {"bm25": np.zeros(queries * n, np.uint16)},
     )
     scores = np.random.default_rng(0).normal(size=queries * n).astype(np.float32)
     ScoreTable(candidates, scores, trusted=True).save(tmp_path / "big.arrow")
@@ -218,6 +225,9 @@ def test_scores_that_are_not_finite_raise_with_the_query_and_document(table, sco
         ({"document_rows": [1, 5, 9, 3, 3]}, "a query's documents repeat or do not ascend"),
         ({"document_rows": [1, 9, 5, 3, 4]}, "a query's documents repeat or do not ascend"),
         ({"document_rows": [-1, 5, 9, 3, 4]}, "document rows -1 to 9, but tiny has 60"),
+        ({"positive": np.zeros(5, np.uint8)}, r"positive must be bool \(5,\), not uint8 \(5,\)"),
+        ({"ranks": {"e5": np.zeros(4, np.uint16)}}, r"e5 must be uint16 \(5,\), not uint16 \(4,\)"),
+        ({"ranks": {"e5": np.zeros(5, int)}}, r"e5 must be uint16 \(5,\), not int64 \(5,\)"),
     ],
 )
 def test_a_table_made_by_hand_is_checked(collection, changed, message):
@@ -226,9 +236,10 @@ def test_a_table_made_by_hand_is_checked(collection, changed, message):
 
     def table(**parts):
         rows = np.array(parts["document_rows"], np.int32)
-        zeros = np.zeros(5, np.uint8), np.zeros(5, np.uint16)
+        given = {"positive": np.zeros(5, bool), "ranks": {"bm25": np.zeros(5, np.uint16)}} | parts
+        columns = given["positive"], given["ranks"]
         return ScoreTable(
-            Candidates(collection, np.array(parts["query_rows"]), np.array([0, 3, 5]), rows, *zeros),
+            Candidates(collection, np.array(parts["query_rows"]), np.array([0, 3, 5]), rows, *columns),
             [1, 2, 3, 4, 1e8],
         )
 
@@ -279,8 +290,8 @@ def columns_of(collection, rows, ids=None, scores=(1.0, 2.0, 3.0)):
         "document_ids": lists(
             pa.DictionaryArray.from_arrays(pa.array(rows, pa.int32()), names), [2, 1], None
         ),
-        "sources": lists([8, 1, 8], [2, 1], pa.uint8()),
-        "ranks": lists([0, 1, 0], [2, 1], pa.uint16()),
+        "positive": lists([1, 0, 1], [2, 1], pa.uint8()),
+        "ranks.bm25": lists([0, 1, 0], [2, 1], pa.uint16()),
         "scores": lists(list(scores), [2, 1], pa.float32()),
     }
 
@@ -328,12 +339,21 @@ def of_lengths(column, counts):
         ("query_id", lambda column, c: pa.array(["q0", "q0"]), "a query is there twice"),
         ("query_id", lambda column, c: pa.array(["q0", None]), "query_id has places without a value"),
         ("query_id", lambda column, c: pa.array(["q0", "x"]), "queries that tiny does not have: 'x'"),
-        ("document_ids", lambda column, c: None, "one column document_ids; there is query_id, sources"),
-        ("sources", lambda column, c: lists([8, 1, 64], [2, 1], pa.uint8()), "sources that are not known"),
-        ("sources", lambda column, c: lists([8, 1, 8], [2, 1], pa.int64()), "sources holds int64, not uint8"),
-        ("sources", lambda column, c: pa.array([8, 1], pa.uint8()), "sources is uint8, not a list"),
-        ("ranks", lambda column, c: of_lengths(column, [1, 2]), "ranks has lists of other lengths"),
-        ("ranks", lambda column, c: lists([0, None, 0], [2, 1], pa.uint16()), "ranks has places without"),
+        ("document_ids", lambda column, c: None, "one column document_ids; there is query_id, positive"),
+        ("positive", lambda column, c: lists([1, 0, 3], [2, 1], pa.uint8()), "positive holds 3; it must be"),
+        (
+            "positive",
+            lambda column, c: lists([1, 0, 1], [2, 1], pa.int64()),
+            "positive holds int64, not uint8",
+        ),
+        ("positive", lambda column, c: pa.array([1, 0], pa.uint8()), "positive is uint8, not a list"),
+        ("ranks.bm25", lambda column, c: of_lengths(column, [1, 2]), "ranks.bm25 has lists of other lengths"),
+        (
+            "ranks.bm25",
+            lambda column, c: lists([0, None, 0], [2, 1], pa.uint16()),
+            "ranks.bm25 has places with",
+        ),
+        ("ranks.bm25", lambda column, c: lists([0, 1, 0], [2, 1], pa.int32()), "ranks.bm25 holds int32, not"),
         (
             "scores",
             lambda column, c: lists([1, 2, 3], [2, 1], pa.float64()),
@@ -349,6 +369,70 @@ def test_columns_of_another_writer_are_checked(collection, tmp_path, name, chang
     path = foreign(tmp_path / "theirs.arrow", columns, collection)
     with pytest.raises(InputError, match=message):
         ScoreTable.load(path, collection)
+
+
+def earlier(collection, bits, best, fingerprinted=True):
+    """A table as it was written until sources had names: bits, and the best rank alone."""
+    columns = columns_of(collection, [0, 5, 1])
+    del columns["positive"], columns["ranks.bm25"]
+    columns |= {"sources": lists(bits, [2, 1], pa.uint8()), "ranks": lists(best, [2, 1], pa.uint16())}
+    arrays = [np.array(x, kind) for x, kind in (
+        ([0, 1], np.int64), ([0, 2, 3], np.int64), ([0, 5, 1], np.int32), (bits, np.uint8), (best, np.uint16)
+    )]  # fmt: skip
+    digest = fingerprint(collection.fingerprint, [hashlib.sha256(x.tobytes()).hexdigest() for x in arrays])
+    metadata = {"collection": collection.fingerprint, "teacher": "then"}
+    return pa.table(columns).replace_schema_metadata(
+        metadata | ({"candidates": digest} if fingerprinted else {})
+    ), digest
+
+
+NONE, DRAWN = 65535, 65534
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["ours", "theirs"])
+@pytest.mark.parametrize(
+    ("bits", "best", "ranks"),
+    [
+        ([8, 1, 9], [NONE, 3, 0], {"bm25": [NONE, 3, 0]}),
+        ([8 | 4, 1, 2], [NONE, 3, 0], {"bm25+dense": [NONE, 3, 0], "random": [DRAWN, NONE, NONE]}),
+        ([24, 16, 24], [1, 0, 65534], {"file": [1, 0, 65533]}),
+        ([8, 0, 8], [NONE, NONE, NONE], {}),
+    ],
+)
+def test_tables_of_an_earlier_version_are_read(collection, tmp_path, bits, best, ranks, own):
+    """What they know: labels, which were drawn at random, and the best rank of all that rank."""
+    written, digest = earlier(collection, bits, best, own)
+    path = tmp_path / "then.arrow"
+    if own:
+        write_arrow(written, path)
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, written.schema) as writer:
+            writer.write_table(written)
+    for _ in range(2):  # read whole, and sealed
+        found = ScoreTable.load(path, collection)
+        assert found.candidates.positive.tolist() == [bool(x & 8) for x in bits]
+        assert {name: x.tolist() for name, x in found.candidates.ranks.items()} == ranks
+        assert found.candidates.fingerprint == digest and found.teacher == "then"
+        assert found.scores.tolist() == [1, 2, 3]
+    found.save(tmp_path / "now.arrow")
+    again = ScoreTable.load(tmp_path / "now.arrow", collection)
+    assert {name: x.tolist() for name, x in again.candidates.ranks.items()} == ranks
+
+
+def test_a_changed_table_of_an_earlier_version_is_refused(collection, tmp_path):
+    written, _ = earlier(collection, [8, 1, 9], [NONE, 3, 0])
+    columns = {name: written.column(name) for name in written.column_names}
+    columns["ranks"] = lists([NONE, 2, 0], [2, 1], pa.uint16())
+    path = tmp_path / "then.arrow"
+    for change, message in (
+        (columns, "damaged or edited"),
+        (columns | {"sources": lists([8, 1, 64], [2, 1], pa.uint8())}, "sources that are not known"),
+    ):
+        table = pa.table(change).replace_schema_metadata(written.schema.metadata)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        with pytest.raises(InputError, match=message):
+            ScoreTable.load(path, collection)
 
 
 def test_queries_encoded_in_an_order_of_their_own_are_looked_up(collection, tmp_path):
@@ -393,7 +477,7 @@ def test_a_changed_byte_is_found(table, collection, tmp_path, column, cached):
     table.save(saved)
     arrays = {
         "scores": table.scores,
-        "ranks": table.candidates.ranks,
+        "ranks": table.candidates.ranks["bm25"],
         "query_id": table.candidates.query_rows.astype(np.int32),
     }
     raw = bytearray(saved.read_bytes())

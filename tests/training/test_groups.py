@@ -54,10 +54,43 @@ def test_a_group_carries_the_scores_and_labels_of_its_documents(table):
 def test_ranks_go_to_samplers_that_name_them(table):
     groups = TrainingGroups(table, HardNegativeSampler(1, 2, by="retriever"))
     span = table.candidates.pool(0)
-    ranks = table.candidates.ranks[span].astype(int)
+    ranks = table.candidates.best_ranks(span).astype(int)
     ranks[table.candidates.positive[span]] = 99999
     rows = table.candidates.document_rows[span]
     assert groups[0].document_rows[1:].tolist() == rows[np.argsort(ranks, kind="stable")[:2]].tolist()
+
+
+class Fusing:
+    """The first documents by reciprocal rank fusion of the sources."""
+
+    def select(self, scores, positive, rng, ranks, ranks_by_source):
+        self.ranks, self.ranks_by_source = ranks, ranks_by_source
+        fused = sum(np.where(x < 65534, 1 / (60.0 + x), 0) for x in ranks_by_source.values())
+        return np.argsort(-fused, kind="stable")[:3]
+
+
+@pytest.mark.parametrize("which", ["collection", "copied"])
+def test_ranks_by_source_go_to_samplers_that_name_them(request, which):
+    """Under the retrievers' names, of the documents that the sampler may choose; and the best of them."""
+    chosen = request.getfixturevalue(which)
+    retrievers = {"words": BM25(12), "flat": BM25(9, b=0.0), "drawn": Random(6)}
+    table = score_candidates(WordTeacher(), mine(chosen, retrievers, "train"))
+    groups = TrainingGroups(table, sampler := Fusing())
+    for i in range(len(groups)):
+        group, span = groups[i], table.candidates.pool(i)
+        offered = np.delete(np.arange(span.stop - span.start), table.candidates.copies.get(i, []))
+        expected = {name: x[span][offered].tolist() for name, x in table.candidates.ranks.items()}
+        assert {name: x.tolist() for name, x in sampler.ranks_by_source.items()} == expected
+        best = [min(x) for x in zip(expected["words"], expected["flat"], strict=True)]
+        assert sampler.ranks.tolist() == best
+        fused = [
+            sum(1 / (60 + x) for x in pair if x < 65535)
+            for pair in zip(expected["words"], expected["flat"], strict=True)
+        ]
+        order = sorted(range(len(fused)), key=lambda place: -fused[place])[:3]
+        assert group.document_rows.tolist() == table.candidates.document_rows[span][offered][order].tolist()
+    sampler.ranks_by_source["words"][:] = 7
+    assert (table.candidates.ranks["words"] != 7).any(), "a sampler writes into copies"
 
 
 def test_copies_of_a_positive_are_found_by_text(copied):
@@ -88,8 +121,8 @@ def test_a_query_with_but_a_positive_and_its_copy_is_left_out(copied):
         np.array([2, 3]),
         np.array([0, 2, 4]),
         np.array([2, 62, 3, 40], np.int32),
-        np.array([8, 1, 8, 1], np.uint8),
-        np.zeros(4, np.uint16),
+        np.array([True, False, True, False]),
+        {},
     )
     groups = TrainingGroups(ScoreTable(candidates, np.zeros(4, np.float32)), RandomSampler(1, 1))
     assert groups.left_out == 1 and offered_sizes(groups.table).tolist() == [1, 2]
@@ -170,8 +203,8 @@ def tables_of_both(collection):
         np.arange(24),
         np.arange(25) * 2,
         np.array([[query, 40 + query // 2] for query in range(24)], np.int32).ravel(),
-        np.tile(np.array([24, 16], np.uint8), 24),
-        np.zeros(48, np.uint16),
+        np.tile([True, False], 24),
+        {"file": np.zeros(48, np.uint16)},
     )
     return ScoreTable(candidates, np.arange(48, dtype=np.float32))
 
@@ -214,10 +247,10 @@ def test_labels_of_another_split_are_refused(collection):
     """A file's table has the positives of all splits; q3, judged in both, wants d3 in train."""
     judgments = {"q3": {"d3": 1}, "q4": {"d4": 1}}
     twice = judged(collection, train=judgments, test={"q3": {"d41": 1}})
-    sources = np.tile(np.array([24, 16], np.uint8), 24)
-    sources[3 * 2 + 1] = 24
+    positive = np.tile([True, False], 24)
+    positive[3 * 2 + 1] = True
     whole = tables_of_both(twice).take([3, 4])
-    relabelled = dataclasses.replace(whole.candidates, sources=sources[6:10])
+    relabelled = dataclasses.replace(whole.candidates, positive=positive[6:10])
     with pytest.raises(InputError, match="'q3' of train has positives that only the qrels of test name"):
         check_split(ScoreTable(relabelled, whole.scores))
     check_split(ScoreTable(relabelled, whole.scores).of_split("train"))

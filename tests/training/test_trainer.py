@@ -241,8 +241,8 @@ def test_a_query_that_is_a_document_is_no_negative_of_itself(student_folder, tab
         table.collection, query_ids=names, queries=table.collection.documents[:24], qrels=qrels
     )
     rows = np.array([0, 2, 40, 0, 1, 41], np.int32)
-    sources = np.array([16, 16, 24, 16, 16, 24], np.uint8)
-    pools = Candidates(own, np.arange(2), np.array([0, 3, 6]), rows, sources, np.zeros(6, np.uint16))
+    positive = np.array([False, False, True, False, False, True])
+    pools = Candidates(own, np.arange(2), np.array([0, 3, 6]), rows, positive, {})
     groups = TrainingGroups(ScoreTable(pools, np.arange(6, dtype=np.float32)), RandomSampler(1, 1))
     assert [sorted(groups[i].document_rows.tolist()) for i in range(2)] == [[2, 40], [0, 41]]
     assert groups.table.scores.tolist() == [1, 2, 3, 5]

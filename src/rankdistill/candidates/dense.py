@@ -1,6 +1,7 @@
 """Dense candidates."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +9,11 @@ from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data import Collection
 from rankdistill.data.cache import fingerprint
-from rankdistill.errors import check_counts, check_loaded
+from rankdistill.errors import InputError, check_counts, check_loaded
 from rankdistill.retrieval import check_index, stored_index
 from rankdistill.students import fingerprint_of
 
-FIELD = "candidates.retrievers.dense"
+FIELD = "dense"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Dense:
     def __post_init__(self):
         check_counts(n=self.n)
         check_loaded(self.model)
-        check_index(self.model, self.index, self.search, FIELD)
+        with own_fields():
+            check_index(self.model, self.index, self.search, FIELD)
 
     @property
     def fingerprint(self) -> str:
@@ -46,9 +48,19 @@ class Dense:
         queries = [collection.queries[row] for row in query_rows]
         own, ids = collection.own_document[query_rows], collection.document_ids
         documents = stored_index(self.model, collection)
-        return documents.search(queries, self.n, ids, own, self.index, self.search, FIELD)
+        with own_fields():
+            return documents.search(queries, self.n, ids, own, self.index, self.search, FIELD)
 
     @property
     def settings(self) -> dict:
         settings = {"model": fingerprint_of(self.model), "n": self.n, "index": self.index}
         return settings | ({"search": dict(self.search)} if self.search else {})
+
+
+@contextmanager
+def own_fields() -> Iterator[None]:
+    """What is refused in here names ``index`` alone: it is not known what the retriever is called."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(f"{FIELD}.", "")) from None

@@ -2,16 +2,18 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Collection as Names
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from rankdistill import processes
 from rankdistill.data.cache import cache_folder, fingerprint, once
 from rankdistill.data.candidates import (
-    SOURCES,
+    UNORDERED,
     UNRANKED,
     Candidates,
     read_candidates,
@@ -19,42 +21,44 @@ from rankdistill.data.candidates import (
     write_arrow,
 )
 from rankdistill.data.collection import Collection
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, fields_of
 
 log = logging.getLogger(__name__)
-COUNTED_AS = ("bm25", "dense", "random")  # of ``SOURCES``, what a retriever may call itself
-RECIPE = 2  # raised whenever the same retrievers would give other candidates
+RESERVED = ("positive", "file")  # what no retriever is called: labels, and what a file of scores brings
+RECIPE = 3  # raised whenever the same retrievers would give other candidates
 
 
 class Retriever(Protocol):
-    """``source`` is one of ``COUNTED_AS``; ``retrieve`` gives document rows (Q, n), best first, -1 for none.
+    """``retrieve`` gives document rows (Q, n), best first, -1 for none.
 
     ``fingerprint`` changes whenever the candidates would; a dataclass of plain fields may leave it out.
+    ``source`` is what it is called where nobody names it, and ``ordered = False`` says that its documents
+    come in no order, as random ones do; it may lack both.
     """
-
-    @property
-    def source(self) -> str: ...
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray: ...
 
 
+Retrievers = Mapping[str, Retriever] | Sequence[Retriever]  # by name, or each called by its ``source``
+
+
 def mine(
     collection: Collection,
-    retrievers: Sequence[Retriever],
+    retrievers: Retrievers,
     split: str = "train",
     limit: int | None = None,
     seed: int = 0,
 ) -> Candidates:
     """The candidates of ``split``'s queries (``limit`` of them): each retriever's, and the positives.
 
-    Known positives are always among them; the source of every candidate is recorded, and the best
-    rank that a retriever gave it. Cached. Raises ``InputError`` for a retriever without a fingerprint,
-    or of an unknown source, and for rows that aren't the collection's.
+    Known positives are always among them; of every candidate the rank that each retriever gave it is
+    recorded, under the retriever's name: its key in ``retrievers``, or in a list its own ``source``. Cached.
+    Raises ``InputError`` for a retriever without a fingerprint, for names that are none, reserved or there
+    twice, and for rows that aren't the collection's.
     """
-    if not isinstance(retrievers, Sequence):
-        raise InputError(f"retrievers={retrievers!r:.60}: it is a list of retrievers, such as [BM25(10)]")
+    retrievers = by_name(retrievers)
     query_rows = collection.query_rows(split, limit, seed)
-    settings = [identity(r) for r in retrievers]
+    settings = sorted([name, *identity(retriever)] for name, retriever in retrievers.items())
     own = collection.own_document[query_rows].tolist()
     key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist(), own)
     path = cache_folder() / "candidates" / f"{key}.arrow"
@@ -66,24 +70,63 @@ def mine(
                 "mining candidates of %d queries (%s): %s",
                 len(query_rows),
                 split,
-                ", ".join(r.source for r in retrievers),
+                ", ".join(retrievers),
             )
-            found = [(r.source, retrieve_together(r, collection, query_rows)) for r in retrievers]
+            found = []
+            for name, retriever in retrievers.items():
+                with fields_of(f"candidates.retrievers.{name}"):
+                    found.append((name, retrieve_together(retriever, collection, query_rows)))
             if processes.is_main():
-                pools = union(collection, query_rows, found, collection.positive_rows(split))
+                unordered = {name for name, retriever in retrievers.items() if not is_ordered(retriever)}
+                pools = union(collection, query_rows, found, collection.positive_rows(split), unordered)
                 belongs_to = f"{collection.name}, {len(pools):,} queries of {split}"
                 write_arrow(to_arrow(pools), path, belongs_to)
     candidates = read_candidates(path, collection)
     log.info("%s", candidates)
-    for source in dict.fromkeys(r.source for r in retrievers):
+    for source in retrievers:
         _say_nothing_found(candidates, source)
     return candidates
+
+
+def by_name(retrievers: Retrievers) -> dict[str, Retriever]:
+    """Name -> retriever; in a list each is called by its ``source``.
+
+    Raises ``InputError`` for a name that is none, is reserved, or is there twice.
+    """
+    if isinstance(retrievers, Mapping):
+        named: list[tuple[Any, Retriever]] = list(retrievers.items())
+    elif isinstance(retrievers, Sequence) and not isinstance(retrievers, str):
+        named = [(getattr(retriever, "source", None), retriever) for retriever in retrievers]
+    else:
+        raise InputError(f"retrievers={retrievers!r:.60}: it must be retrievers, in a list or by name")
+    for i, (name, retriever) in enumerate(named):
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+            raise InputError(
+                f"retriever {type(retriever).__name__}: it is called {name!r:.60}; a name must be of "
+                "letters, digits, _ and -: give one, as source = 'words' or in a dict"
+            )
+        if name in RESERVED:
+            raise InputError(
+                f"retriever {type(retriever).__name__}: it must not be called {name}, which says where other "
+                "candidates come from; give it another name"
+            )
+        if name in [other for other, _ in named[:i]]:
+            raise InputError(
+                f"retriever {type(retriever).__name__}: {name} is there twice; give each a name of its own, "
+                f"as {{'{name}': ..., '{name}_2': ...}}"
+            )
+    return dict(named)
+
+
+def is_ordered(retriever: Retriever) -> bool:
+    """Whether its documents come best first."""
+    return getattr(retriever, "ordered", True)
 
 
 def _say_nothing_found(candidates: Candidates, source: str) -> None:
     """Warns of queries in whose pools ``source`` has no document."""
     owners = np.repeat(np.arange(len(candidates)), np.diff(candidates.offsets))
-    found = np.bincount(owners[(candidates.sources & SOURCES[source]) > 0], minlength=len(candidates))
+    found = np.bincount(owners[candidates.ranks[source] != UNRANKED], minlength=len(candidates))
     empty = np.flatnonzero(found == 0)
     if len(empty):
         query = candidates.query_rows[empty[0]]
@@ -98,14 +141,8 @@ def _say_nothing_found(candidates: Candidates, source: str) -> None:
 
 
 def identity(retriever: Retriever) -> list[str]:
-    """What tells ``retriever`` from others; raises ``InputError`` if that isn't known, nor its source."""
+    """What tells ``retriever`` from others of its name; raises ``InputError`` if that isn't known."""
     kind = type(retriever)
-    source = getattr(retriever, "source", None)
-    if source not in COUNTED_AS:
-        raise InputError(
-            f"retriever {kind.__name__}: source={source!r}; it is one of {', '.join(COUNTED_AS)}, which its "
-            "candidates are counted as"
-        )
     found = getattr(retriever, "fingerprint", None)
     if found is None and dataclasses.is_dataclass(retriever):
         with suppress(TypeError):  # a field without a fingerprint of its own
@@ -115,7 +152,7 @@ def identity(retriever: Retriever) -> list[str]:
             f"retriever {kind.__name__} needs a fingerprint, a text that changes whenever its candidates "
             'would, such as fingerprint = "mine 1"; they are kept in the cache under it'
         )
-    return [source, f"{kind.__module__}.{kind.__qualname__}", found]
+    return [f"{kind.__module__}.{kind.__qualname__}", found]
 
 
 def retrieve_together(retriever: Retriever, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
@@ -150,32 +187,32 @@ def union(
     query_rows: np.ndarray,
     found: Sequence[tuple[str, np.ndarray]],
     positives: dict[int, list[int]],
+    unordered: Names[str] = (),
 ) -> Candidates:
-    """Merges document rows (Q, n) of each source, -1 for none; a pool's rows ascend.
+    """Merges document rows (Q, n) of each source by its name, -1 for none; a pool's rows ascend.
 
-    The document that is the query itself is in none.
+    The document that is the query itself is in none. Those of ``unordered`` sources have no rank.
     """
-    pools = []
+    pools: list[tuple[np.ndarray, ...]] = []
     for i, query in enumerate(query_rows):
         own = collection.own_document[query]
         rows = [positives.get(int(query), [])]
         rows += [ranked[i][(ranked[i] >= 0) & (ranked[i] != own)] for _, ranked in found]
-        bits = [SOURCES["positive"]] + [SOURCES[source] for source, _ in found]
-        ranks = [np.full(len(rows[0]), UNRANKED)] + [
-            np.full(len(r), UNRANKED) if source == "random" else np.minimum(np.arange(len(r)), UNRANKED - 1)
-            for (source, _), r in zip(found, rows[1:], strict=True)
-        ]
-        rows_all = np.concatenate(rows).astype(np.int32)
-        pool, where = np.unique(rows_all, return_inverse=True)
-        sources = np.zeros(len(pool), np.uint8)
-        np.bitwise_or.at(sources, where, np.repeat(bits, [len(r) for r in rows]).astype(np.uint8))
-        best = np.full(len(pool), UNRANKED, np.uint16)
-        np.minimum.at(best, where, np.concatenate(ranks).astype(np.uint16))
-        pools.append((pool, sources, best))
-    sizes = [len(pool) for pool, _, _ in pools]
+        pool = np.unique(np.concatenate(rows).astype(np.int32))
+        columns: list[np.ndarray] = [np.isin(pool, rows[0])]
+        for (name, _), own_rows in zip(found, rows[1:], strict=True):
+            ranks = np.full(len(pool), UNRANKED, np.uint16)
+            places = np.minimum(np.arange(len(own_rows)), UNORDERED - 1)
+            given = np.full_like(places, UNORDERED) if name in unordered else places
+            np.minimum.at(ranks, np.searchsorted(pool, own_rows), given.astype(np.uint16))
+            columns.append(ranks)
+        pools.append((pool, *columns))
+    document_rows, positive, *ranks_of = (np.concatenate(column) for column in zip(*pools, strict=True))
     return Candidates(
         collection,
         np.asarray(query_rows, dtype=np.int64),
-        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        *(np.concatenate(column) for column in zip(*pools, strict=True)),
+        np.concatenate([[0], np.cumsum([len(pool) for pool, *_ in pools])]).astype(np.int64),
+        document_rows,
+        positive,
+        dict(zip([name for name, _ in found], ranks_of, strict=True)),
     )

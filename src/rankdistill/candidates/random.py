@@ -15,6 +15,7 @@ class Random:
     n: int = 10
     seed: int = 0
     source = "random"
+    ordered = False
 
     def __post_init__(self):
         check_counts(n=self.n)

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +18,19 @@ from rankdistill.data.labels import copies
 from rankdistill.errors import InputError, shorten
 
 log = logging.getLogger(__name__)
-SOURCES = {"bm25": 1, "dense": 2, "random": 4, "positive": 8, "file": 16}  # bits of ``sources``
-COLUMNS = {  # of a file: ids, then lists
+RANKS = "ranks."  # begins the name of a source's column in a file
+COLUMNS = {  # of a file: ids, then lists; besides, uint16 ``ranks.bm25`` and so on
     "query_id": None,
     "document_ids": pa.dictionary(pa.int32(), pa.large_string()),
-    "sources": pa.uint8(),
-    "ranks": pa.uint16(),
+    "positive": pa.uint8(),
     "scores": pa.float32(),
 }
+EARLIER = {"sources": pa.uint8(), "ranks": pa.uint16()}  # in place of these, until sources had names
+BITS = {"bm25": 1, "dense": 2, "file": 16}  # of the earlier ``sources``; and those of what had no rank:
+RANDOM, POSITIVE = 4, 8
 CHANGED = "damaged or edited (it does not match the fingerprint that it was written with); build it again"
-UNRANKED = 65535  # the rank of a document that no retriever found
+UNRANKED = 65535  # the rank of a document that a source, or every one, did not find
+UNORDERED = 65534  # that of one from a source that has no order, as of one drawn at random
 
 
 @dataclass(frozen=True)
@@ -35,26 +38,21 @@ class Candidates:
     """The pools of Q queries, N candidates in all, in CSR form.
 
     ``query_rows`` int64 (Q,), ``offsets`` int64 (Q + 1,): query i has the candidates
-    ``offsets[i]:offsets[i + 1]`` of ``document_rows`` int32, ``sources`` uint8 (bits of
-    ``SOURCES``; a document may come from several) and ``ranks`` uint16 (the best rank that a
-    retriever gave it, 0 the first; 65535 where none did), each (N,). Rows are positions in the
-    collection.
+    ``offsets[i]:offsets[i + 1]`` of ``document_rows`` int32, ``positive`` bool (known to be relevant) and
+    each of ``ranks`` uint16, all (N,). ``ranks`` has a name for each source, a retriever or ``file``, and the
+    ranks that it gave: 0 the first, ``UNORDERED`` where it has no order, ``UNRANKED`` what it did not find.
+    Rows are positions in the collection.
     """
 
     collection: Collection
     query_rows: np.ndarray
     offsets: np.ndarray
     document_rows: np.ndarray
-    sources: np.ndarray
-    ranks: np.ndarray
+    positive: np.ndarray
+    ranks: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.query_rows)
-
-    @cached_property
-    def positive(self) -> np.ndarray:
-        """bool (N,): the known relevant ones."""
-        return (self.sources & SOURCES["positive"]) > 0
 
     @cached_property
     def negative(self) -> np.ndarray:
@@ -85,17 +83,32 @@ class Candidates:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with the collection and with any candidate."""
-        return fingerprint(
-            self.collection.fingerprint,
-            [
-                hash_array(x)
-                for x in (self.query_rows, self.offsets, self.document_rows, self.sources, self.ranks)
-            ],
-        )
+        pools = self.query_rows, self.offsets, self.document_rows, self.positive
+        ranks = {name: hash_array(values) for name, values in self.ranks.items()}
+        return fingerprint(self.collection.fingerprint, list(map(hash_array, pools)), ranks)
 
     def pool(self, i: int) -> slice:
         """Where query i's candidates stand."""
         return slice(self.offsets[i], self.offsets[i + 1])
+
+    def best_ranks(self, span: slice = slice(None)) -> np.ndarray:
+        """The best rank that a source gave each of those at ``span``, uint16; ``UNRANKED`` where none did."""
+        best = np.full(len(self.document_rows[span]), UNRANKED, np.uint16)
+        for ranks in self.ranks.values():
+            np.minimum(best, ranks[span], out=best)
+        best[best == UNORDERED] = UNRANKED
+        return best
+
+    def only(self, at: np.ndarray, query_rows: np.ndarray, sizes: np.ndarray) -> "Candidates":
+        """Those at ``at`` int64 or bool, the first ``sizes[0]`` of them of ``query_rows[0]``, and so on."""
+        return Candidates(
+            self.collection,
+            query_rows,
+            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            self.document_rows[at],
+            self.positive[at],
+            {name: ranks[at] for name, ranks in self.ranks.items()},
+        )
 
     def pairs(self, start: int, stop: int) -> Iterator[tuple[str, str]]:
         """(query, document) texts of the candidates ``start:stop``."""
@@ -105,7 +118,8 @@ class Candidates:
 
     def __repr__(self) -> str:
         sizes = np.diff(self.offsets)
-        counts = {name: int(((self.sources & bit) > 0).sum()) for name, bit in SOURCES.items()}
+        counts = {name: int((ranks != UNRANKED).sum()) for name, ranks in self.ranks.items()}
+        counts["positive"] = int(self.positive.sum())
         shown = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
         each = f", {sizes.min()}-{sizes.max()} documents each; {shown}" if len(sizes) else ""
         return f"Candidates({len(self):,} queries{each})"
@@ -116,7 +130,7 @@ def hash_array(array: np.ndarray) -> str:
 
 
 def to_arrow(candidates: Candidates, scores: np.ndarray | None = None) -> pa.Table:
-    """Columns query_id, document_ids, sources, ranks and, if given, scores; a row per query.
+    """Columns query_id, document_ids, positive, ``ranks.bm25`` and so on, scores if given; a row per query.
 
     Ids are dictionary-encoded over the collection's, so that readers see ids while the indices are
     the rows themselves.
@@ -133,8 +147,8 @@ def to_arrow(candidates: Candidates, scores: np.ndarray | None = None) -> pa.Tab
     columns = {
         "query_id": named(candidates.query_rows.astype(np.int32), collection.query_ids),
         "document_ids": lists(named(candidates.document_rows, collection.document_ids)),
-        "sources": lists(pa.array(candidates.sources)),
-        "ranks": lists(pa.array(candidates.ranks)),
+        "positive": lists(pa.array(candidates.positive.view(np.uint8))),
+        **{RANKS + name: lists(pa.array(ranks)) for name, ranks in candidates.ranks.items()},
     }
     if scores is not None:
         columns["scores"] = lists(pa.array(scores))
@@ -195,8 +209,12 @@ def open_arrow(path: Path, trusted: bool) -> tuple[pa.Table, mmap.mmap]:
 
 def _check_columns(table: pa.Table, path: Path) -> None:
     """Raises ``InputError`` unless ``table`` has the columns of ``to_arrow``, a row's lists of one length."""
-    offsets = None
-    for name, kind in COLUMNS.items():
+    offsets, columns = None, dict(COLUMNS)
+    if "sources" in table.column_names:
+        del columns["positive"]
+        columns |= EARLIER
+    columns |= {name: pa.uint16() for name in table.column_names if name.startswith(RANKS)}
+    for name, kind in columns.items():
         if name == "scores" and name not in table.column_names:
             continue
         if table.column_names.count(name) != 1:
@@ -239,13 +257,25 @@ def from_arrow(table: pa.Table, collection: Collection, path: Path, trusted: boo
         )
     if not trusted:
         _check_documents(table, collection, path)
-    candidates = Candidates(
-        collection,
+    pools = (
         _query_rows(table.column("query_id").chunk(0), collection, path, trusted),
         table.column("document_ids").chunk(0).offsets.to_numpy().astype(np.int64, copy=False),
         values(table, "document_ids").astype(np.int32, copy=False),
-        *(values(table, name) for name in ("sources", "ranks")),
     )
+    if "sources" in table.column_names:
+        bits, best = values(table, "sources"), values(table, "ranks")
+        candidates = Candidates(collection, *pools, *_of_bits(bits, best, path))
+        if not trusted or b"candidates" not in metadata:
+            vars(candidates)["fingerprint"] = fingerprint(
+                collection.fingerprint, [hash_array(x) for x in (*pools, bits, best)]
+            )
+    else:
+        positive = values(table, "positive")
+        if not trusted and (positive > 1).any():
+            raise InputError(f"{path}: positive holds {positive.max()}; it must be 0 or 1")
+        sources = (name for name in table.column_names if name.startswith(RANKS))
+        ranks = {name.removeprefix(RANKS): values(table, name) for name in sources}
+        candidates = Candidates(collection, *pools, positive.view(bool), ranks)
     if trusted:
         if b"candidates" in metadata:  # not in a file of another writer
             vars(candidates)["fingerprint"] = metadata[b"candidates"].decode()
@@ -254,6 +284,22 @@ def from_arrow(table: pa.Table, collection: Collection, path: Path, trusted: boo
     if metadata.get(b"candidates", candidates.fingerprint.encode()) != candidates.fingerprint.encode():
         raise InputError(f"{path}: {CHANGED}")
     return candidates
+
+
+def _of_bits(bits: np.ndarray, best: np.ndarray, path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """``positive`` and ``ranks`` of a file of an earlier version, uint8 and uint16 (N,).
+
+    It has the best rank alone: of several sources their names are joined, as bm25+dense, and say no more.
+    """
+    if (bits & ~np.uint8(sum(BITS.values()) + RANDOM + POSITIVE)).any():
+        raise InputError(f"{path}: sources that are not known; write it again, with ScoreTable.save")
+    ranks = {}
+    if names := [name for name, bit in BITS.items() if (bits & bit).any()]:
+        found = bits & np.uint8(sum(BITS.values())) > 0
+        ranks["+".join(names)] = np.where(found, np.minimum(best, UNORDERED - 1), UNRANKED).astype(np.uint16)
+    if (bits & RANDOM).any():
+        ranks["random"] = np.where(bits & RANDOM, UNORDERED, UNRANKED).astype(np.uint16)
+    return bits & POSITIVE > 0, ranks
 
 
 def _query_rows(ids: pa.Array, collection: Collection, path: Path, trusted: bool) -> np.ndarray:
@@ -293,5 +339,7 @@ def check_pools(candidates: Candidates, path: Path | str) -> None:
     falls[first[first > 0] - 1] = False
     if falls.any():
         raise InputError(f"{path}: a query's documents repeat or do not ascend; build it again")
-    if (candidates.sources & ~np.uint8(sum(SOURCES.values()))).any():
-        raise InputError(f"{path}: sources that are not known; there is {shorten(SOURCES, 9)}")
+    for name, array in {"positive": candidates.positive, **candidates.ranks}.items():
+        dtype = np.dtype(bool if name == "positive" else np.uint16)
+        if array.dtype != dtype or array.shape != rows.shape:
+            raise InputError(f"{path}: {name} must be {dtype} {rows.shape}, not {array.dtype} {array.shape}")

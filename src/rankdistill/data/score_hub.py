@@ -49,7 +49,7 @@ def _batches(table: "ScoreTable", schema: pa.Schema) -> Iterator[pa.RecordBatch]
         offsets = candidates.offsets[first : first + QUERIES + 1]
         span = slice(offsets[0], offsets[-1])
         owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        order = np.lexsort((candidates.ranks[span], owners))
+        order = np.lexsort((candidates.best_ranks(span), owners))
         starts = pa.array(offsets - offsets[0], pa.int64())
         queries = candidates.query_rows[first : first + QUERIES]
         columns = [

@@ -10,7 +10,6 @@ import numpy as np
 from rankdistill.data.cache import seal, sealed
 from rankdistill.data.candidates import (
     CHANGED,
-    SOURCES,
     Candidates,
     check_pools,
     from_arrow,
@@ -73,8 +72,7 @@ class ScoreTable:
     def pool(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Document rows int32 (n,), scores float32 (n,) and positive bool (n,) of query i."""
         span = self.candidates.pool(i)
-        positive = (self.candidates.sources[span] & SOURCES["positive"]) > 0  # of this pool alone
-        return self.candidates.document_rows[span], self.scores[span], positive
+        return self.candidates.document_rows[span], self.scores[span], self.candidates.positive[span]
 
     def release(self) -> None:
         """Takes what was read of the mapped file off this process's memory; the system's cache keeps it."""
@@ -104,12 +102,7 @@ class ScoreTable:
         if places is not None:
             spans = [span[chosen] for span, chosen in zip(spans, places, strict=True)]
         at = np.concatenate([np.empty(0, np.int64), *spans])
-        candidates = Candidates(
-            whole.collection,
-            whole.query_rows[taken],
-            np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64),
-            *(array[at] for array in (whole.document_rows, whole.sources, whole.ranks)),
-        )
+        candidates = whole.only(at, whole.query_rows[taken], np.array([len(span) for span in spans]))
         return ScoreTable(candidates, self.scores[at], self.teacher, trusted=True)
 
     def without_own(self) -> "ScoreTable":
@@ -122,13 +115,7 @@ class ScoreTable:
         if keep.all():
             return self
         ends = np.concatenate([[0], np.cumsum(keep)])
-        left = replace(
-            candidates,
-            offsets=ends[candidates.offsets],
-            document_rows=candidates.document_rows[keep],
-            sources=candidates.sources[keep],
-            ranks=candidates.ranks[keep],
-        )
+        left = candidates.only(keep, candidates.query_rows, np.diff(ends[candidates.offsets]))
         return ScoreTable(left, self.scores[keep], self.teacher, trusted=True)
 
     def of_split(self, split: str) -> "ScoreTable":
@@ -141,13 +128,13 @@ class ScoreTable:
         candidates, size = table.candidates, len(table.collection.document_ids)
         owners = np.repeat(candidates.query_rows, np.diff(candidates.offsets))
         positive = among(owners * size + candidates.document_rows, relevant_pairs(table.collection, [split]))
-        others = candidates.sources & ~np.uint8(SOURCES["positive"])
-        sources = np.where(positive, others | SOURCES["positive"], others).astype(np.uint8)
-        labelled = ScoreTable(replace(candidates, sources=sources), table.scores, table.teacher, trusted=True)
+        labelled = replace(
+            table, candidates=replace(candidates, positive=positive), mapped=None, trusted=True
+        )
         return labelled.take(np.flatnonzero(np.isin(candidates.query_rows, owners[positive])))
 
     def save(self, path: str | Path) -> None:
-        """Writes an Arrow file with the columns query_id, document_ids, scores, sources, ranks."""
+        """Writes an Arrow file: query_id, document_ids, positive, each source's ranks, scores."""
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from sentence_transformers.base.model import BaseModel
 
 from rankdistill import processes
 from rankdistill.candidates import BM25, mine
-from rankdistill.data.candidates import SOURCES, Candidates
+from rankdistill.data.candidates import UNRANKED, Candidates
 from rankdistill.data.collection import Collection, Qrels
 from rankdistill.data.rows import HIGHEST_GRADE
 from rankdistill.data.scores import ScoreTable
@@ -164,8 +164,7 @@ class Evaluator:
         judged = collection.judged(split)
         if not any(collection.query_ids[row] in judged for row in candidates.query_rows):
             raise InputError(f"none of the scored queries is in split {split!r} of {collection.name}")
-        retrieved = SOURCES["bm25"] | SOURCES["dense"] | SOURCES["file"]
-        found = ~candidates.positive | ((candidates.sources & retrieved) > 0)
+        found = ~candidates.positive | (candidates.best_ranks() < UNRANKED)
         scored = {}
         for i, row in enumerate(candidates.query_rows):
             span = candidates.pool(i)

@@ -1,12 +1,13 @@
 """Scores that exist already as the teacher, with the candidates that they are of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rankdistill.candidates import mine
+from rankdistill.candidates.mine import Retrievers
 from rankdistill.data.cache import fingerprint
 from rankdistill.data.candidates import hash_array
 from rankdistill.data.collection import Collection
@@ -74,7 +75,7 @@ class FileTeacher:
 
 def score_split(
     teacher: Any,
-    retrievers: Sequence,
+    retrievers: Retrievers,
     collection: Collection,
     split: str = "train",
     limit: int | None = None,

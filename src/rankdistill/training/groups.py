@@ -4,7 +4,7 @@ import inspect
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -67,7 +67,8 @@ class TrainingGroups(Dataset):
             raise InputError("score table: no query has two documents to show; mine or score more candidates")
         self.small = int((sizes[self.queries] < group_size(sampler)).sum())
         self.read = 0
-        self.wants_ranks = "ranks" in inspect.signature(sampler.select).parameters
+        named = inspect.signature(sampler.select).parameters
+        self.wants_ranks, self.wants_sources = "ranks" in named, "ranks_by_source" in named
 
     def say_what_is_few(self) -> None:
         """Logs how many queries are left out, and how many pools are smaller than a group."""
@@ -94,24 +95,31 @@ class TrainingGroups(Dataset):
         rows, scores, positive = self.table.pool(i)
         query_row = int(self.table.candidates.query_rows[i])
         rng = np.random.default_rng([self.seed, epoch, query_row])
-        more = (
-            {"ranks": self.table.candidates.ranks[self.table.candidates.pool(i)]} if self.wants_ranks else {}
-        )
         if i in self.copies:
             offered = np.delete(np.arange(len(rows)), self.copies[i])
-            more = {name: values[offered] for name, values in more.items()}
-            chosen = offered[self._select(scores[offered], positive[offered], rng, more)]
+            chosen = offered[self._select(scores[offered], positive[offered], rng, self._ranks(i, offered))]
         else:
-            chosen = self._select(scores, positive, rng, more)
+            chosen = self._select(scores, positive, rng, self._ranks(i, slice(None)))
         teacher = normalise(scores, self.teacher_scores)
         return Group(query_row, rows[chosen], teacher[chosen], positive[chosen], rows, teacher, positive)
+
+    def _ranks(self, i: int, offered: np.ndarray | slice) -> dict[str, Any]:
+        """What the sampler names of ``ranks`` uint16 (n,) and ``ranks_by_source``, a name -> as many."""
+        candidates = self.table.candidates
+        span, more = candidates.pool(i), dict[str, Any]()
+        if self.wants_ranks:
+            more["ranks"] = candidates.best_ranks(span)[offered]
+        if self.wants_sources:
+            more["ranks_by_source"] = {
+                name: ranks[span][offered].copy() for name, ranks in candidates.ranks.items()
+            }
+        return more
 
     def _select(self, scores: np.ndarray, positive: np.ndarray, rng, more: dict) -> np.ndarray:
         """What the sampler chooses; raises ``InputError`` unless they are distinct indices into the pool.
 
         It gets copies, which it may write into: the table and the group keep their own.
         """
-        more = {name: values.copy() for name, values in more.items()}
         chosen = np.asarray(self.sampler.select(scores.copy(), positive.copy(), rng, **more))
         places = chosen.tolist()
         if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not places:

@@ -19,7 +19,7 @@ def test_candidates_are_the_files_and_labels_the_collections(small, tmp_path):
     """d5 is judged not relevant; d3 is relevant to another query."""
     found = read_csv(csv(tmp_path, "q0,d3,3", "q0,d5,2", "q0,d0,1"), small)
     assert rows_of(found) == {"q0": {"d0": (1, True), "d3": (3, False), "d5": (2, False)}}
-    assert found.candidates.ranks.tolist() == [2, 0, 1]
+    assert found.candidates.ranks["file"].tolist() == [2, 0, 1]
     assert "file 3" in repr(found.candidates) and "positive 1" in repr(found.candidates)
 
 
@@ -29,7 +29,7 @@ def test_lines_of_a_query_may_stand_anywhere(small, tmp_path):
         "q0": {"d0": (2, True), "d1": (4, False)},
         "q2": {"d0": (3, False), "d3": (1, True)},
     }
-    assert found.candidates.ranks.tolist() == [0, 1, 1, 0]
+    assert found.candidates.ranks["file"].tolist() == [0, 1, 1, 0]
 
 
 def test_a_relevant_document_without_a_score_is_in_no_pool(small, tmp_path, caplog):

@@ -43,7 +43,7 @@ def pools(table: ScoreTable, copies: bool = True) -> Iterator[tuple[str, np.ndar
     Without ``copies``, for formats that call the rest negatives, those of a positive are left out.
     """
     for i, query in enumerate(table.candidates.query_rows):
-        order = np.argsort(table.candidates.ranks[table.candidates.pool(i)], kind="stable")
+        order = np.argsort(table.candidates.best_ranks(table.candidates.pool(i)), kind="stable")
         if not copies and i in table.candidates.copies:
             order = order[~np.isin(order, table.candidates.copies[i])]
         rows, scores, positive = table.pool(i)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rankdistill.data.cache import fingerprint
-from rankdistill.data.candidates import SOURCES, UNRANKED, Candidates, hash_array
+from rankdistill.data.candidates import UNORDERED, Candidates, hash_array
 from rankdistill.data.collection import Collection
 from rankdistill.data.faults import resemblance
 from rankdistill.data.labels import among, relevant_pairs
@@ -143,7 +143,7 @@ def _once(
             if invalid == "error":
                 raise InputError(f"{path}: {text}; correct the file, or keep the first: teacher.invalid=skip")
             log.warning("%s: %s; kept the first", path, text)
-    return q[~again], d[~again], s[~again], np.minimum(ranks[~again], UNRANKED - 1)
+    return q[~again], d[~again], s[~again], np.minimum(ranks[~again], UNORDERED - 1)
 
 
 def _table(q, d, s, ranks, collection: Collection, path, teacher: str | None) -> ScoreTable:
@@ -180,8 +180,8 @@ def _table(q, d, s, ranks, collection: Collection, path, teacher: str | None) ->
         queries[kept].astype(np.int64),
         np.concatenate([[0], np.cumsum(counts[kept])]).astype(np.int64),
         d[rows],
-        (SOURCES["file"] | np.where(positive[rows], SOURCES["positive"], 0)).astype(np.uint8),
-        ranks[rows].astype(np.uint16),
+        positive[rows],
+        {"file": ranks[rows].astype(np.uint16)},
     )
     who = teacher or f"file {fingerprint(candidates.fingerprint, hash_array(s[rows]))}"
     log.info("%s: %s", path, candidates)
