@@ -14,17 +14,20 @@ from rankdistill.fields import check_fields
 from rankdistill.folders import plain
 from rankdistill.training import training_arguments
 from rankdistill.training.dev import HOW
+from rankdistill.training.orders import ClusteredOrder
 from rankdistill.training.stages import Stage
 from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import check_scores
 
-PARTS = ("loss", "sampler", "scores", "step_teacher", "trainer", "trains")  # of a stage
+PARTS = ("loss", "order", "sampler", "scores", "step_teacher", "trainer", "trains")  # of a stage
 
 
 def plan(config: DictConfig, folder: Path) -> list[Stage]:
     """The stages that ``config`` asks for, their parts made: what is wrong with them shows now."""
     stages = []
-    whole = make(config.step_teacher or None, StepTeacher | None)  # one model, whichever stages share it
+    # one model, whichever stages share it
+    whole = make(config.step_teacher or None, StepTeacher | None)
+    order = make(config.order or None, ClusteredOrder | None)
     for name in stage_names(config):
         settings = config[name]
         if name == "warmup" and "loss" not in (settings or {}):
@@ -56,6 +59,7 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
                 scores,
                 make(settings.step_teacher or None, StepTeacher | None) if own else whole,
                 patterns,
+                make(settings.order or None, ClusteredOrder | None) if "order" in settings else order,
             )
         )
     if not stages:

@@ -203,7 +203,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         steps[stage.name], last = (history[-1][name] - before for name in ("kept_step", "step"))
         if steps[stage.name] != last:
             best[stage.name] = {"step": steps[stage.name], "of": last}
-    queries["training"]["shown"] = shown_queries(stages, steps, queries["training"]["used"])
+    queries["training"]["shown"] = shown_queries(stages, steps, table, queries["training"]["used"])
     merge_adapter(student)
 
     documents = passing_index(student, collection.documents)
@@ -347,6 +347,9 @@ def inputs_of(collection: Collection, student: BaseModel, teacher, stages: Seque
     inside = [stage.step_teacher for stage in stages if stage.step_teacher is not None]
     if inside:
         inputs["step_teacher"] = fingerprint(*(one.fingerprint(collection) for one in inside))
+    orders = [stage.order for stage in stages if stage.order is not None]
+    if orders:
+        inputs["order"] = fingerprint(*(order.fingerprint for order in orders))
     return inputs
 
 

@@ -3,11 +3,13 @@
 from rankdistill.training.arguments import training_arguments
 from rankdistill.training.collator import GroupCollator
 from rankdistill.training.dev import hold_out
-from rankdistill.training.groups import EpochSampler, Group, TrainingGroups
+from rankdistill.training.groups import Group, TrainingGroups
+from rankdistill.training.orders import ClusteredOrder, EpochSampler
 from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import DistillationTrainer
 
 __all__ = [
+    "ClusteredOrder",
     "DistillationTrainer",
     "EpochSampler",
     "Group",

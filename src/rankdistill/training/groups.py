@@ -2,12 +2,11 @@
 
 import inspect
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.scores import ScoreTable
@@ -246,23 +245,3 @@ def normalise(scores: np.ndarray, how: str) -> np.ndarray:
         return np.zeros_like(scores)
     shift, spread = (0.0, exact.max()) if how == "minmax" else (exact.mean(), exact.std())
     return ((exact - shift) / spread).astype(np.float32)
-
-
-class EpochSampler(Sampler[int]):
-    """Every item of ``TrainingGroups`` once an epoch, in an order drawn from (seed, epoch).
-
-    The epoch travels within the item's number, so that no worker holds state that grows stale.
-    """
-
-    def __init__(self, size: int, seed: int):
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        return iter((self.epoch * self.size + order).tolist())

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sentence_transformers.base.model import BaseModel
 from torch import nn
 from transformers import TrainingArguments
 
+from rankdistill.data import ScoreTable
 from rankdistill.errors import InputError, shorten
 from rankdistill.folders import read_json
 from rankdistill.students import load_weights_from
@@ -24,6 +26,8 @@ from rankdistill.training.checkpoints import (
     resume,
     step_of,
 )
+from rankdistill.training.groups import TrainingGroups
+from rankdistill.training.orders import ClusteredOrder, sampler_of
 from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import DistillationTrainer
 
@@ -42,6 +46,7 @@ class Stage:
     scores: Mapping[str, Any]
     step_teacher: StepTeacher | None = None
     trains: Sequence[str] | None = None  # patterns of the names of the student's weights; None: all
+    order: ClusteredOrder | None = None
 
 
 def resumed_at(stages: Sequence[Stage]) -> str | None:
@@ -61,20 +66,15 @@ def resumed_at(stages: Sequence[Stage]) -> str | None:
     return f"after {stages[-1].name}"
 
 
-def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], groups: int) -> int:
-    """How many of ``groups`` queries the student was shown, by ``steps`` of each stage.
-
-    Every stage takes them in the same order (``EpochSampler``), so that the longest one has shown all of the
-    others'.
-    """
-    reached = [
-        steps[stage.name]
-        * stage.arguments.train_batch_size
-        * stage.arguments.world_size
-        * stage.arguments.gradient_accumulation_steps
-        for stage in stages
-    ]
-    found = min(groups, max(reached))
+def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], table: ScoreTable, groups: int) -> int:
+    """How many of the ``groups`` queries of ``table`` the student was shown, by ``steps`` of each stage."""
+    seen: set[int] = set()
+    for stage in stages:
+        arguments = stage.arguments
+        batch = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+        order = sampler_of(TrainingGroups(table, stage.sampler), arguments, stage.order)
+        seen.update(islice(order, steps[stage.name] * batch))
+    found = len(seen)
     if found < groups:
         log.info("the model was shown %d of the %d training queries", found, groups)
     return found
@@ -100,7 +100,14 @@ def train_stage(student, table, stage: Stage, more: dict, history: list[dict], r
         return read_json(kept / "history.json", list, remedy)
     with only(student, stage.trains, stage.name):
         trainer = DistillationTrainer(
-            student, table, stage.sampler, stage.loss, stage.arguments, step_teacher=teacher, **more
+            student,
+            table,
+            stage.sampler,
+            stage.loss,
+            stage.arguments,
+            step_teacher=teacher,
+            order=stage.order,
+            **more,
         )
         log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
         resume(trainer, stage.folder, run)

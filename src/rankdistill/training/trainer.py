@@ -32,7 +32,8 @@ from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.collator import GroupCollator, Preparer
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
-from rankdistill.training.groups import EpochSampler, TrainingGroups, check_split, check_teacher_scores
+from rankdistill.training.groups import TrainingGroups, check_split, check_teacher_scores
+from rankdistill.training.orders import ClusteredOrder, EpochSampler, sampler_of
 from rankdistill.training.rows import RowAdamW, clip_gradients
 from rankdistill.training.step import Step
 from rankdistill.training.step_teacher import StepTeacher
@@ -106,6 +107,7 @@ class DistillationTrainer(Trainer):
     4,096 on a CPU and 16,384 on a GPU; ``grad_cache`` keeps the activations of one chunk at a time, for
     large groups in little memory, at about a third more compute.
 
+    Queries come in an order drawn from ``args.seed``, or in the ``order`` of their topics.
     A ``step_teacher`` that is trained is in the checkpoints, and in ``trainer.model.teacher``.
 
     ``args`` and everything else are transformers' own. Every logging step reports, besides loss
@@ -136,6 +138,7 @@ class DistillationTrainer(Trainer):
         args: TrainingArguments | None = None,
         *,
         step_teacher: StepTeacher | None = None,
+        order: ClusteredOrder | None = None,
         split: str | None = None,
         similarity: Literal["cosine", "dot"] | None = None,
         scale: float | None = None,
@@ -216,7 +219,7 @@ class DistillationTrainer(Trainer):
         if processes.is_main() and not isinstance(student, Ranker):
             cut_texts(student, table.collection)  # says how many
         self.student, self.teacher_scale = student, teacher_scale
-        self._order = EpochSampler(len(groups), args.seed)
+        self._order = sampler_of(groups, args, order)
         self.add_callback(_TellEpoch(self._order))
         self.can_return_loss = True
         self.model_accepts_loss_kwargs = False
@@ -385,8 +388,7 @@ class DistillationTrainer(Trainer):
     def _match_scales(self) -> None:
         """Sets ``teacher_factor``; logs both spreads, and warns if they stay far apart."""
         groups = self.train_dataset
-        order = EpochSampler(len(groups), self.args.seed)
-        tried = Subset(groups, list(order)[:SPREAD_GROUPS])
+        tried = Subset(groups, list(self._order)[:SPREAD_GROUPS])
         few = DataLoader(
             tried,
             batch_size=self.args.per_device_train_batch_size,
