@@ -19,7 +19,7 @@ from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, RankNet
 from rankdistill.retrieval import PairIndex
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import cross_encoder as students
-from rankdistill.students import load_cross_encoder, load_model
+from rankdistill.students import load_cross_encoder, load_model, merge_adapter
 from rankdistill.training import DistillationTrainer, training_arguments
 from rankdistill.vocabulary import Batch
 
@@ -125,22 +125,6 @@ def test_a_gradient_reaches_every_parameter_and_grad_cache_changes_none(student,
         torch.testing.assert_close(gradient, found[1][name])
 
 
-def test_what_is_saved_is_what_was_trained(student, table, tmp_path, folder):
-    before = load_cross_encoder(folder, device="cpu").state_dict()
-    trainer_of(student, table, tmp_path, max_steps=3, more={"teacher_scale": 1.0}).train()
-    assert any(not torch.equal(weight, before[name]) for name, weight in student.state_dict().items())
-    student.save_pretrained(str(tmp_path / "model"), create_model_card=False)
-    saved = CrossEncoder(str(tmp_path / "model"), device="cpu")
-    queries, documents = table.collection.queries[:3], table.collection.documents
-    pairs = [(query, text) for query in queries for text in documents[:9]]
-    found = PairIndex(student, documents).scores(
-        queries, np.repeat(np.arange(3), 9), np.tile(np.arange(9), 3)
-    )
-    np.testing.assert_allclose(found, logits(saved, pairs), atol=1e-5)
-    again = load_cross_encoder(str(tmp_path / "model"), device="cpu")
-    assert all(torch.equal(weight, student.state_dict()[name]) for name, weight in again.state_dict().items())
-
-
 def test_another_encoder_gets_a_head_that_the_seed_draws(student_folder, caplog):
     with caplog.at_level("INFO"):
         torch.manual_seed(3)
@@ -234,3 +218,27 @@ def test_a_head_may_be_missing_but_no_layer(student_folder, tmp_path, caplog):
     save_file(kept, tmp_path / "model" / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match="lacks weights that its config.json speaks of"):
         load_cross_encoder(str(tmp_path / "model"), device="cpu")
+
+
+def test_lora_trains_few_weights_and_the_head_and_merges_into_a_plain_model(table, folder, tmp_path):
+    """What is saved holds no adapter, and scores the same."""
+    student = load_cross_encoder(folder, device="cpu", lora={"r": 2})
+    trained = {name for name, weight in student.named_parameters() if weight.requires_grad}
+    assert all("lora_" in name or "classifier" in name for name in trained)
+    assert {name.rpartition(".")[2] for name in trained if "classifier" in name} == {"weight", "bias"}
+    before = {name: weight.clone() for name, weight in student.state_dict().items()}
+    trainer_of(student, table, tmp_path, max_steps=3, more={"teacher_scale": 1.0}).train()
+    for name, weight in student.state_dict().items():
+        assert name in trained or torch.equal(weight, before[name]), name
+    pairs = [
+        (query, text) for query in table.collection.queries[:3] for text in table.collection.documents[:9]
+    ]
+    adapted = logits(student, pairs)
+    assert not np.allclose(adapted, logits(CrossEncoder(folder, device="cpu"), pairs), atol=1e-3)
+    merge_adapter(student)
+    np.testing.assert_allclose(logits(student, pairs), adapted, atol=1e-5)
+    student.save_pretrained(str(tmp_path / "merged"), create_model_card=False)
+    assert not list((tmp_path / "merged").glob("**/adapter*"))
+    np.testing.assert_allclose(
+        logits(CrossEncoder(str(tmp_path / "merged"), device="cpu"), pairs), adapted, atol=1e-5
+    )

@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Collection as Container
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -24,7 +24,7 @@ from rankdistill.students.base import PreparePairs, Ranker, Rows
 from rankdistill.students.dense import fast_attention, on_cast_weights
 from rankdistill.students.kinds import has_head
 from rankdistill.students.lengths import check_prompt, limit_length
-from rankdistill.students.load import keep_layers, load_weights, set_dropout
+from rankdistill.students.load import add_lora, keep_layers, load_weights, set_dropout
 from rankdistill.students.pairs import PairTokenizer, prompt_of_pairs
 from rankdistill.students.sides import transformer_of
 from rankdistill.vocabulary import Batch, Outputs
@@ -39,12 +39,13 @@ def load_cross_encoder(
     dropout: float | None = 0.0,
     device: str | None = None,
     trust_remote_code: bool = False,
+    lora: Mapping[str, Any] | None = None,
 ) -> sentence_transformers.CrossEncoder:
     """A cross-encoder with one score, of a folder or a hub name; any other encoder gets a scoring head.
 
     The head is drawn from torch's random numbers. ``max_length`` is of query and document together; the
-    others are those of ``load_student``. Raises ``InputError`` if the model can't be had or has several
-    labels.
+    others are those of ``load_student``; with ``lora`` the scoring head is trained beside the adapter.
+    Raises ``InputError`` if the model can't be had or has several labels.
     """
     if dropout is not None and not 0 <= dropout < 1:
         raise InputError(f"dropout={dropout}: it is 0 or more and below 1")
@@ -64,6 +65,8 @@ def load_cross_encoder(
         keep_layers(transformer_of(loaded), layers)
     if dropout is not None:
         set_dropout(transformer_of(loaded), dropout)
+    if lora is not None:
+        add_lora(loaded, lora, head_of(transformer_of(loaded)))
     return loaded
 
 

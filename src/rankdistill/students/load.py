@@ -99,17 +99,27 @@ def load_student(
     if dropout is not None:
         set_dropout(student.transformers_model, dropout)
     if lora is not None:
-        from peft import LoraConfig
-
-        known = [field.name for field in dataclasses.fields(LoraConfig)]
-        if unknown := [name for name in lora if name not in known]:
-            raise InputError(f"lora.{unknown[0]}: no such field of peft.LoraConfig; r, lora_alpha, ... are")
-        config = LoraConfig(**{"target_modules": "all-linear", **lora})
-        student.add_adapter(config)
-        sizes = [(weight.numel(), weight.requires_grad) for weight in student.parameters()]
-        trained, whole = sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
-        log.info("LoRA: %s of %s parameters train", f"{trained:,}", f"{whole:,}")
+        add_lora(student, lora)
     return student
+
+
+def add_lora(model: BaseModel, lora: Mapping[str, Any], head: nn.Module | None = None) -> None:
+    """Freezes all of ``model``, but for ``head``, and adds an adapter that is trained, until it is merged.
+
+    ``lora`` are fields of ``peft.LoraConfig`` (Hu et al. 2021, arXiv 2106.09685). Raises ``InputError`` for
+    one that it lacks.
+    """
+    from peft import LoraConfig
+
+    known = [field.name for field in dataclasses.fields(LoraConfig)]
+    if unknown := [name for name in lora if name not in known]:
+        raise InputError(f"lora.{unknown[0]}: no such field of peft.LoraConfig; r, lora_alpha, ... are")
+    model.add_adapter(LoraConfig(**{"target_modules": "all-linear", **lora}))
+    if head is not None:
+        head.requires_grad_(True)
+    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    trained, whole = sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+    log.info("LoRA: %s of %s parameters train", f"{trained:,}", f"{whole:,}")
 
 
 def check_class(model: str, *wanted: type) -> None:
@@ -282,13 +292,16 @@ def merge_adapter(student: BaseModel) -> None:
 def load_weights_from(student: BaseModel, file: Path, prefix: str = "student.model.") -> None:
     """Puts the weights that a checkpoint of the Trainer holds into ``student``, in place.
 
-    Their names begin with ``prefix`` there. Raises ``InputError`` if they are another model's.
+    Their names begin with ``prefix`` there; frozen ones are not there, and stay. Raises ``InputError`` if
+    they are another model's.
     """
     weights = {k.removeprefix(prefix): v for k, v in load_file(file).items() if k.startswith(prefix)}
     own = student.state_dict()
     given = {own[name].data_ptr() for name in weights if name in own}
     missing, unexpected = student.load_state_dict(weights, strict=False)
+    frozen = {name for name, weight in student.named_parameters() if not weight.requires_grad}
     missing = [name for name in missing if own[name].data_ptr() not in given]  # tied weights are there once
+    missing = [name for name in missing if name not in frozen]
     if missing or unexpected:
         raise InputError(f"{file}: weights of another model ({shorten([*missing, *unexpected])})")
 
