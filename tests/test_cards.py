@@ -89,7 +89,7 @@ def test_a_card_says_what_a_hub_needs_and_names_no_folder(base, beir, table, tmp
         assert said in card, said
     fields = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.DOTALL)[1])
     assert fields["data"]["path"] == "tiny" and fields["student"]["model"] == "my_base"
-    assert fields["trainer"]["learning_rate"] == 5e-5 and fields["sampler"]["negatives"] == 7
+    assert fields["trainer"]["warmup_steps"] == 0.1 and fields["sampler"]["negatives"] == 7
     assert saved(base, beir, table, tmp_path / "b" / "elsewhere")[2] == card, "the same wherever a run lies"
 
 

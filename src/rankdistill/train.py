@@ -34,6 +34,7 @@ from rankdistill.hardware import has_bf16
 from rankdistill.plan import check_dev, check_scores_of, plan
 from rankdistill.retrieval import DenseIndex, Index, passing_index, stored_index
 from rankdistill.students import merge_adapter, start_of
+from rankdistill.students.base import Ranker
 from rankdistill.students.lengths import cut_texts, said_of
 from rankdistill.students.matryoshka import cuts_of
 from rankdistill.students.rankers import (
@@ -222,6 +223,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         for name, kept in best.items():
             where = "{step} of {of}".format(**kept)
             notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
+        notes += [f"Learning rate of {stage.name}: {stage.arguments.learning_rate:g}." for stage in stages]
         notes += [f"{seen}."] if shared else []
         if unscored:
             notes.append(
@@ -301,9 +303,19 @@ def check_student(student: BaseModel, config: DictConfig, stages: Sequence[Stage
             ranker = ranker_of(student, similarity, stage.scores["scale"], half=False, grad_cache=False)
         inside = stage.step_teacher and stage.step_teacher.ranker(student, half=False, grad_cache=False)
         check_offers(ranker, stage.loss, inside or None)
+        set_learning_rate(stage, ranker, config)
     if reranks(student):
         log.info("the student's scores are its logits; scores.scale is 1")
     compare_by(student, similarity)  # before it is measured
+
+
+def set_learning_rate(stage: Stage, ranker: Ranker, config: DictConfig) -> None:
+    """Gives ``stage`` the rate that suits ``ranker``, unless one is set; the log says which it is."""
+    given = (config[stage.name].get("trainer") or {}).get("learning_rate", config.trainer.learning_rate)
+    if given is None:
+        stage.arguments.learning_rate = ranker.learning_rate
+    whose = f"the default of a {type(ranker).__name__}" if given is None else "as it was set"
+    log.info("%s: learning rate %g, %s", stage.name, stage.arguments.learning_rate, whose)
 
 
 def reranked_pools(

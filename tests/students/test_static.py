@@ -13,7 +13,7 @@ from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.samplers import RandomSampler
-from rankdistill.students import load_student, static_student
+from rankdistill.students import load_student, static, static_student
 from rankdistill.students.lengths import cut_texts
 from rankdistill.students.static import principal, weights
 from rankdistill.training import DistillationTrainer, training_arguments
@@ -43,6 +43,19 @@ def test_principal_components_keep_most_of_the_spread():
     spectrum = np.linalg.svd(whole - whole.mean(axis=0), compute_uv=False)
     np.testing.assert_allclose(np.linalg.svd(kept, compute_uv=False), spectrum[:4])
     np.testing.assert_array_equal(principal(whole, None), whole - whole.mean(axis=0))
+
+
+def test_a_vocabulary_is_embedded_once(student_folder, monkeypatch, caplog):
+    """Kept by the model's weights and layers; what is made of it, dimensions and prompts, is not asked."""
+    first = static_student(student_folder, dimensions=8)
+    monkeypatch.setattr(static, "_embedded_tokens", lambda _: pytest.fail("embedded again"))
+    with caplog.at_level("INFO"):
+        again = static_student(student_folder, dimensions=8)
+    assert "models/vocabulary-" in caplog.text
+    assert torch.equal(table_of(first), table_of(again))
+    assert static_student(student_folder, dimensions=4)[0].embedding.weight.shape[1] == 4
+    with pytest.raises(pytest.fail.Exception, match="embedded again"):
+        static_student(student_folder, dimensions=8, layers=1)
 
 
 def test_weights_are_those_of_zipfs_law():

@@ -117,6 +117,8 @@ class AsymmetricEncoder(Encoder):
     def __init__(self, model: SentenceTransformer, of: Mapping[str, Encoder], cosine: bool, scale: float):
         super().__init__(model, cosine, scale)
         self._of = tuple(of[kind] for kind in KINDS)  # no submodules: their weights are the model's
+        trained = [x for x in self._of if any(weight.requires_grad for weight in x.model.parameters())]
+        self.learning_rate = min((x.learning_rate for x in trained), default=self.learning_rate)
 
     @property
     def sparse(self) -> bool:

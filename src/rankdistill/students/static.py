@@ -3,10 +3,12 @@
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sentence_transformers.util import truncate_embeddings
@@ -17,12 +19,13 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rankdistill import processes
+from rankdistill.data.cache import build_folder, cache_folder, fingerprint
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import TokenStore, stored_tokens
 from rankdistill.errors import InputError, check_counts
 from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
 from rankdistill.students.lengths import limit_length
-from rankdistill.students.load import check_class, load_student
+from rankdistill.students.load import check_class, fingerprint_of, load_student
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, transformer_of
@@ -72,7 +75,7 @@ def static_student(
         return whole
     if not isinstance(whole.tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"model {model!r}: a static student needs a fast tokenizer (tokenizer.json)")
-    table = _outputs(whole) if vectors == "output" else _inputs(whole)
+    table = _outputs(whole, model) if vectors == "output" else _inputs(whole)
     table = principal(table, first) * weights(len(table))[:, None]
     tokenizer = Tokenizer.from_str(whole.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_truncation()  # which the transformer needed
@@ -104,9 +107,23 @@ def weights(n: int) -> np.ndarray:
     return SIF / (SIF + shares / shares.sum())
 
 
+def _outputs(model: SentenceTransformer, name: str) -> np.ndarray:
+    """What ``model``, given as ``name``, makes of each token of its vocabulary alone, float32 (n, d).
+
+    Kept in the cache, by the model's weights and layers and what computes them.
+    """
+    versions = [transformers.__version__, torch.__version__, model.device.type]
+    key = fingerprint("vocabulary", fingerprint_of(model), versions)
+    path = cache_folder() / "models" / f"vocabulary-{key}"
+
+    def write(folder: Path) -> None:
+        np.save(folder / "vectors.npy", _embedded_tokens(model))
+
+    return np.load(build_folder(path, write, name) / "vectors.npy")
+
+
 @torch.inference_mode()
-def _outputs(model: SentenceTransformer) -> np.ndarray:
-    """What ``model`` makes of each token of its vocabulary alone, float32 (n, d)."""
+def _embedded_tokens(model: SentenceTransformer) -> np.ndarray:
     model.eval()
     tokenizer, found = model.tokenizer, []
     first, last = special_around(tokenizer)
@@ -166,6 +183,7 @@ class StaticEncoder(Encoder):
     """A step touches the batch's own token vectors alone: their gradient is sparse, see ``RowAdamW``."""
 
     sparse = True
+    learning_rate = 3e-3
     model: SentenceTransformer
 
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare:

@@ -41,6 +41,7 @@ class StoredEncoder(Encoder):
     The vectors are those that the collection is measured and mined with (``retrieval.stored_embeddings``).
     """
 
+    learning_rate = 1e-3  # of a linear map
     model: SentenceTransformer
 
     def preparer_of(self, kind: str, collection: Collection, chunk_tokens: int | None = None) -> PrepareSide:

@@ -111,13 +111,16 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
 
     ``kind`` may be a subclass.
 
-    bf16 where the machine computes in it natively, nothing reported to trackers, no evaluation.
+    bf16 where the machine computes in it natively, nothing reported to trackers, no evaluation. A
+    ``learning_rate`` of None is a transformer's, 5e-5; ``Ranker.learning_rate`` has those of others.
     Raises ``InputError`` for a field that ``TrainingArguments`` lacks or refuses, or that the step
     has no use for.
     """
     fields = {
         name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()
     }
+    if fields.get("learning_rate", 0) is None:
+        del fields["learning_rate"]
     known = {field.name: field for field in dataclasses.fields(kind)}
     for name, value in fields.items():
         if name in UNSUPPORTED and name in known and value and value != known[name].default:
