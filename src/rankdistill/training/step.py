@@ -1,6 +1,7 @@
 """A step: student, teacher and loss in one module, from a batch to the loss's value."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -44,6 +45,20 @@ def check_offers(student: Ranker, loss: nn.Module, teacher: Ranker | None = None
         )
 
 
+def frozen_of(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of ``model`` that are not trained, by name."""
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: weight for name, weight in every if not weight.requires_grad}
+
+
+def digest_of(weights: Iterable[Tensor]) -> Tensor:
+    """SHA-256 of the weights' bytes, uint8 (32,)."""
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+
 class Step(nn.Module):
     """What the optimiser sees, DDP wraps, clipping and checkpoints take: ``student``, ``teacher``, ``loss``.
 
@@ -61,6 +76,8 @@ class Step(nn.Module):
         check_offers(student, loss, teacher)
         self.student, self.loss, self.teacher = student, loss, teacher
         self.register_buffer("teacher_factor", torch.ones(()))
+        if frozen_of(student):
+            self.register_buffer("frozen", digest_of(frozen_of(student).values()))
 
     @property
     def trains_teacher(self) -> bool:
@@ -73,9 +90,11 @@ class Step(nn.Module):
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Without a frozen teacher; each tied weight once: safetensors writes no aliases, and loading one
-        loads them all."""
+        """Without a frozen teacher and the student's frozen weights, of which ``frozen`` is the digest; each
+        tied weight once: safetensors writes no aliases, and loading one loads them all."""
         state, seen = super().state_dict(*args, **kwargs), set()
+        for name in frozen_of(self.student):
+            state.pop(f"student.{name}", None)
         for name, tensor in list(state.items()):
             place = tensor.data_ptr(), tensor.shape
             if (name.startswith("teacher.") and not self.trains_teacher) or (
@@ -86,10 +105,10 @@ class Step(nn.Module):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """A frozen teacher's weights, which no checkpoint has, stay as they are."""
-        own = super().state_dict() if self.teacher is not None and not self.trains_teacher else {}
-        frozen = {name: weight for name, weight in own.items() if name.startswith("teacher.")}
-        return super().load_state_dict({**frozen, **state_dict}, *args, **kwargs)
+        """What no checkpoint has, frozen weights above all, stays as it is."""
+        saved = self.state_dict()
+        others = {name: weight for name, weight in super().state_dict().items() if name not in saved}
+        return super().load_state_dict({**others, **state_dict}, *args, **kwargs)
 
     def forward(self, **fields: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The loss's value, and the scores (B, G) of student and teacher; ``fields`` are a ``Batch``'s."""

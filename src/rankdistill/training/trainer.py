@@ -362,11 +362,22 @@ class DistillationTrainer(Trainer):
         file = Path(resume_from_checkpoint) / "model.safetensors"
         if file.exists():
             with safe_open(file, "pt") as stored:
-                differ = set(stored.keys()) ^ set(self.model.state_dict())
+                own = self.model.state_dict()
+                differ = set(stored.keys()) ^ set(own)
+                others = (
+                    "frozen" in own
+                    and not differ
+                    and not torch.equal(stored.get_tensor("frozen"), own["frozen"].cpu())
+                )
             if differ:
                 raise InputError(
                     f"{file}: weights of another model or loss ({shorten(sorted(differ))}); delete "
                     f"{resume_from_checkpoint} to train without it"
+                )
+            if others:
+                raise InputError(
+                    f"{file}: it was trained on other frozen weights than the student's; give the student "
+                    f"that it began with, or delete {resume_from_checkpoint}"
                 )
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
