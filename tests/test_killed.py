@@ -19,6 +19,18 @@ DEATHS = {
 }
 
 
+# what a run of each kind of student sets
+STUDENTS = {
+    "static": ["student.dimensions=8"],
+    "sparse": ["student.layers=1", "loss=kl_infonce_flops"],
+    "late_interaction": ["student.dimensions=8"],
+    "cross_encoder": [],
+    "asymmetric": ["student.query.model=${student.model}"],
+    "adapter": ["student.rank=3"],
+    "matryoshka": ["student.dimensions=[8,4]"],
+}
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(beir, student_folder, cross_encoder_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
@@ -42,3 +54,30 @@ def test_a_killed_run_goes_on_to_the_same_result(tiny, tmp_path, uninterrupted, 
     assert again.returncode == 0, again.stderr[-3000:]
     for file in RESULTS:
         assert (uninterrupted / file).read_bytes() == (tmp_path / "run" / file).read_bytes(), file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("student", STUDENTS)
+def test_every_student_goes_on_to_the_same_result(
+    beir, student_folder, cross_encoder_folder, tmp_path, student
+):
+    """Killed in its fourth step, after the checkpoint of the second."""
+    tiny = tiny_arguments(beir, student_folder, cross_encoder_folder)
+    arguments = [
+        *(word for word in tiny if not word.startswith("warmup")),
+        *("warmup=none", f"student={student}", *STUDENTS[student]),
+        *(f"candidates.encoder={student_folder}", "trainer.learning_rate=0.01"),
+    ]
+    whole, again = ([*arguments, f"hydra.run.dir={tmp_path / name}"] for name in ("whole", "again"))
+    step = "rankdistill.training.trainer:DistillationTrainer.training_step"
+    killed = start("train", again, tmp_path, before=partial(die, step, 4))
+    assert killed.returncode == 9, killed.stderr[-3000:]
+    for words in (whole, again):
+        done = start("train", words, tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert "resumed: distillation, step 2" in done.stdout
+    weights = sorted((tmp_path / "whole" / "model").rglob("*.safetensors"))
+    assert weights
+    for path in (*weights, *(tmp_path / "whole" / name for name in ("metrics.json", "per_query.csv"))):
+        other = tmp_path / "again" / path.relative_to(tmp_path / "whole")
+        assert path.read_bytes() == other.read_bytes(), path

@@ -104,15 +104,6 @@ def test_what_is_trained_is_the_map_and_what_is_saved_is_what_was_trained(studen
         np.testing.assert_allclose(embed(student, some), expected, atol=1e-5)
 
 
-def test_at_rate_0_after_is_before(student, table, tmp_path):
-    evaluator = Evaluator(k=20)
-    before = evaluator.evaluate(student, table.collection)
-    trainer_of(student, table, tmp_path, max_steps=2, learning_rate=0.0, weight_decay=0.1).train()
-    merge_adapter(student)
-    after = evaluator.evaluate(student, table.collection)
-    assert after.per_query == before.per_query and after.run.ranking == before.run.ranking
-
-
 def test_texts_are_encoded_once(student_folder, table, tmp_path, caplog):
     """Documents for mining, before, the steps, dev measures and after; queries for the steps, once."""
     student, evaluator = adapter_student(static()), Evaluator(k=20)

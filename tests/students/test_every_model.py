@@ -203,7 +203,7 @@ def test_a_trainer_leaves_the_student_as_it_was(folder_of, table, tmp_path):
     before = state()
     arguments = training_arguments(str(tmp_path), bf16=False, disable_tqdm=True, max_steps=1)
     trainer = DistillationTrainer(student, table, RandomSampler(1, 3), KLDivergence(), arguments)
-    assert trainer.data_collator.prepare.first_position == 0  # packed while it trains
+    assert trainer.data_collator.student.prepare.first_position == 0  # packed while it trains
     assert state() == before
     trainer.train()
     student.train()  # it is left to be used

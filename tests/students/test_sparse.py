@@ -12,9 +12,8 @@ from sentence_transformers.sparse_encoder.modules import SpladePooling
 from transformers import BertForMaskedLM
 
 from rankdistill.errors import InputError
-from rankdistill.evaluation import Evaluator
 from rankdistill.losses import FLOPS, InfoNCE, KLDivergence, WeightedSum
-from rankdistill.retrieval import embed_sparse, stored_index
+from rankdistill.retrieval import embed_sparse
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import (
     document_frequency_weights,
@@ -115,46 +114,6 @@ def test_the_step_is_encode_and_a_gradient_reaches_every_weight(make, folders, t
     ]
     # softmax does not feel a shift of all keys; MiniLM's kin have a pooler that nothing reads
     assert [name for name in idle if "key.bias" not in name and "pooler" not in name] == []
-
-
-@pytest.mark.parametrize("make", MAKES)
-def test_what_is_saved_is_what_was_trained_and_at_rate_0_nothing_changes(make, folders, table, tmp_path):
-    student = load_student(str(folders / make), max_length=14)
-    collection = table.collection
-    before = Evaluator(k=20).evaluate(student, collection)
-    fingerprint = fingerprint_of(student)
-    trainer_of(student, table, tmp_path / "a", learning_rate=0.0).train()
-    after = Evaluator(k=20).evaluate(student, collection)
-    assert (after.per_query, after.run.ranking, after.active) == (
-        before.per_query,
-        before.run.ranking,
-        before.active,
-    )
-    assert fingerprint_of(student) == fingerprint
-    trainer_of(student, table, tmp_path / "b", max_steps=2).train()
-    assert fingerprint_of(student) != fingerprint
-    student.save_pretrained(str(tmp_path / "model"), create_model_card=False)
-    saved = SparseEncoder(str(tmp_path / "model"), device="cpu")
-    q, d = saved.encode_query(collection.queries[:5]), saved.encode_document(collection.documents)
-    expected = saved.similarity(q, d)
-    expected = (expected.to_dense() if expected.is_sparse else expected).numpy()
-    owners, rows = (
-        np.repeat(np.arange(5), len(collection.documents)),
-        np.tile(np.arange(len(collection.documents)), 5),
-    )
-    index = stored_index(student, collection)
-    found = index.scores(collection.queries[:5], owners, rows).reshape(expected.shape)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * expected.max())
-
-
-def test_a_killed_run_resumes_to_the_same_weights(folders, table, tmp_path):
-    fields = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 3}
-    whole, again = (load_student(str(folders / "static"), max_length=14) for _ in range(2))
-    trainer_of(whole, table, tmp_path / "whole", **fields).train()
-    resumed = trainer_of(again, table, tmp_path / "again", **fields)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    states = state_of(whole), state_of(again)
-    assert all(torch.equal(weight, states[1][name]) for name, weight in states[0].items())
 
 
 def test_the_scale_is_1_of_a_dot_product(folders, table, tmp_path):
