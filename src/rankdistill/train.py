@@ -26,11 +26,13 @@ from rankdistill.cards import model_card
 from rankdistill.command import check_names, command, compose, make, make_retrievers
 from rankdistill.data import Candidates, Collection, ScoreTable
 from rankdistill.data.cache import fingerprint
+from rankdistill.data.candidates import RANKS
 from rankdistill.errors import InputError, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
 from rankdistill.fields import check_fields
 from rankdistill.folders import RunFolder, plain, write_json, write_text
 from rankdistill.hardware import has_bf16
+from rankdistill.losses.base import check_columns
 from rankdistill.plan import check_dev, check_scores_of, plan
 from rankdistill.retrieval import DenseIndex, Index, passing_index, stored_index
 from rankdistill.students import merge_adapter, start_of
@@ -77,6 +79,7 @@ FIELDS = {
     "scores.scale": float | None,
     "scores.teacher_scores": str,
     "scores.teacher_scale": float | str,
+    "scores.teacher_weights": dict | None,
     "scores.chunk_tokens": int | None,
     "scores.grad_cache": bool,
     "evaluation.split": str,
@@ -417,12 +420,29 @@ def training_scores(
     split, limit = config.candidates.split, config.candidates.limit
     with fields_of("candidates"):
         if isinstance(teacher, FileTeacher):
-            return teacher.table(collection, split, limit)
+            table = teacher.table(collection, split, limit)
+            check_targets(stages, table.offers)
+            return table
         pools = mine(collection, retrievers, split, limit)
+    check_targets(
+        stages, ["scores", *getattr(teacher, "columns", ()), *(RANKS + name for name in pools.ranks)]
+    )
     for stage in stages:
         check_fit(stage.sampler, pools)
         check_batches(stage.arguments, len(pools) - (config.evaluation.dev_queries or 0))
     return score_candidates(teacher, pools)
+
+
+def check_targets(stages: Sequence[Stage], offered: Sequence[str]) -> None:
+    """Raises ``InputError`` if a stage reads a column that is not ``offered`` by the score table."""
+    for stage in stages:
+        check_columns(stage.loss, offered)
+        for name in stage.scores["teacher_weights"] or ():
+            if name not in offered:
+                raise InputError(
+                    f"{stage.name}: scores.teacher_weights has {name}, no column of the score table; it has "
+                    f"{', '.join(offered)}"
+                )
 
 
 def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFrame:

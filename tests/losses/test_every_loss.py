@@ -13,6 +13,7 @@ from rankdistill.losses import (
     InfoNCE,
     KLDivergence,
     WeightedSum,
+    approx_ndcg,
     info_nce,
     kl_divergence,
     margin_mse,
@@ -72,6 +73,26 @@ def rank_net_oracle(student, teacher, positive, mask):
     return sum(means) / len(means) if means else 0.0
 
 
+def approx_ndcg_oracle(student, grades, positive, mask, temperature=1):
+    """The teacher's place holds the grades; both sums are divided by 2^(the highest)."""
+    terms = []
+    for s, g, m in zip(student, grades, mask, strict=True):
+        kept = [j for j in range(len(s)) if m[j]]
+        highest = max((g[j] for j in kept), default=0)
+        if highest <= 0:
+            continue
+        gains = {j: 2.0 ** (max(g[j], 0) - highest) - 2.0**-highest for j in kept}
+        ranks = {
+            i: 1 + sum(np.exp(-np.logaddexp(0, (s[i] - s[j]) / temperature)) for j in kept if j != i)
+            for i in kept
+        }
+        ideal = sum(
+            gain / np.log2(2 + place) for place, gain in enumerate(sorted(gains.values(), reverse=True))
+        )
+        terms.append(1 - sum(gains[i] / np.log2(1 + ranks[i]) for i in kept) / ideal)
+    return sum(terms) / len(terms) if terms else 0.0
+
+
 MORE = torch.randn(8, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 MORE_MASK = torch.rand(8, 5, generator=torch.Generator().manual_seed(6)) > 0.3
 
@@ -98,6 +119,8 @@ CASES = {
     ),
     "kl-rescaled": with_settings(kl_divergence, kl_oracle, student_temperature=3.0, rescale=True),
     "ranknet": Case(rank_net, rank_net_oracle),
+    "approx-ndcg": Case(approx_ndcg, approx_ndcg_oracle),
+    "approx-ndcg-cold": with_settings(approx_ndcg, approx_ndcg_oracle, temperature=0.1),
     "infonce": Case(info_nce, info_nce_oracle),
     "infonce-cold": with_settings(info_nce, info_nce_oracle, temperature=0.05),
     "infonce-margin": with_settings(info_nce, info_nce_oracle, false_negative_margin=0.5),
@@ -157,8 +180,11 @@ def test_order_of_columns_does_not_matter(case):
     torch.testing.assert_close(permuted, gradient[:, order])
 
 
-@pytest.mark.parametrize("side", [0, 1], ids=["student", "teacher"])
-@pytest.mark.parametrize("name", [name for name in CASES if name != "infonce-in-batch"])
+SHIFTED = [(name, 0) for name in CASES if name != "infonce-in-batch"]
+SHIFTED += [(name, 1) for name, _ in SHIFTED if "ndcg" not in name]  # 2^g - 1 is of the grade itself
+
+
+@pytest.mark.parametrize(("name", "side"), SHIFTED)
 def test_adding_a_constant_to_a_row_changes_nothing(name, side):
     inputs = list(batch())
     before = CASES[name].loss(*inputs)

@@ -209,14 +209,23 @@ def open_arrow(path: Path, trusted: bool) -> tuple[pa.Table, mmap.mmap]:
 
 def _check_columns(table: pa.Table, path: Path) -> None:
     """Raises ``InputError`` unless ``table`` has the columns of ``to_arrow``, a row's lists of one length."""
-    offsets, columns = None, dict(COLUMNS)
+    columns: dict[str, pa.DataType | None] = dict(COLUMNS)
     if "sources" in table.column_names:
         del columns["positive"]
         columns |= EARLIER
     columns |= {name: pa.uint16() for name in table.column_names if name.startswith(RANKS)}
+    if "scores" not in table.column_names:
+        del columns["scores"]
+    check_lists(table, columns, path)
+
+
+def check_lists(table: pa.Table, columns: Mapping[str, pa.DataType | None], path: Path) -> None:
+    """Raises ``InputError`` unless ``table`` has ``columns``, lists of these types or one value a row (None).
+
+    A row's lists must have one length.
+    """
+    offsets, longest = None, next(name for name, kind in columns.items() if kind is not None)
     for name, kind in columns.items():
-        if name == "scores" and name not in table.column_names:
-            continue
         if table.column_names.count(name) != 1:
             raise InputError(
                 f"{path}: it must have one column {name}; there is {', '.join(table.column_names)}"
@@ -235,7 +244,7 @@ def _check_columns(table: pa.Table, path: Path) -> None:
         if column.null_count or column.values.null_count:
             raise InputError(f"{path}: {name} has places without a value; each must have one")
         if not np.array_equal(own, offsets) or own[0] != 0 or own[-1] != len(column.values):
-            raise InputError(f"{path}: {name} has lists of other lengths than document_ids")
+            raise InputError(f"{path}: {name} has lists of other lengths than {longest}")
 
 
 def values(table: pa.Table, column: str) -> np.ndarray:

@@ -3,10 +3,11 @@
 A loss is a pure function of ``student``, ``teacher`` float (B, G), ``positive``, ``mask`` bool
 (B, G), with ``mask`` True where a group has a document; it computes in float32 (float64 stays)
 and returns a scalar. The module beside it holds its settings. A loss that needs more than these
-four is a ``Loss``, which says what it ``reads``, or names it in the signature of its ``forward``
-(``value_of`` says what there is to name).
+four is a ``Loss``, which says what it ``reads`` and which ``columns`` of the table, or names it in the
+signature of its ``forward`` (``value_of`` says what there is to name).
 """
 
+from rankdistill.losses.approx_ndcg import ApproxNDCG, approx_ndcg
 from rankdistill.losses.base import Loss
 from rankdistill.losses.flops import FLOPS, flops
 from rankdistill.losses.infonce import InfoNCE, info_nce
@@ -15,20 +16,24 @@ from rankdistill.losses.kl import KLDivergence, kl_divergence
 from rankdistill.losses.l1 import L1, l1
 from rankdistill.losses.layerwise import Layerwise, layerwise
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
+from rankdistill.losses.pairwise import PairwisePreference, pairwise_preference
 from rankdistill.losses.ranknet import RankNet, rank_net
 from rankdistill.losses.weighted_sum import WeightedSum
 
 __all__ = [
     "FLOPS",
     "L1",
+    "ApproxNDCG",
     "InfoNCE",
     "Joint",
     "KLDivergence",
     "Layerwise",
     "Loss",
     "MarginMSE",
+    "PairwisePreference",
     "RankNet",
     "WeightedSum",
+    "approx_ndcg",
     "flops",
     "info_nce",
     "joint",
@@ -36,5 +41,6 @@ __all__ = [
     "l1",
     "layerwise",
     "margin_mse",
+    "pairwise_preference",
     "rank_net",
 ]

@@ -1,10 +1,11 @@
 """What a loss is to the step, and how a plain function's module is one."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
+from rankdistill.errors import InputError
 from rankdistill.vocabulary import Batch, Outputs
 
 # What a plain module may name in its signature -> the field of ``Outputs`` that it is made of.
@@ -24,8 +25,10 @@ class Loss(nn.Module):
     computes these and no more, and refuses a student that does not offer them. With ``in_batch`` there are
     the teacher's ``in_batch`` and ``Batch.negatives`` too. ``reads_of_teacher`` are those of the teacher's:
     a table of scores offers ``in_batch`` alone, a teacher inside the step what a student of its kind does.
+    ``columns`` are those of the score table, besides ``scores``, that it finds in ``Batch.targets``.
     """
 
+    columns: frozenset[str] = frozenset()
     reads: frozenset[str] = frozenset()
     reads_of_teacher: frozenset[str] = frozenset()
 
@@ -41,6 +44,24 @@ def reads(loss: nn.Module) -> frozenset[str]:
     if (said := getattr(loss, "reads", None)) is not None:
         return frozenset(said)
     return frozenset(EXTRAS[name] for name in accepted(loss.forward, EXTRAS))
+
+
+def columns_of(loss: nn.Module) -> frozenset[str]:
+    """The columns of the score table that ``loss`` needs besides ``scores``; a plain one's: none."""
+    return frozenset(getattr(loss, "columns", ()))
+
+
+def check_columns(loss: nn.Module, offered: Iterable[str]) -> None:
+    """Raises ``InputError`` if ``loss`` reads a column that is not ``offered`` by the score table.
+
+    ``grades`` always are: those that a table lacks are the qrels'.
+    """
+    offered = list(dict.fromkeys([*offered, "grades"]))
+    if missing := sorted(columns_of(loss) - {*offered}):
+        raise InputError(
+            f"loss: {type(loss).__name__} reads {', '.join(missing)}, which the score table does not have; "
+            f"it has {', '.join(offered)}"
+        )
 
 
 def reads_of_teacher(loss: nn.Module) -> frozenset[str]:

@@ -7,7 +7,7 @@ from operator import add
 
 from torch import Tensor, nn
 
-from rankdistill.losses.base import Loss, reads, reads_of_teacher, value_of
+from rankdistill.losses.base import Loss, columns_of, reads, reads_of_teacher, value_of
 from rankdistill.losses.shapes import is_number
 from rankdistill.vocabulary import Batch, Outputs
 
@@ -29,6 +29,7 @@ class WeightedSum(Loss):
             raise ValueError(f"weights={dict(weights)}: they are 0 or more, and one is above 0")
         self.losses = nn.ModuleDict(dict(losses))
         self.weights = dict(weights)
+        self.columns = frozenset[str]().union(*map(columns_of, self.losses.values()))
         self.reads = frozenset[str]().union(*map(reads, self.losses.values()))
         self.reads_of_teacher = frozenset[str]().union(*map(reads_of_teacher, self.losses.values()))
 

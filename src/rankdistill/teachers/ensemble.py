@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import reduce
 from numbers import Real
-from operator import add
 
 import numpy as np
 
 from rankdistill.data import Candidates
 from rankdistill.data.cache import fingerprint
+from rankdistill.data.columns import check_column_name, weighted_sum
 from rankdistill.errors import InputError
 from rankdistill.teachers.scoring import Teacher, identity, score_candidates
 
@@ -28,7 +27,8 @@ class EnsembleTeacher:
     and all weights are 1). ``weights`` has the names of ``teachers``, by default 1/n each, the mean.
 
     Every teacher is scored by itself, so that its table is kept and resumed, and other ensembles
-    use it again. Raises ``InputError`` for other names, an unknown ``combine`` or no teacher.
+    use it again; its scores are a column of the ensemble's table, too. Raises ``InputError`` for other names,
+    an unknown ``combine`` or no teacher.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class EnsembleTeacher:
         if not _is_real(constant) or not 0 <= constant < np.inf:
             raise InputError(f"teacher.constant={constant!r}: it is 0 or more")
         for name, weight in weights.items():
+            check_column_name(name)
             if not _is_real(weight) or not np.isfinite(weight):
                 raise InputError(f"teacher.weights.{name}={weight!r}: it is a finite number")
             if not hasattr(teachers[name], "score") and not hasattr(teachers[name], "score_pools"):
@@ -67,14 +68,23 @@ class EnsembleTeacher:
         }
         return fingerprint(*how[self.combine], members)
 
+    @property
+    def columns(self) -> list[str]:
+        """What its table has besides ``scores``: each teacher's, so that other weights may be trained on."""
+        return list(self.teachers)
+
     def score_pools(self, candidates: Candidates) -> np.ndarray:
         """Scores of all candidates, float32 (N,)."""
+        return self.score_columns(candidates)["scores"]
+
+    def score_columns(self, candidates: Candidates) -> dict[str, np.ndarray]:
+        """``scores``, and those of each teacher as it gave them by its name, each float32 (N,)."""
         log.info("the teacher is an ensemble: %s", ", ".join(self.teachers))
         tables = [score_candidates(teacher, candidates) for teacher in self.teachers.values()]
         made = np.empty(len(candidates.document_rows), dtype=np.float32)
         for span, sizes in blocks(candidates.offsets):
             made[span] = self._sum(self._column(table.scores[span], sizes) for table in tables)
-        return made
+        return {"scores": made} | dict(zip(self.teachers, (table.scores for table in tables), strict=True))
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,); raises ``InputError`` if they depend on a pool."""
@@ -84,13 +94,7 @@ class EnsembleTeacher:
 
     def _sum(self, columns: Iterable[np.ndarray]) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with its pair
-            return reduce(
-                add,
-                (
-                    np.float32(self.weights[name]) * column
-                    for name, column in zip(self.teachers, columns, strict=True)
-                ),
-            )
+            return weighted_sum([self.weights[name] for name in self.teachers], columns)
 
     def _column(self, scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         if self.combine == "minmax":

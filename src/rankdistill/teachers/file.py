@@ -63,7 +63,8 @@ class FileTeacher:
     def fingerprint_for(self, collection: Collection) -> str:
         """Changes with any candidate or score that the file holds."""
         table = self._whole(collection)
-        return fingerprint(table.candidates.fingerprint, hash_array(table.scores))
+        more = [table.digests] if table.digests else []
+        return fingerprint(table.candidates.fingerprint, hash_array(table.scores), *more)
 
     def _whole(self, collection: Collection) -> ScoreTable:
         """All that the file holds, read once."""

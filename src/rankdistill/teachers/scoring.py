@@ -25,7 +25,8 @@ class Teacher(Protocol):
     """Scores aligned pairs of texts; ``fingerprint`` changes when the scores would.
 
     One whose scores depend on more than the pair has ``score_pools(candidates) -> float32 (N,)``
-    instead. All processes of a job call it; what it returns in the main one is kept.
+    instead, or ``score_columns(candidates)``, which gives ``scores`` and further columns by name, and names
+    them in ``columns``. All processes of a job call it; what it returns in the main one is kept.
     """
 
     @property
@@ -56,7 +57,8 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     fingerprint, or gives a score that isn't finite.
     """
     who = identity(teacher)
-    path = cache_folder() / "scores" / f"{fingerprint(candidates.fingerprint, who)}.arrow"
+    key = fingerprint(candidates.fingerprint, who, *getattr(teacher, "columns", ()))
+    path = cache_folder() / "scores" / f"{key}.arrow"
     with once(path) as missing:
         part = path.with_suffix(".part")
         if not missing:
@@ -65,12 +67,17 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
                 with suppress(OSError):  # left by a process that was killed then; the cache may be read-only
                     part.unlink(missing_ok=True)
         else:
-            if hasattr(teacher, "score_pools"):
+            columns: dict[str, np.ndarray] = {}
+            if hasattr(teacher, "score_columns"):
+                given = teacher.score_columns(candidates)
+                columns = {name: _float32(values) for name, values in given.items()}
+                scores = columns.pop("scores")
+            elif hasattr(teacher, "score_pools"):
                 scores = _float32(teacher.score_pools(candidates))
             else:
                 scores = _score(teacher, candidates, part)
             if processes.is_main():
-                ScoreTable(candidates, scores, who).save(path)
+                ScoreTable(candidates, scores, who, columns=columns).save(path)
                 part.unlink(missing_ok=True)
     return ScoreTable.load(path, candidates.collection, candidates, who)
 

@@ -33,10 +33,11 @@ class GroupCollator:
     them; ``student`` prepares its ``inputs``, and ``teacher`` those of one inside the step, which come with
     the order int64 (U,) in which that takes the documents.
 
-    ``targets`` has ``scores``, the teacher's. Of ``pools``, ``rows`` int64, ascending, and ``scores``
-    float32 (B, P) are the queries' candidates and their scores, known positives and the query itself without
-    one (NaN), filled up with rows that no document has; ``taken`` bool (B, P) says which may not serve as
-    in-batch negatives, being of the group, known positives, the query itself, or copies of these.
+    ``targets`` has ``scores``, the teacher's, and what else the groups have (``further``). Of ``pools``,
+    ``rows`` int64, ascending, and ``scores`` float32 (B, P) are the queries' candidates and their scores,
+    known positives and the query itself without one (NaN), filled up with rows that no document has;
+    ``taken`` bool (B, P) says which may not serve as in-batch negatives, being of the group, known positives,
+    the query itself, or copies of these.
     """
 
     def __init__(self, collection: Collection, student: Preparer, teacher: Preparer | None = None):
@@ -78,7 +79,7 @@ class GroupCollator:
             "index": index,
             "positive": positive,
             "mask": mask,
-            "targets": {"scores": teacher},
+            "targets": {"scores": teacher, **further(groups, shape)},
             "pools": {"rows": pool_rows, "scores": pool_scores, "taken": pool_taken},
             "inputs": inputs,
         }
@@ -97,6 +98,23 @@ class GroupCollator:
         at = np.searchsorted(rows, missing)
         rows, scores = np.insert(rows, at, missing), np.insert(scores, at, np.nan)
         return rows, scores, np.isin(rows, list(taken))
+
+
+def further(groups: Sequence[Group], shape: tuple[int, int]) -> dict[str, Tensor]:
+    """The ``targets`` of ``groups`` as those of a ``Batch``: columns (B, G), 0 where there is no document."""
+    made = {}
+    for name, first in groups[0].targets.items():
+        if name == "pairs":
+            owned = [np.insert(group.targets[name], 0, b, axis=1) for b, group in enumerate(groups)]
+            made[name] = torch.from_numpy(np.concatenate(owned).astype(np.int64))
+        elif name == "pair_p":
+            made[name] = torch.from_numpy(np.concatenate([group.targets[name] for group in groups]))
+        else:
+            column = np.zeros(shape, np.float32 if first.dtype.kind == "f" else np.int64)
+            for b, group in enumerate(groups):
+                column[b, : len(group.targets[name])] = group.targets[name]
+            made[name] = torch.from_numpy(column)
+    return made
 
 
 def in_batch_negatives(rows: Tensor, pools: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

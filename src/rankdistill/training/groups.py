@@ -2,7 +2,8 @@
 
 import inspect
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,8 @@ class Group:
     """One query and the G documents it is trained on; ``teacher`` float32 and ``positive`` bool (G,).
 
     ``pool_rows`` ascending and ``pool_teacher`` (n,) are all its candidates: in-batch negatives
-    are looked up there.
+    are looked up there. ``targets`` are further columns of its documents, (G,) each, and ``pairs`` int64
+    (p, 2), places in the group, with ``pair_p`` float32 (p,).
     """
 
     query_row: int
@@ -31,6 +33,7 @@ class Group:
     pool_rows: np.ndarray
     pool_teacher: np.ndarray
     pool_positive: np.ndarray
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class TrainingGroups(Dataset):
@@ -44,7 +47,7 @@ class TrainingGroups(Dataset):
 
     ``teacher_scores``: ``raw``; ``minmax`` ((t - min) / (max - min) over the query's pool) or
     ``zscore`` ((t - mean) / deviation). A pool of equal scores becomes zeros. Samplers see raw
-    scores.
+    scores. ``columns`` of the table, besides the scores, are in the groups' ``targets``.
     """
 
     def __init__(
@@ -53,11 +56,13 @@ class TrainingGroups(Dataset):
         sampler,
         seed: int = 0,
         teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
+        columns: Iterable[str] = (),
     ):
         check_teacher_scores(teacher_scores)
         table = table.without_own()
         self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
         check_fit(sampler, table.candidates)
+        self.columns = sorted(columns)
         self.copies = table.candidates.copies
         sizes = offered_sizes(table)
         self.queries = np.flatnonzero(sizes >= 2)
@@ -100,7 +105,24 @@ class TrainingGroups(Dataset):
         else:
             chosen = self._select(scores, positive, rng, self._ranks(i, slice(None)))
         teacher = normalise(scores, self.teacher_scores)
-        return Group(query_row, rows[chosen], teacher[chosen], positive[chosen], rows, teacher, positive)
+        shown = rows[chosen], teacher[chosen], positive[chosen]
+        return Group(query_row, *shown, rows, teacher, positive, self._targets(i, chosen))
+
+    def _targets(self, i: int, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Of query i's candidates at the places ``chosen`` (G,) the columns that are asked for; of its pairs
+        those that are of two of these."""
+        span, found = self.table.candidates.pool(i), dict[str, np.ndarray]()
+        for name in self.columns:
+            if name != "pairs":
+                found[name] = self.table.column(name, span)[chosen]
+            elif self.table.pairs is not None:
+                place = np.full(span.stop - span.start, -1)
+                place[chosen] = np.arange(len(chosen))
+                first, second, probability = self.table.pairs.of(i)
+                pairs = np.stack([place[first], place[second]], axis=1)
+                shown = (pairs >= 0).all(axis=1)
+                found |= {"pairs": pairs[shown], "pair_p": probability[shown]}
+        return found
 
     def _ranks(self, i: int, offered: np.ndarray | slice) -> dict[str, Any]:
         """What the sampler names of ``ranks`` uint16 (n,) and ``ranks_by_source``, a name -> as many."""

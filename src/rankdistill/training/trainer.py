@@ -21,10 +21,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from rankdistill import processes
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Qrels
+from rankdistill.data.columns import check_weights
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
 from rankdistill.hardware import kept_memory
+from rankdistill.losses.base import check_columns, columns_of
 from rankdistill.losses.shapes import is_number
 from rankdistill.students.base import Ranker
 from rankdistill.students.lengths import cut_texts
@@ -53,10 +55,13 @@ def check_scores(
     scale: float | None,
     teacher_scores: str,
     teacher_scale: float | str,
+    teacher_weights: Mapping[str, float] | None,
     chunk_tokens: int | None,
 ) -> None:
     """Raises ``InputError`` unless student and teacher scores can be made so."""
     check_teacher_scores(teacher_scores)
+    if teacher_weights is not None:
+        check_weights(teacher_weights)
     check_counts(chunk_tokens=chunk_tokens)
     if scale is not None and not (is_number(scale) and 0 < scale <= LARGEST_SCALE):
         raise InputError(f"scale={scale!r}: it is a number above 0, at most {LARGEST_SCALE:g}")
@@ -88,11 +93,13 @@ class DistillationTrainer(Trainer):
     its own, or ``similarity``, which it keeps once it is trained. Those of a cross-encoder are its logits,
     and those of a ``Ranker`` of your own what it says; neither takes the two, and the latter is not measured
     while it trains.
-    The teacher's are those of ``table``, or of a ``step_teacher`` that scores each batch. They are taken
-    ``raw``, ``minmax`` or ``zscore`` (``teacher_scores``, over the query's pool) and multiplied by
-    ``teacher_scale``: a number, or ``match``, which makes the mean deviation within a group equal to the
-    student's at the first step. A listwise or margin loss compares the two, so both must be on like scales;
-    the log shows both spreads and warns when they are far apart.
+    The teacher's are those of ``table``, or of a ``step_teacher`` that scores each batch. With
+    ``teacher_weights``, such as ``{"cross_encoder": 1.0, "dense": 0.5}`` of an ensemble's table, they are the
+    sum of these columns, for the sampler too. They are taken ``raw``, ``minmax`` or ``zscore``
+    (``teacher_scores``, over the query's pool) and multiplied by ``teacher_scale``: a number, or ``match``,
+    which makes the mean deviation within a group equal to the student's at the first step. A listwise or
+    margin loss compares the two, so both must be on like scales; the log shows both spreads and warns when
+    they are far apart.
 
     ``loss`` is a ``Loss``, or a plain module that is called with ``student``, ``teacher``, ``positive``,
     ``mask`` (B, G) and what else its ``forward`` names (``losses.base.value_of``). Its own parameters are
@@ -144,6 +151,7 @@ class DistillationTrainer(Trainer):
         scale: float | None = None,
         teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
         teacher_scale: float | Literal["match"] = "match",
+        teacher_weights: Mapping[str, float] | None = None,
         chunk_tokens: int | None = None,
         grad_cache: bool = False,
         eval_dataset: str | Qrels | None = None,
@@ -158,7 +166,7 @@ class DistillationTrainer(Trainer):
             )
         args = copy.copy(args) if args else training_arguments("checkpoints")
         check_arguments(args)
-        check_scores(similarity, scale, teacher_scores, teacher_scale, chunk_tokens)
+        check_scores(similarity, scale, teacher_scores, teacher_scale, teacher_weights, chunk_tokens)
         check_split(table, split)
         if step_teacher is not None and teacher_scores != "raw":
             raise InputError(
@@ -167,6 +175,11 @@ class DistillationTrainer(Trainer):
             )
         if not isinstance(loss, nn.Module):
             raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
+        if teacher_weights is not None:
+            table = table.weighted(teacher_weights)
+        if "grades" in columns_of(loss):
+            table = table.with_grades(split or ("train" if "train" in table.collection.qrels else None))
+        check_columns(loss, table.offers)
         if isinstance(student, Ranker):
             if not (similarity is scale is None):
                 raise InputError("similarity, scale: a Ranker of your own scores as it does; leave them null")
@@ -179,7 +192,7 @@ class DistillationTrainer(Trainer):
             log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
             args._n_gpu = 1
         ranker.sparse = ranker.sparse and args.optim in ADAMW  # others take no sparse gradient
-        groups = TrainingGroups(table, sampler, args.seed, teacher_scores)
+        groups = TrainingGroups(table, sampler, args.seed, teacher_scores, columns_of(loss))
         groups.say_what_is_few()
         check_batches(args, len(groups))
         self.evaluator, self.dev, self.eval_candidates = evaluator or Evaluator(), None, eval_candidates
