@@ -16,7 +16,10 @@ from rankdistill.candidates import BM25, Random, mine
 from rankdistill.data import read_beir
 from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
 from rankdistill.samplers import RandomSampler
-from rankdistill.students import adapter_student, asymmetric_student, load_student, static_student
+from rankdistill.students import (
+    adapter_student, asymmetric_student, late_interaction_student, load_cross_encoder, load_student,
+    sparse_student, static_student,
+)
 from rankdistill.teachers import score_candidates
 from rankdistill.training import DistillationTrainer, training_arguments
 
@@ -43,17 +46,27 @@ losses = {
     "learnt": WeightedSum({"a": Tempered(), "b": InfoNCE(in_batch=True)}, {"a": 1.0, "b": 1.0}),
     "asymmetric": InfoNCE(in_batch=True),
     "adapter": InfoNCE(in_batch=True),
+    "matryoshka": InfoNCE(in_batch=True),
+    "sparse": InfoNCE(in_batch=True),
+    "late_interaction": InfoNCE(in_batch=True),
+    "cross_encoder": KLDivergence(),
 }
+torch.manual_seed(0)  # of a new scoring head
 students = {
     "asymmetric": lambda: asymmetric_student(static_student(student, 8, "input"), load_student(student)),
     "adapter": lambda: adapter_student(student),
+    "matryoshka": lambda: load_student(student, dimensions=[8, 4], device="cpu"),
+    "sparse": lambda: sparse_student(student),
+    "late_interaction": lambda: late_interaction_student(student, 8),
+    "cross_encoder": lambda: load_cross_encoder(student, device="cpu"),
 }
 torch.set_num_threads(1)
 table = score_candidates(Teacher(), mine(read_beir(folder), [BM25(10), Random(10)], "train"))
 for name, loss in losses.items():
     arguments = training_arguments(
         f"{out}/{name}", per_device_train_batch_size=int(batch), max_steps=1, bf16=False, use_cpu=True,
-        learning_rate=1e-3, optim="sgd", max_grad_norm=0, disable_tqdm=True, warmup_steps=0,
+        learning_rate=10.0 if name == "cross_encoder" else 1e-3,  # its logits hardly differ
+        optim="sgd", max_grad_norm=0, disable_tqdm=True, warmup_steps=0,
     )
     made = students.get(name, lambda: load_student(student, device="cpu"))()
     trainer = DistillationTrainer(made, table, RandomSampler(1, 3), loss,
@@ -118,3 +131,16 @@ def test_of_a_frozen_encoder_both_take_rows(stepped, student_folder, name, start
         torch.testing.assert_close(value, two[weight], atol=1e-6, rtol=1e-4)
         if weight in before:
             assert torch.equal(value, before[weight]) == (weight not in trained), weight
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["matryoshka", "sparse", "late_interaction", "cross_encoder"])
+def test_other_students_take_the_step_of_one(stepped, student_folder, name):
+    one, two = (load_file(folder / name / "model.safetensors") for folder in stepped)
+    start = load_file(os.path.join(student_folder, "model.safetensors"))
+    names = {weight: next((x for x in one if x.endswith(weight)), None) for weight in start}
+    moved = [(one[x] - start[weight]).abs().max().item() for weight, x in names.items() if x is not None]
+    assert len(moved) > 20 and max(moved) > 1e-5
+    assert set(one) == set(two)
+    for weight, value in one.items():
+        torch.testing.assert_close(value, two[weight], atol=1e-6, rtol=1e-4)
