@@ -15,11 +15,12 @@ from rankdistill.folders import plain
 from rankdistill.training import training_arguments
 from rankdistill.training.dev import HOW
 from rankdistill.training.orders import ClusteredOrder
+from rankdistill.training.refresh import Refresh
 from rankdistill.training.stages import Stage
 from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import check_scores
 
-PARTS = ("loss", "order", "sampler", "scores", "step_teacher", "trainer", "trains")  # of a stage
+PARTS = ("loss", "order", "refresh", "sampler", "scores", "step_teacher", "trainer", "trains")  # of a stage
 
 
 def plan(config: DictConfig, folder: Path) -> list[Stage]:
@@ -28,6 +29,7 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
     # one model, whichever stages share it
     whole = make(config.step_teacher or None, StepTeacher | None)
     order = make(config.order or None, ClusteredOrder | None)
+    refresh = make(config.refresh or None, Refresh | None)
     for name in stage_names(config):
         settings = config[name]
         if name == "warmup" and "loss" not in (settings or {}):
@@ -60,6 +62,7 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
                 make(settings.step_teacher or None, StepTeacher | None) if own else whole,
                 patterns,
                 make(settings.order or None, ClusteredOrder | None) if "order" in settings else order,
+                make(settings.refresh or None, Refresh | None) if "refresh" in settings else refresh,
             )
         )
     if not stages:

@@ -63,6 +63,7 @@ from rankdistill.teachers.scoring import identity
 from rankdistill.training.arguments import check_batches
 from rankdistill.training.dev import check_apart, hold_out
 from rankdistill.training.groups import check_fit, offered_sizes
+from rankdistill.training.refresh import check_refresh
 from rankdistill.training.stages import Stage, resumed_at, shown_queries, train_stage
 from rankdistill.training.step import check_offers
 
@@ -135,6 +136,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         check_dev_queries(collection, dev, test, config.candidates.split)
         evaluator.check(collection, dev)
     teacher = make(config.teacher)  # before anything long, in case it cannot be had
+    stages = [with_scorer(stage, teacher, student) for stage in stages]
     inputs = inputs_of(collection, student, teacher, stages)
     if folder.finished(**inputs):
         metrics = read_measures(folder.path)
@@ -182,7 +184,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     truncated = cut_texts(student, collection)
     watched = watched_pools(student, teacher, retrievers, collection, dev, evaluator)
     taught = not isinstance(teacher, NoTeacher)
-    del teacher  # its memory is needed
+    del teacher  # its memory is needed, where no stage refreshes
 
     if main:
         (folder.path / "plots").mkdir(exist_ok=True)
@@ -228,6 +230,11 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
         notes += [f"Learning rate of {stage.name}: {stage.arguments.learning_rate:g}." for stage in stages]
         notes += [f"{seen}."] if shared else []
+        notes += [
+            f"In {stage.name}, the student's own finds joined the pools every {stage.refresh.steps} steps."
+            for stage in stages
+            if stage.refresh is not None and steps[stage.name] > stage.refresh.steps
+        ]
         if unscored:
             notes.append(
                 f"Of {unscored:,} measured queries the teacher scored no relevant document, or one document "
@@ -352,6 +359,15 @@ def watched_pools(
     return reranked_pools(student, teacher, retrievers, held, "dev", evaluator)
 
 
+def with_scorer(stage: Stage, teacher, student: BaseModel) -> Stage:
+    """``stage`` with ``teacher`` to score what a refresh finds; raises ``InputError`` if it can't."""
+    if stage.refresh is None:
+        return stage
+    refresh = replace(stage.refresh, teacher=teacher)
+    check_refresh(refresh, student, stage.arguments)
+    return replace(stage, refresh=refresh)
+
+
 def inputs_of(collection: Collection, student: BaseModel, teacher, stages: Sequence[Stage]) -> dict[str, str]:
     """The fingerprints of what may change in place under the same settings, before anything is computed."""
     inputs = {"collection": collection.fingerprint, "student": start_of(student)}
@@ -361,7 +377,7 @@ def inputs_of(collection: Collection, student: BaseModel, teacher, stages: Seque
         inputs["teacher"] = identity(teacher)
     inside = [stage.step_teacher for stage in stages if stage.step_teacher is not None]
     if inside:
-        inputs["step_teacher"] = fingerprint(*(one.fingerprint(collection) for one in inside))
+        inputs["step_teacher"] = fingerprint(*(one.fingerprint for one in inside))
     orders = [stage.order for stage in stages if stage.order is not None]
     if orders:
         inputs["order"] = fingerprint(*(order.fingerprint for order in orders))

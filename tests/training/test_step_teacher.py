@@ -201,7 +201,7 @@ def test_views_keep_what_has_no_other_text(collection, tmp_path, caplog):
         View(queries=tmp_path / "queries.tsv").of(collection)
 
 
-def test_its_texts_and_weights_are_in_its_fingerprint(student_folder, collection):
+def test_its_texts_and_weights_are_in_its_fingerprint(student_folder):
     teacher = StepTeacher(load_student(student_folder))
     others = [
         StepTeacher(load_student(student_folder), view=View(query_prompt="a ")),
@@ -210,8 +210,8 @@ def test_its_texts_and_weights_are_in_its_fingerprint(student_folder, collection
         StepTeacher(),
     ]
     again = StepTeacher(load_student(student_folder))
-    assert again.fingerprint(collection) == teacher.fingerprint(collection)
-    assert len({one.fingerprint(collection) for one in [teacher, *others]}) == 5
+    assert again.fingerprint == teacher.fingerprint
+    assert len({one.fingerprint for one in [teacher, *others]}) == 5
     assert isinstance(teacher.model, SentenceTransformer)
 
 

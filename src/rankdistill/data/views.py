@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rankdistill.data.cache import fingerprint
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_lines, read_objects
 from rankdistill.data.rows import Row, texts_by_id
@@ -29,6 +30,12 @@ class View:
     documents: Texts | None = None
     query_prompt: str = ""
     document_prompt: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any text."""
+        texts = (None if one is None else texts_of(one) for one in (self.queries, self.documents))
+        return fingerprint(*texts, self.query_prompt, self.document_prompt)
 
     def of(self, collection: Collection) -> Collection:
         """``collection`` as it is read so."""

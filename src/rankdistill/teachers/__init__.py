@@ -16,6 +16,7 @@ from rankdistill.teachers.file import FileTeacher, score_split
 from rankdistill.teachers.late_interaction import LateInteractionTeacher
 from rankdistill.teachers.none import NoTeacher
 from rankdistill.teachers.scoring import score_candidates
+from rankdistill.teachers.view import ViewTeacher
 
 __all__ = [
     "BM25Teacher",
@@ -25,6 +26,7 @@ __all__ = [
     "FileTeacher",
     "LateInteractionTeacher",
     "NoTeacher",
+    "ViewTeacher",
     "demo_teacher",
     "load_teacher",
     "score_candidates",

@@ -34,6 +34,10 @@ class DenseTeacher:
         self._kept.check(self.model, found)
         return f"dense {found} {self.scale}"
 
+    def forget(self) -> None:
+        """What is scored from now on does not depend on what was scored before, to the last digit."""
+        self._kept.forget()
+
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,)."""
         self._kept.check(self.model)

@@ -10,7 +10,7 @@ from rankdistill.data import Candidates
 from rankdistill.data.cache import fingerprint
 from rankdistill.data.columns import check_column_name, weighted_sum
 from rankdistill.errors import InputError
-from rankdistill.teachers.scoring import Teacher, identity, score_candidates
+from rankdistill.teachers.scoring import Teacher, forget, identity, score_candidates
 
 log = logging.getLogger(__name__)
 COMBINE = ("sum", "minmax", "reciprocal_rank")
@@ -85,6 +85,11 @@ class EnsembleTeacher:
         for span, sizes in blocks(candidates.offsets):
             made[span] = self._sum(self._column(table.scores[span], sizes) for table in tables)
         return {"scores": made} | dict(zip(self.teachers, (table.scores for table in tables), strict=True))
+
+    def forget(self) -> None:
+        """As that of its teachers."""
+        for teacher in self.teachers.values():
+            forget(teacher)
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,); raises ``InputError`` if they depend on a pool."""

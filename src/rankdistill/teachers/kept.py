@@ -17,6 +17,11 @@ class Kept(dict[tuple[str, str], Any]):
         self._weights: list = []
         self._fingerprint: str | None = None
 
+    def forget(self) -> None:
+        """Empties itself: what a text's embedding is to the last digit depends on those it was made with."""
+        self.clear()
+        self.size = 0
+
     def check(self, model: nn.Module, fingerprint: str | None = None) -> None:
         """Empties itself if ``model`` isn't as it was at the last call, or too much is kept.
 
@@ -29,6 +34,5 @@ class Kept(dict[tuple[str, str], Any]):
         ]
         changed = weights != self._weights or fingerprint not in (None, self._fingerprint)
         if changed or self.size > self.most:
-            self.clear()
-            self.size = 0
+            self.forget()
         self._weights, self._fingerprint = weights, fingerprint or self._fingerprint

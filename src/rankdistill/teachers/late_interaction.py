@@ -45,6 +45,10 @@ class LateInteractionTeacher:
         self._kept.check(self.model, found)
         return f"late interaction {found}"
 
+    def forget(self) -> None:
+        """What is scored from now on does not depend on what was scored before, to the last digit."""
+        self._kept.forget()
+
     @torch.inference_mode()
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,)."""

@@ -49,6 +49,12 @@ def identity(teacher: Teacher) -> str:
     return found
 
 
+def forget(teacher: Teacher) -> None:
+    """Scores of ``teacher`` depend on nothing that it keeps of earlier ones, if it keeps anything."""
+    if hasattr(teacher, "forget"):
+        teacher.forget()
+
+
 def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     """The table of ``teacher``'s scores of all candidates, from the cache where it is there.
 
@@ -75,15 +81,15 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
             elif hasattr(teacher, "score_pools"):
                 scores = _float32(teacher.score_pools(candidates))
             else:
-                scores = _score(teacher, candidates, part)
+                scores = score_pairs(teacher, candidates, part)
             if processes.is_main():
                 ScoreTable(candidates, scores, who, columns=columns).save(path)
                 part.unlink(missing_ok=True)
     return ScoreTable.load(path, candidates.collection, candidates, who)
 
 
-def _score(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
-    """All scores, float32 (N,); ``part`` keeps those done, each block with its checksum.
+def score_pairs(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:
+    """All scores, float32 (N,), each pair's by itself; ``part`` keeps those done, with checksums by block.
 
     The checksums begin with the name of ``part``: blocks of another file of scores are not whole here.
     """

@@ -5,6 +5,7 @@ from rankdistill.training.collator import GroupCollator
 from rankdistill.training.dev import hold_out
 from rankdistill.training.groups import Group, TrainingGroups
 from rankdistill.training.orders import ClusteredOrder, EpochSampler
+from rankdistill.training.refresh import Refresh
 from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import DistillationTrainer
 
@@ -14,6 +15,7 @@ __all__ = [
     "EpochSampler",
     "Group",
     "GroupCollator",
+    "Refresh",
     "StepTeacher",
     "TrainingGroups",
     "hold_out",

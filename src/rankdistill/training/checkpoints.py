@@ -130,3 +130,5 @@ def _complete(draft: Path, logged: list, finished: Path, run: str) -> None:
     draft.rename(finished)
     for checkpoint in finished.parent.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
+    for table in finished.parent.glob("round-*"):
+        table.unlink()

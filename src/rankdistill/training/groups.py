@@ -59,20 +59,25 @@ class TrainingGroups(Dataset):
         columns: Iterable[str] = (),
     ):
         check_teacher_scores(teacher_scores)
-        table = table.without_own()
-        self.table, self.sampler, self.seed, self.teacher_scores = table, sampler, seed, teacher_scores
-        check_fit(sampler, table.candidates)
+        self.sampler, self.seed, self.teacher_scores = sampler, seed, teacher_scores
         self.columns = sorted(columns)
+        self.show(table)
+        named = inspect.signature(sampler.select).parameters
+        self.wants_ranks, self.wants_sources = "ranks" in named, "ranks_by_source" in named
+
+    def show(self, table: ScoreTable) -> None:
+        """From now on groups are of ``table``; items are those of before if it has the same queries."""
+        table = table.without_own()
+        self.table = table
+        check_fit(self.sampler, table.candidates)
         self.copies = table.candidates.copies
         sizes = offered_sizes(table)
         self.queries = np.flatnonzero(sizes >= 2)
         self.left_out = len(table) - len(self.queries)
         if not len(self.queries):
             raise InputError("score table: no query has two documents to show; mine or score more candidates")
-        self.small = int((sizes[self.queries] < group_size(sampler)).sum())
+        self.small = int((sizes[self.queries] < group_size(self.sampler)).sum())
         self.read = 0
-        named = inspect.signature(sampler.select).parameters
-        self.wants_ranks, self.wants_sources = "ranks" in named, "ranks_by_source" in named
 
     def say_what_is_few(self) -> None:
         """Logs how many queries are left out, and how many pools are smaller than a group."""
@@ -200,7 +205,7 @@ def check_split(table: ScoreTable, split: str | None = None) -> None:
     """
     collection, rows = table.collection, table.candidates.query_rows
     if split is None:
-        split = "train" if "train" in collection.qrels else None
+        split = default_split(table)
     else:
         collection.judged(split)
     judged = {
@@ -237,6 +242,11 @@ def check_split(table: ScoreTable, split: str | None = None) -> None:
     unjudged = len(rows) - int(np.logical_or.reduce([own, *elsewhere.values()]).sum())
     if unjudged:
         log.info("%d of the %d training queries are judged in no split", unjudged, len(rows))
+
+
+def default_split(table: ScoreTable) -> str | None:
+    """What ``table`` is trained on as where nobody says it."""
+    return "train" if "train" in table.collection.qrels else None
 
 
 def _check_labels(table: ScoreTable, split: str, other: str, queries: np.ndarray) -> None:

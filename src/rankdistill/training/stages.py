@@ -28,6 +28,7 @@ from rankdistill.training.checkpoints import (
 )
 from rankdistill.training.groups import TrainingGroups
 from rankdistill.training.orders import ClusteredOrder, sampler_of
+from rankdistill.training.refresh import Refresh
 from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import DistillationTrainer
 
@@ -47,6 +48,7 @@ class Stage:
     step_teacher: StepTeacher | None = None
     trains: Sequence[str] | None = None  # patterns of the names of the student's weights; None: all
     order: ClusteredOrder | None = None
+    refresh: Refresh | None = None
 
 
 def resumed_at(stages: Sequence[Stage]) -> str | None:
@@ -107,6 +109,7 @@ def train_stage(student, table, stage: Stage, more: dict, history: list[dict], r
             stage.arguments,
             step_teacher=teacher,
             order=stage.order,
+            refresh=stage.refresh,
             **more,
         )
         log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data.cache import fingerprint
-from rankdistill.data.collection import Collection
 from rankdistill.data.views import View
 from rankdistill.errors import InputError
 from rankdistill.students.base import Ranker
@@ -58,7 +57,8 @@ class StepTeacher:
             raise InputError("step_teacher.trained=true: none of its weights is trained")
         return ranker.to(device)
 
-    def fingerprint(self, collection: Collection) -> str:
+    @property
+    def fingerprint(self) -> str:
         """Changes with the model's weights and settings, and with the texts that it reads."""
         if isinstance(self.model, str):
             weights = self.model
@@ -66,5 +66,4 @@ class StepTeacher:
             weights = hash_weights(self.model, [])
         else:
             weights = start_of(self.model)
-        read = "" if self.view is None else self.view.of(collection).fingerprint
-        return fingerprint(weights, self.trained, read)
+        return fingerprint(weights, self.trained, self.view and self.view.fingerprint)

@@ -34,8 +34,9 @@ from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.collator import GroupCollator, Preparer
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
-from rankdistill.training.groups import TrainingGroups, check_split, check_teacher_scores
+from rankdistill.training.groups import TrainingGroups, check_split, check_teacher_scores, default_split
 from rankdistill.training.orders import ClusteredOrder, EpochSampler, sampler_of
+from rankdistill.training.refresh import Refresh, Rounds, RoundSampler
 from rankdistill.training.rows import RowAdamW, clip_gradients
 from rankdistill.training.step import Step
 from rankdistill.training.step_teacher import StepTeacher
@@ -75,7 +76,7 @@ def check_scores(
 class _TellEpoch(TrainerCallback):
     """Tells the sampler which epoch begins, however deep a resumed or sharded loader hides it."""
 
-    def __init__(self, sampler: EpochSampler):
+    def __init__(self, sampler: EpochSampler | RoundSampler):
         self.sampler = sampler
 
     def on_epoch_begin(self, args, state, control, **kwargs):
@@ -114,6 +115,7 @@ class DistillationTrainer(Trainer):
     4,096 on a CPU and 16,384 on a GPU; ``grad_cache`` keeps the activations of one chunk at a time, for
     large groups in little memory, at about a third more compute.
 
+    With ``refresh`` its pools are renewed every so many steps by what the student finds then.
     Queries come in an order drawn from ``args.seed``, or in the ``order`` of their topics.
     A ``step_teacher`` that is trained is in the checkpoints, and in ``trainer.model.teacher``.
 
@@ -146,6 +148,7 @@ class DistillationTrainer(Trainer):
         *,
         step_teacher: StepTeacher | None = None,
         order: ClusteredOrder | None = None,
+        refresh: Refresh | None = None,
         split: str | None = None,
         similarity: Literal["cosine", "dot"] | None = None,
         scale: float | None = None,
@@ -195,6 +198,12 @@ class DistillationTrainer(Trainer):
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores, columns_of(loss))
         groups.say_what_is_few()
         check_batches(args, len(groups))
+        epochs = sampler_of(groups, args, order)
+        self.rounds: Rounds | None = None
+        self._order: EpochSampler | RoundSampler = epochs
+        if refresh is not None:
+            self.rounds = Rounds(refresh, student, groups, args, split or default_split(table))
+            self._order = self.rounds.sampler(epochs)
         self.evaluator, self.dev, self.eval_candidates = evaluator or Evaluator(), None, eval_candidates
         check_counts(patience=patience)
         if (args.eval_strategy == "no") != (eval_dataset is None) or (eval_dataset is None and patience):
@@ -232,7 +241,6 @@ class DistillationTrainer(Trainer):
         if processes.is_main() and not isinstance(student, Ranker):
             cut_texts(student, table.collection)  # says how many
         self.student, self.teacher_scale = student, teacher_scale
-        self._order = sampler_of(groups, args, order)
         self.add_callback(_TellEpoch(self._order))
         self.can_return_loss = True
         self.model_accepts_loss_kwargs = False
@@ -302,7 +310,11 @@ class DistillationTrainer(Trainer):
             logs["tokens_per_second"] = round(tokens / (perf_counter() - self._since))
             self._sums.clear()
             self._tokens, self._since = 0, perf_counter()
+        epoch = self.state.epoch
+        if self.rounds is not None:
+            self.state.epoch = self.rounds.epoch(self.state.global_step)  # transformers' are rounds
         super().log(logs, *args, **kwargs)
+        self.state.epoch = epoch
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict:
         """Measures the student; logs and returns the means as ``eval_nDCG@10`` and so on."""
@@ -324,6 +336,8 @@ class DistillationTrainer(Trainer):
 
     def _run_epoch(self, *args, **kwargs):
         """As the Trainer's; none where a resumed run had stopped already."""
+        if self.rounds is not None:
+            self.rounds.begin(self.state.global_step)
         if self.dev is not None:
             if self._starts_measured and self.state.global_step == 0:
                 self.evaluate()
