@@ -11,8 +11,8 @@ from rankdistill.candidates.refresh import places_in, renewed
 from rankdistill.data import ScoreTable
 from rankdistill.data.candidates import UNRANKED
 from rankdistill.errors import InputError
-from rankdistill.losses import KLDivergence
-from rankdistill.samplers import HardNegativeSampler
+from rankdistill.losses import KLDivergence, Loss
+from rankdistill.samplers import HardNegativeSampler, RandomSampler
 from rankdistill.students import load_student
 from rankdistill.students.cross_encoder import load_cross_encoder
 from rankdistill.teachers import EnsembleTeacher, FileTeacher, NoTeacher
@@ -223,3 +223,38 @@ def test_a_cross_encoder_searches_nothing(student_folder, cross_encoder_folder, 
     student = load_cross_encoder(cross_encoder_folder, max_length=64)
     with pytest.raises(InputError, match="refresh: CrossEncoder searches nothing"):
         trainer_of(student_folder, table, tmp_path, Refresh(teacher=WordTeacher()), student=student)
+
+
+def test_grades_are_those_of_new_candidates_too(student_folder, table, tmp_path):
+    class Grades(Loss):
+        columns = frozenset({"grades"})
+
+        def forward(self, student, teacher, batch):
+            assert (batch.targets["grades"][:, 0] == 1).all()
+            seen.append(batch.targets["grades"][batch.mask & ~batch.positive])
+            return student.scores.mean()
+
+    seen = []
+    arguments = training_arguments(str(tmp_path), max_steps=3, bf16=False, disable_tqdm=True)
+    trainer = DistillationTrainer(
+        load_student(student_folder),
+        table,
+        RandomSampler(1, 5),
+        Grades(),
+        arguments,
+        refresh=Refresh(1, 5, keep=False, teacher=WordTeacher()),
+    )
+    trainer.train()
+    assert len(seen) > 3 and all((grades == -1).all() for grades in seen)
+    Grades.columns = frozenset({"ranks.bm25"})
+    with pytest.raises(
+        InputError, match="refresh: the loss reads ranks.bm25, which new candidates do not have"
+    ):
+        DistillationTrainer(
+            load_student(student_folder),
+            table,
+            RandomSampler(1, 5),
+            Grades(),
+            arguments,
+            refresh=Refresh(1, 5, teacher=WordTeacher()),
+        )

@@ -11,7 +11,7 @@ from rankdistill.teachers.scoring import Teacher, identity, score_candidates
 
 
 class ViewTeacher:
-    """The scores that ``teacher`` gives the candidates' texts as ``view`` has them; students read their own."""
+    """What ``teacher`` scores of the candidates' texts as ``view`` has them; students read their own."""
 
     def __init__(self, teacher: Teacher, view: View):
         identity(teacher)  # raises for what is no teacher

@@ -159,6 +159,10 @@ class Rounds:
         split: str | None,
     ):
         check_refresh(refresh, student, args)
+        if lacking := [name for name in groups.columns if name != "grades"]:
+            raise InputError(
+                f"refresh: the loss reads {', '.join(lacking)}, which new candidates do not have"
+            )
         self.refresh, self.groups, self.split = refresh, groups, split
         self.student = cast(BaseModel, student)
         self.folder, self.first, self.shown = Path(str(args.output_dir)), groups.table, 0
@@ -189,6 +193,8 @@ class Rounds:
             file.with_suffix(".part").unlink(missing_ok=True)
         processes.wait()
         table = self.refresh.table(self.student, self.first, latest, self.split, file.with_suffix(".part"))
+        if "grades" in self.groups.columns:
+            table = table.with_grades(self.split)
         if processes.is_main():
             table.save(file)
             file.with_suffix(".part").unlink(missing_ok=True)
