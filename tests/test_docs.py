@@ -21,7 +21,7 @@ from rankdistill.command import check_names, config_folder, open_field
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.losses import KLDivergence
-from rankdistill.losses.base import reads
+from rankdistill.losses.base import columns_of, reads
 from rankdistill.teachers import score_candidates
 from rankdistill.training import StepTeacher, training_arguments
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
@@ -145,6 +145,16 @@ def test_the_pages_loss_of_a_teacher_inside_the_step_pulls_documents_to_its_own(
     )
     expected = np.square(own - other).sum(axis=1).mean()
     assert trainer.compute_loss(trainer.model.eval(), batch).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_pages_loss_of_several_teachers_has_the_value_it_says(extending):
+    loss = import_module("my_ensemble").EachTeacher(("one", "other"))
+    student, rows, whole = torch.tensor([[2.0, 0.0]]), torch.arange(2), torch.ones(1, 2, dtype=torch.bool)
+    columns = {"one": torch.tensor([[1.0, 0.0]]), "other": torch.tensor([[0.0, 3.0]])}
+    batch = Batch(rows[:1], rows, rows.view(1, 2), whole, whole, {"scores": student, **columns})
+    expected = np.mean([KLDivergence()(student, scores, whole, whole) for scores in columns.values()])
+    assert loss(Outputs(student), Outputs(student), batch).item() == pytest.approx(expected)
+    assert columns_of(loss) == {"one", "other"}
 
 
 def test_the_pages_student_is_trained_and_searches(extending, table, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from rankdistill.data.formats.columns import read_columns, write_columns
 from rankdistill.data.formats.delimited import read_csv, read_margins, write_csv, write_margins
 from rankdistill.data.formats.groups import read_groups, write_groups, write_hard_negatives, write_tevatron
 from rankdistill.data.formats.mapping import read_json, write_json
+from rankdistill.data.formats.preferences import read_preferences, write_preferences
 from rankdistill.data.formats.runs import read_ranking, read_run, write_ranking, write_run
 from rankdistill.data.formats.texts import read_bge, write_bge
 from rankdistill.data.formats.triples import Invalid
@@ -35,6 +36,7 @@ FORMATS = {  # name: reader, writer, endings by which it is known
     "ranking": (read_ranking, write_ranking, ()),
     "tuples": (read_tuples, write_tuples, ()),
     "lists": (read_lists, write_lists, ()),
+    "preferences": (read_preferences, write_preferences, ()),
 }
 
 
@@ -101,6 +103,7 @@ __all__ = [
     "read_json",
     "read_lists",
     "read_margins",
+    "read_preferences",
     "read_ranking",
     "read_scores",
     "read_run",
@@ -113,6 +116,7 @@ __all__ = [
     "write_json",
     "write_lists",
     "write_margins",
+    "write_preferences",
     "write_ranking",
     "write_scores",
     "write_tevatron",

@@ -72,7 +72,7 @@ def read_columns(
                 "%s: written for another version of %s; ids are taken as they are", path, collection.name
             )
         teacher = metadata.get(b"teacher", b"").decode() or None
-        batches = _batches(files)
+        batches = batches_of(files)
     return to_table(_chunks(batches, by), collection, path, invalid, teacher)
 
 
@@ -182,7 +182,8 @@ def _reader(file: Path) -> pa.RecordBatchReader:
     )
 
 
-def _batches(files: Sequence[Path]) -> Iterator[tuple[str | Path, pa.RecordBatch]]:
+def batches_of(files: Sequence[Path]) -> Iterator[tuple[str | Path, pa.RecordBatch]]:
+    """(file, rows) of Parquet and Arrow files; raises ``InputError`` for one that is damaged."""
     for file, reader in _readers(files):
         try:
             for batch in reader:

@@ -11,16 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rankdistill.data.collection import Collection
+from rankdistill.data.formats.columns import batches_of
 from rankdistill.data.formats.files import draft, pools, writing
 from rankdistill.data.formats.jsonl import field, in_chunks, listed, number
 from rankdistill.data.formats.texts import first_row
 from rankdistill.data.formats.triples import Invalid, to_table
 from rankdistill.data.lines import read_objects
+from rankdistill.data.score_hub import FILES
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
 NEGATIVES = 7  # in a tuple, or as many as the smallest pool has
-ROWS = 10_000  # of Parquet, written or read at a time
+ROWS = 10_000  # of Parquet, written at a time
 
 
 def read_tuples(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
@@ -30,7 +32,7 @@ def read_tuples(path: str | Path, collection: Collection, invalid: Invalid = "er
     """
 
     def scored() -> Iterator[tuple[str, list[str], list[float]]]:
-        for place, row in _rows(Path(path)):
+        for place, row in read_rows(Path(path)):
             negatives = [row[name] for name in row if name.startswith("negative")]
             documents = [field(row, ("positive",), place), *negatives]
             yield _checked(field(row, ("anchor", "query"), place), documents, row, ("scores",), place)
@@ -42,7 +44,7 @@ def read_lists(path: str | Path, collection: Collection, invalid: Invalid = "err
     """Reads rows of query, docs and labels, the teacher's scores; see ``read_tuples``."""
 
     def scored() -> Iterator[tuple[str, list[str], list[float]]]:
-        for place, row in _rows(Path(path)):
+        for place, row in read_rows(Path(path)):
             documents = listed(field(row, ("docs",), place), "docs", place)
             yield _checked(field(row, ("query",), place), documents, row, ("labels",), place)
 
@@ -69,19 +71,17 @@ def _table(scored: Iterable, collection: Collection, path: str | Path, invalid: 
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    if path.suffix != ".parquet":
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) of JSON lines, or of Parquet or Arrow by its name; raises ``InputError`` for others."""
+    if path.suffix not in FILES:
         yield from read_objects(path)
         return
-    try:
-        start = 0
-        for batch in pq.ParquetFile(path).iter_batches(ROWS):
-            yield from ((f"{path} row {i}", row) for i, row in enumerate(batch.to_pylist(), start))
-            start += len(batch)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: damaged, or not Parquet ({' '.join(str(error).split())})") from None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    start = 0
+    for _, batch in batches_of([path]):
+        yield from ((f"{path} row {i}", row) for i, row in enumerate(batch.to_pylist(), start))
+        start += len(batch)
 
 
 def write_tuples(table: ScoreTable, path: str | Path) -> None:
