@@ -22,7 +22,7 @@ from rankdistill.retrieval import stored_embeddings
 from rankdistill.students import load_student
 from rankdistill.students.lengths import cut_texts
 from rankdistill.teachers import score_candidates
-from rankdistill.teachers.scoring import _score
+from rankdistill.teachers.scoring import score_pairs
 
 
 def scores(collection, _):
@@ -143,7 +143,7 @@ def test_blocks_of_another_file_of_scores_are_scored_again(collection):
     teachers = [WordTeacher(), WordTeacher()]
     teachers[1].fingerprint = "other words"
     parts = [cache_folder() / f"{name}.part" for name in "ab"]
-    scores = _score(teachers[0], pools, parts[0])
+    scores = score_pairs(teachers[0], pools, parts[0])
     parts[0].rename(parts[1])
-    assert _score(teachers[1], pools, parts[1]).tolist() == scores.tolist()
+    assert score_pairs(teachers[1], pools, parts[1]).tolist() == scores.tolist()
     assert teachers[1].pairs == teachers[0].pairs == len(pools.document_rows)
