@@ -82,6 +82,14 @@ def test_the_other_commands_compose(name):
     assert list(targets(composed(name=name)))
 
 
+def test_finetune_teacher_has_all_that_train_reads():
+    """It is ``train`` on another configuration: what one has and the other lacks ends in a traceback."""
+    whole, own = (OmegaConf.to_container(composed(name=name)) for name in ("config", "finetune_teacher"))
+    assert set(whole) <= set(own)
+    for part in ("scores", "evaluation"):
+        assert set(own[part]) == set(whole[part]), part
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder, tmp_path, request):

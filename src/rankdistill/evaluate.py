@@ -138,11 +138,11 @@ def measure_run(
     measured = result.per_query[evaluator.main]
     if lacking := sum(query not in given.ranking for query in measured):
         log.warning(
-            "%s: has no results for %d of %d queries; they count 0 (evaluator.limit=500 draws those "
-            "that a training run measures)",
+            "%s: has no results for %d of %d queries; they count 0%s",
             path,
             lacking,
             len(measured),
+            drawn_alike(given, evaluator, collection, split),
         )
     deepest = max(map(len, given.ranking.values()))
     if deepest < min(evaluator.depth, len(collection.documents)):
@@ -156,6 +156,20 @@ def measure_run(
     if evaluator.uncut:
         log.info("%s: %s: over all its documents, %d at most", path, ", ".join(evaluator.uncut), deepest)
     return result
+
+
+def drawn_alike(given: Run, evaluator: Evaluator, collection: Collection, split: str) -> str:
+    """The ``evaluator.limit`` that measures the queries of ``given`` alone, in words; "" if none does.
+
+    The file of a training run has the queries that its evaluator drew.
+    """
+    ids = collection.query_ids
+    has = sum(ids[row] in given.ranking for row in collection.query_rows(split))
+    if not has or not all(
+        ids[row] in given.ranking for row in collection.query_rows(split, has, evaluator.seed)
+    ):
+        return ""
+    return f" (evaluator.limit={has} measures those alone that it has)"
 
 
 def check_run(given: Run, collection: Collection, split: str, path: str) -> None:

@@ -1,5 +1,7 @@
 """A run file given to ``rankdistill.evaluate``: what it lacks, and ids that are almost the collection's."""
 
+import re
+
 import pytest
 
 from rankdistill.data import Collection
@@ -49,3 +51,27 @@ def test_a_run_shallower_than_a_measure_is_said(depth, said, caplog):
     line = "a.run: has at most 1 documents a query, fewer than the deepest measure's 2"
     assert [m.startswith(line) for m in warned] == [True] * said
     assert f"a.run: AP: over all its documents, {depth} at most" in caplog.messages
+
+
+@pytest.mark.parametrize(("limit", "given"), [(15, None), (15, 20), (1, None)])
+def test_the_remedy_for_a_run_of_some_queries_measures_it_as_it_was(limit, given, caplog):
+    """A training run's file has the queries that its evaluator drew, whatever its limit was."""
+    ids = [f"q{i}" for i in range(40)]
+    judged = {query: {"b": 1} for query in ids} | {"none": {"b": 0}}
+    many = Collection("many", ["a", "b"], list("12"), [*ids, "none"], [*ids, "none"], {"test": judged})
+    drawn = [many.query_ids[row] for row in many.query_rows("test", limit, 0)]
+    run = Run.from_scores({query: {"a": 2.0, "b": 1.0} for query in drawn})
+    measured = Evaluator(["RR"], limit=limit).measure(run, many)
+    measure_run(run, "a.run", Evaluator(["RR"], limit=given), many, "test")
+    (said,) = (message for message in caplog.messages if "no results" in message)
+    remedy = re.fullmatch(r".*; they count 0 \(evaluator.limit=(\d+) measures those alone that it has\)", said)
+    again = Evaluator(["RR"], limit=int(remedy[1]))
+    caplog.clear()
+    assert measure_run(run, "a.run", again, many, "test").mean == measured.mean == {"RR": 0.5}
+    assert not any("no results" in message for message in caplog.messages)
+
+
+def test_a_run_of_other_queries_has_no_such_remedy(caplog):
+    run = Run.from_scores({"na\u00efve": {"d": 1.0}})  # one query is drawn, and it is the other one
+    measure_run(run, "a.run", Evaluator(["RR"]), TOY, "test")
+    assert "a.run: has no results for 1 of 2 queries; they count 0" in caplog.messages

@@ -4,11 +4,14 @@ import json
 
 import pytest
 from commands import POOLS
+from conftest import write_collection
 from sentence_transformers import CrossEncoder
 
+from rankdistill import finetune_teacher
 from rankdistill import train as module
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
+from rankdistill.folders import RunFolder
 from rankdistill.students import cross_encoder as students
 from rankdistill.students import load_model, load_student
 from rankdistill.train import compose, distil
@@ -99,6 +102,28 @@ def test_labels_are_enough(job, tmp_path):
     assert "| teacher | none, labels alone |" in card and "no teacher's scores were in the loss" in card
     distil(compose(*job, "teacher=none", "loss=kl", "sampler=random"), tmp_path / "kl")
     assert "slower" not in (tmp_path / "kl" / "model" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("split", "shared", "of"), [("train", 16, 16), ("test", 1, 8)])
+def test_a_teacher_measured_on_queries_that_it_was_trained_on_says_so(
+    split, shared, of, folder, student_folder, tmp_path, monkeypatch, caplog
+):
+    """Of the test split one query has the text of a training query."""
+    monkeypatch.setattr(module, "save_group_plots", lambda *_: None)
+    monkeypatch.setattr(module, "save", lambda *_: None)
+    queries = write_collection(tmp_path / "beir") / "queries.jsonl"
+    lines = queries.read_text().splitlines(keepends=True)
+    lines[20] = json.dumps(json.loads(lines[3]) | {"_id": "q20"}) + "\n"
+    queries.write_text("".join(lines))
+    words = [f"model={folder}", "data=beir", f"data.path={tmp_path / 'beir'}", f"evaluation.split={split}"]
+    words += [f"candidates.encoder={student_folder}", *POOLS, "negatives=3", "max_length=64"]
+    config = compose(*words, "trainer.max_steps=1", name="finetune_teacher")
+    with RunFolder(tmp_path / "run", config) as place:
+        finetune_teacher.run(config, place)
+    said = f"{shared} of the {of} measured queries are training queries too, by id or by text"
+    assert f"{said}: evaluation.split={split}, candidates.split=train" in caplog.messages
+    assert f"* {said}." in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert read(tmp_path / "run", "conditions.json")["queries"]["evaluation"]["trained on"] == shared
 
 
 def test_a_loss_that_it_cannot_serve_is_refused_before_anything_is_mined(job, tmp_path):
