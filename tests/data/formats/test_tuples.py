@@ -1,7 +1,11 @@
 """Exports that sentence-transformers' trainers take as they are."""
 
+import json
+
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -56,6 +60,26 @@ def test_all_of_a_pool_is_in_its_rows(table, tmp_path):
     assert pairs == expected
 
 
+@pytest.mark.parametrize("name", ["t.parquet", "t.jsonl"])
+@pytest.mark.parametrize(
+    "names", [[f"negative_{i}" for i in range(1, 12)], ["negative", *(f"negative{i}" for i in range(1, 11))]]
+)
+def test_columns_that_are_sorted_by_name_keep_their_scores(names, name, collection, tmp_path):
+    """negative_10 is the tenth, not the second; d0 is q0's positive."""
+    texts = {"anchor": collection.queries[0], "positive": collection.documents[0]}
+    texts |= dict(zip(names, collection.documents[1:12], strict=True))
+    row = {key: texts[key] for key in sorted(texts)} | {"scores": [float(i) for i in range(12)]}
+    assert list(row)[2:4] != names[:2] or list(row)[3] != names[1]
+    if name == "t.jsonl":
+        (tmp_path / name).write_text(json.dumps(row))
+    else:
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / name)
+    table = read_scores(tmp_path / name, collection, "tuples")
+    rows, scores, _ = table.pool(0)
+    assert rows.tolist() == scores.tolist() == list(range(12))
+    assert table.candidates.ranks["file"].tolist() == list(range(12))
+
+
 def test_pools_of_positives_alone_are_no_tuples(table_of, tmp_path):
     alone = table_of([[1.0, 2.0]], [[0, 1]])
     with pytest.raises(InputError, match="t.jsonl: no query has a relevant document and another"):
@@ -70,6 +94,16 @@ def test_pools_of_positives_alone_are_no_tuples(table_of, tmp_path):
             "tuples",
             '{"anchor": "who", "positive": "text 0", "negative": "text 4", "scores": [1]}',
             "2 texts and 1",
+        ),
+        (
+            "tuples",
+            '{"anchor": "who", "positive": "text 0", "negative_a": "text 4", "scores": [1, 2]}',
+            "negative_a leaves it open which negative it is; call the negatives negative_1, negative_2, ...",
+        ),
+        (
+            "tuples",
+            '{"anchor": "who", "positive": "text 0", "negative_1": "a", "negative1": "b", "scores": [1, 2]}',
+            "which is first, negative_1 or negative1",
         ),
         ("tuples", '{"anchor": "who", "positive": 3, "scores": [1]}', "queries and documents are texts"),
         ("tuples", '{"anchor": "who", "positive": "text 0"}', "no field scores; there is: anchor, positive"),

@@ -1,6 +1,7 @@
 """Training sets of texts, as sentence-transformers' trainers take them: n-tuples, and labelled lists."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from rankdistill.data.score_hub import FILES
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
+NEGATIVE = re.compile(r"negative(?:_?([0-9]+))?")  # a column of texts, and which
 NEGATIVES = 7  # in a tuple, or as many as the smallest pool has
 ROWS = 10_000  # of Parquet, written at a time
 
@@ -28,16 +30,42 @@ ROWS = 10_000  # of Parquet, written at a time
 def read_tuples(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
     """Reads rows of anchor, positive, negative_1, ... and scores (positive's first), JSONL or Parquet.
 
+    The scores are the negatives' in the order of their numbers, wherever the columns stand.
     Their texts are the collection's, as those of ``read_bge``; see ``to_table``.
     """
 
     def scored() -> Iterator[tuple[str, list[str], list[float]]]:
         for place, row in read_rows(Path(path)):
-            negatives = [row[name] for name in row if name.startswith("negative")]
+            negatives = [row[name] for name in _negatives(row, place)]
             documents = [field(row, ("positive",), place), *negatives]
             yield _checked(field(row, ("anchor", "query"), place), documents, row, ("scores",), place)
 
     return _table(scored(), collection, path, invalid)
+
+
+def _negatives(names: Iterable[str], place: str) -> list[str]:
+    """Those of negative, negative_1, negative_2, ... by their numbers, wherever they stand in ``names``.
+
+    Raises ``InputError`` for other names that begin so, and for two of one number.
+    """
+    found: dict[int, str] = {}
+    for name in names:
+        if not name.startswith("negative"):
+            continue
+        numbered = NEGATIVE.fullmatch(name)
+        if numbered is None:
+            raise InputError(
+                f"{place}: {name} leaves it open which negative it is; call the negatives negative_1, "
+                "negative_2, ... in the order of their scores, and other columns otherwise"
+            )
+        number = int(numbered[1] or 0)
+        if number in found:
+            raise InputError(
+                f"{place}: which is first, {found[number]} or {name}? Number the negatives: negative_1, "
+                "negative_2, ..."
+            )
+        found[number] = name
+    return [found[number] for number in sorted(found)]
 
 
 def read_lists(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
