@@ -180,6 +180,22 @@ def test_a_killed_run_resumes_to_the_same_weights(student_folder, table, tmp_pat
     assert norms[0] == norms[1] and max(norms[0]) > 0.1
 
 
+@pytest.mark.parametrize("width", [None, 4])
+def test_gradients_that_are_not_clipped_have_a_norm(width, student_folder, table, tmp_path):
+    """trainer.max_grad_norm=0; 1e9 clips none either."""
+    norms, ends = [], []
+    for largest in (0, 1e9):
+        student = static_student(student_folder, width)
+        trainer = trainer_of(
+            student, table, tmp_path / str(largest), max_grad_norm=largest, max_steps=2, logging_steps=1
+        )
+        trainer.train()
+        norms.append([row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row])
+        ends.append(table_of(student))
+    assert norms[0] == norms[1] and len(norms[0]) == 2 and min(norms[0]) > 0
+    assert torch.equal(*ends)
+
+
 def test_another_optimiser_gets_dense_gradients(student_folder, table, tmp_path):
     student = static_student(student_folder, dimensions=8)
     before = table_of(student)

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -289,7 +290,7 @@ class DistillationTrainer(Trainer):
             raise InputError(
                 f"training stopped at step {self.state.global_step + 1}: the loss is {loss.item()}; queries "
                 f"{shorten(ids)}; student scores {ranges[0]}, teacher's {ranges[1]}; "
-                "lower trainer.learning_rate or look at these scores"
+                f"{'lower trainer.learning_rate or ' if self.state.global_step else ''}look at these scores"
             )
         if model.training and not loss.requires_grad:
             raise InputError(
@@ -380,6 +381,11 @@ class DistillationTrainer(Trainer):
         if self.accelerator.unwrap_model(model).student.sparse:
             return clip_gradients(model.parameters(), self.args.max_grad_norm)
         return super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        if grad_norm is None and self.accelerator.unwrap_model(model).student.sparse:
+            grad_norm = clip_gradients(model.parameters(), math.inf)  # trainer.max_grad_norm=0
+        return super()._get_grad_norm(model, grad_norm)
 
     def _get_train_sampler(self, train_dataset=None):
         return self._order
