@@ -21,6 +21,7 @@ from rankdistill.candidates import BM25, Random, mine
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
+from rankdistill.retrieval.index import index_of, passing_index, stored_index
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import (
     adapter_student,
@@ -230,6 +231,23 @@ def test_scores_are_the_similarity_of_the_encodings(student, table, tmp_path):
     assert scores.shape == (6, 4) and scores.std() > 0
     for found, group in zip(scores.detach(), groups_of(batch, table.collection), strict=True):
         np.testing.assert_allclose(found, scores_of(student, *group), atol=2e-4, rtol=1e-5)
+
+
+@every
+def test_weights_that_are_nan_are_never_measured(student, table):
+    """Not as 0, nor as the best, by any index."""
+    with torch.no_grad():
+        for weight in student.parameters():
+            if weight.requires_grad:
+                weight.fill_(torch.nan)
+    collection = table.collection
+    message = "^model: its (embedding|score) of .* is not finite: damaged"
+    with pytest.raises(InputError, match=message):
+        Evaluator(k=20).evaluate(student, collection)
+    for make in (index_of, stored_index, passing_index):
+        with pytest.raises(InputError, match=message):
+            made = make(student, collection.documents if make is not stored_index else collection)
+            made.scores(collection.queries[:2], np.array([0, 1]), np.array([3, 4]))
 
 
 @every

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import (
     AutoTokenizer,
@@ -17,7 +18,13 @@ from transformers import (
 )
 
 from rankdistill.errors import InputError
-from rankdistill.students import load_student, minilm_path
+from rankdistill.students import (
+    load_cross_encoder,
+    load_student,
+    minilm_path,
+    sparse_student,
+    static_student,
+)
 from rankdistill.students import minilm as minilm_module
 from rankdistill.students.load import fingerprint_of, keep_layers, start_of
 
@@ -211,6 +218,20 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(
     """Whole layers were random in silence; of other sizes, a scoring head was blamed that is not there."""
     with pytest.raises(InputError, match=message):
         load_student(changed(student_folder, tmp_path / "model", **fields))
+
+
+@pytest.mark.parametrize(
+    "weight", ["embeddings.LayerNorm.bias", "encoder.layer.0.attention.self.query.weight"]
+)
+@pytest.mark.parametrize("make", [load_student, static_student, sparse_student, load_cross_encoder])
+def test_a_weight_that_is_nan_is_named_when_it_is_loaded(student_folder, tmp_path, weight, make):
+    """Attention on a CPU takes nan for 0 here and there: measures would look right."""
+    folder = changed(student_folder, tmp_path / "model")
+    weights = load_file(f"{folder}/model.safetensors")
+    weights[weight].view(-1)[0] = torch.nan
+    save_file(weights, f"{folder}/model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=rf"its weights are damaged \('.*{weight}' has nan\); get the files"):
+        make(folder)
 
 
 def test_a_folder_without_its_modules_is_named(student_folder, tmp_path):

@@ -34,6 +34,7 @@ from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
 from rankdistill.packing import first_position, packed
+from rankdistill.retrieval.finite import check_finite
 from rankdistill.students import fingerprint_of
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import sides, stored_modules, stored_part, width_of
@@ -77,11 +78,7 @@ def _embed(whole: BaseModel, kind: str, texts: Sequence[str], progress: bool) ->
         else:
             embeddings = _embed_packed(model, kind, texts, first, progress)
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
-    if not np.isfinite(embeddings).all():
-        bad = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
-        raise InputError(
-            f"model: its embedding of {texts[bad][:60]!r} is not finite: damaged, or training diverged"
-        )
+    check_finite(embeddings, texts)
     if model.similarity_fn_name == "cosine":
         faiss.normalize_L2(embeddings)
     return embeddings
@@ -202,12 +199,13 @@ def _embedder(
     if not 0 < stored_modules(side) < len(side):
         texts = _texts(collection, kind)
         return lambda start, end: _embed(side, kind, texts[start:end], end - start == len(texts))
-    vectors = stored_embeddings(stored_part(side), collection, kind)
+    vectors, texts = stored_embeddings(stored_part(side), collection, kind), _texts(collection, kind)
 
     @torch.inference_mode()
     def mapped(start: int, end: int) -> np.ndarray:
         some = torch.from_numpy(np.array(vectors[start:end])).to(side.device)
         found = above(side.eval(), some).float().cpu().numpy()
+        check_finite(found, texts[start:end])
         if side.similarity_fn_name == "cosine":
             faiss.normalize_L2(found)
         return found

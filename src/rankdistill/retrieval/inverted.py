@@ -16,6 +16,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
+from rankdistill.retrieval.finite import check_finite
 from rankdistill.retrieval.ties import LOWEST, best_ranked, check_exact
 from rankdistill.students.load import fingerprint_of
 from rankdistill.students.sparse import embed_block
@@ -111,11 +112,7 @@ def embed_sparse(model: SparseEncoder, kind: str, texts: Sequence[str], progress
         for start in range(0, len(texts), BLOCK):
             some = [texts[row] for row in order[start : start + BLOCK]]
             made = embed_block(model, kind, some).cpu().numpy()
-            if not np.isfinite(made).all():
-                bad = some[int(np.flatnonzero(~np.isfinite(made).all(axis=1))[0])]
-                raise InputError(
-                    f"model: its embedding of {bad[:60]!r} is not finite: damaged, or training diverged"
-                )
+            check_finite(made, some)
             if model.similarity_fn_name == "cosine":
                 made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12)
             parts.append(csr_matrix(made))
@@ -157,6 +154,8 @@ def _open(path: Path, documents: int) -> csr_matrix:
         matrix = csr_matrix((parts[2], parts[1], parts[0]), shape=shape, copy=False)
         if not trusted:
             matrix.check_format()
+            if not np.isfinite(matrix.data).all():
+                raise ValueError("numbers that are not finite")
         if shape[0] != documents or matrix.dtype != np.float32:
             raise ValueError(f"{shape[0]} documents, not {documents}")
     except (OSError, ValueError, EOFError) as error:

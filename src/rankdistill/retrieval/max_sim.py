@@ -19,6 +19,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
 from rankdistill.hardware import autocast, has_bf16
+from rankdistill.retrieval.finite import check_finite
 from rankdistill.retrieval.ties import best_ranked, check_exact
 from rankdistill.students.load import fingerprint_of
 from rankdistill.students.prompts import prompt_of
@@ -173,11 +174,7 @@ def embed_tokens(
                 for row, tokens, mask in zip(rows.tolist(), vectors, masks, strict=True):
                     found[row] = tokens[mask].cpu().numpy()
                 bar.update(len(rows))
-            for text, tokens in zip(some, found, strict=True):
-                if not np.isfinite(tokens).all():
-                    raise InputError(
-                        f"model: its embedding of {text[:60]!r} is not finite: damaged, or training diverged"
-                    )
+            check_finite(found, some)
             counts = [len(tokens) for tokens in found]
             parts.append(TokenVectors(np.concatenate(found), np.append(0, np.cumsum(counts))))
     return joined(parts)

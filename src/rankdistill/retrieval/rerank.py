@@ -10,6 +10,7 @@ from rankdistill import processes
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
+from rankdistill.retrieval.finite import check_finite
 from rankdistill.students.cross_encoder import scorer_of
 
 BLOCK = 2_000  # pairs sorted by length together
@@ -71,5 +72,6 @@ class PairIndex:
             for start in range(0, len(new), BLOCK):
                 some = new[start : start + BLOCK]
                 scores = self.score([query for query, _ in some], [self.documents[row] for _, row in some])
+                check_finite(scores, (query for query, _ in some), "score of the query")
                 self._known.update(zip(some, scores.tolist(), strict=True))
                 bar.update(len(some))

@@ -163,6 +163,11 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
                 f"model {model!r} lacks weights that its config.json speaks of ({shorten(missing)}), and "
                 "random ones would be in their place; get the files again"
             )
+        if damaged := [name for name, weight in loaded.named_parameters() if weight.isnan().any()]:
+            raise InputError(
+                f"model {model!r}: its weights are damaged ({shorten(damaged, 1)} has nan); get the files "
+                "again"
+            )
         check_reads(loaded, model, vectors)
         if not vectors:
             check_tokenizer(loaded, model)

@@ -347,7 +347,7 @@ def highest(modules: Sequence[nn.Module], head: nn.Linear, features: dict[str, A
     parts = []
     for some in groups(texts, TOGETHER):
         for tokens, (logits, which) in zip(some, best_tokens(some, head), strict=True):
-            active = (logits > 0).nonzero().squeeze(1)
+            active = (~(logits <= 0)).nonzero().squeeze(1)  # nan is kept, and found
             logits = (tokens[which[active]] * embedding(active, head.weight)).sum(dim=1)
             if head.bias is not None:
                 logits = logits + head.bias[active]
