@@ -6,6 +6,8 @@ import json
 import pytest
 from commands import POOLS, start, two_processes
 
+from rankdistill.evaluation import report
+
 
 @pytest.mark.slow
 def test_two_processes_end_as_one_does(tiny, tmp_path):
@@ -32,6 +34,16 @@ def test_two_processes_end_as_one_does(tiny, tmp_path):
     assert scores["one"] == pytest.approx(scores["two"], abs=1e-4)
     metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
     assert metrics[0]["teacher"] == pytest.approx(metrics[1]["teacher"])
+    for name, processes in (("one", 1), ("two", 2)):
+        batches = json.loads((tmp_path / name / "conditions.json").read_text())["batches"]
+        parts = {"processes": processes, "accumulated": 1, "per device": 4 // processes}
+        assert batches == dict.fromkeys(["warmup", "distillation"], {"queries": 4, **parts})
+    card = (tmp_path / "two" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "* Batch of distillation: 4 queries (2 processes x 2)." in card
+    found = report(tmp_path)
+    assert "processes" in found.swept and len(found.settings) == 2
+    if metrics[0]["after"] == metrics[1]["after"]:
+        assert any("since their batches are equal too" in note for note in found.notes())
     assert not list((tmp_path / "cache" / "embeddings").glob("*.npy"))[1:]  # the trained student's are gone
 
 

@@ -117,6 +117,17 @@ def stop():
     raise Killed
 
 
+def test_another_number_of_processes_cannot_go_on_with_a_run(job, tmp_path, monkeypatch):
+    """They would see other batches: it would end as no run from the beginning does."""
+    killed(monkeypatch, job, tmp_path / "run", "train.passing_index")
+    two = {"queries": 8, "processes": 2, "accumulated": 1, "per device": 4}
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "batch_of", lambda _: two)
+        with pytest.raises(InputError, match="checkpoints: begun with another number of processes"):
+            distil(job, tmp_path / "run")
+    distil(job, tmp_path / "run")
+
+
 def open_to(job):
     """``job`` as a configuration that takes parts of other names."""
     return OmegaConf.create(OmegaConf.to_container(job))
@@ -244,6 +255,10 @@ def test_a_dict_and_a_folder_are_enough(job, tmp_path):
         },
     }
     assert conditions["resumed"] == []
+    parts = {"processes": 1, "accumulated": 1, "per device": 4}
+    assert conditions["batches"] == {"distillation": {"queries": 4, **parts}}
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "* Batch of distillation: 4 queries." in card
     assert json.loads((tmp_path / "run" / "run.json").read_text())["config"] == OmegaConf.to_container(
         job, resolve=True
     )

@@ -60,7 +60,7 @@ from rankdistill.summary import (
 )
 from rankdistill.teachers import FileTeacher, NoTeacher, score_candidates, score_split
 from rankdistill.teachers.scoring import identity
-from rankdistill.training.arguments import check_batches
+from rankdistill.training.arguments import batch_in_words, batch_of, check_batches
 from rankdistill.training.dev import check_apart, hold_out
 from rankdistill.training.groups import check_fit, offered_sizes
 from rankdistill.training.refresh import check_refresh
@@ -151,7 +151,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if len(table) < len(whole):
         log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
     inputs |= {"candidates": table.candidates.fingerprint, "teacher": table.teacher}
-    identity = folder.begin(**inputs)
+    batches = {stage.name: batch_of(stage.arguments) for stage in stages}
+    jobs = next(iter(batches.values()))["processes"]
+    identity = folder.begin(**inputs, **{"number of processes": str(jobs)})  # others have other batches
     if main:
         if (where := resumed_at(stages)) is not None:
             log.info("resumed: %s", where)
@@ -229,6 +231,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             where = "{step} of {of}".format(**kept)
             notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
         notes += [f"Learning rate of {stage.name}: {stage.arguments.learning_rate:g}." for stage in stages]
+        notes += [f"Batch of {name}: {batch_in_words(batch)}." for name, batch in batches.items()]
         notes += [f"{seen}."] if shared else []
         notes += [
             f"In {stage.name}, the student's own finds joined the pools every {stage.refresh.steps} steps."
@@ -251,6 +254,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             **inputs,
             evaluated=evaluated(collection, test),
             queries=queries,
+            batches=batches,
             truncated=truncated,
             kept=best,
             resumed=folder.resumed,

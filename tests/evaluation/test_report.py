@@ -552,3 +552,61 @@ def test_equality_is_said_of_the_settings_that_were_compared(tmp_path):
     write_run(tmp_path / "other", {"sampler": "other"}, 0, {"after": {"AP": [0.1, 0.5, 0.2]}})
     (said,) = report(tmp_path).conclusions()
     assert "no setting was shown to differ from another (3 pairs measured on the same queries, least" in said
+
+
+def batches(processes, each, accumulated=1):
+    """As a run notes them in conditions.json."""
+    parts = {"processes": processes, "accumulated": accumulated, "per device": each}
+    return {"torch": "1", "batches": {"distillation": {"queries": processes * accumulated * each, **parts}}}
+
+
+def test_runs_of_two_processes_are_no_second_runs_of_one(tmp_path, caplog):
+    """Of equal settings and seed, but with batches of 10 queries against 5: both are in the table."""
+    for processes, values in ((1, [0.1, 0.4, 0.3]), (2, [0.2, 0.5, 0.3])):
+        for seed in (0, 1):
+            place = tmp_path / f"{processes}_{seed}"
+            after = {"after": {"AP": values}}
+            write_run(place, {"sampler": "hard"}, seed, after, conditions=batches(processes, 5))
+    found = report(tmp_path)
+    assert found.swept == ("processes",) and not caplog.messages
+    assert [row[:3] for row in found.rows()[1:]] == [
+        ["2 processes", "2", "0.3333 ± 0.0000"],
+        ["1 process", "2", "0.2667 ± 0.0000"],
+    ]
+    write_run(tmp_path / "old", {"sampler": "hard"}, 2, {"after": {"AP": [0.5, 0.5, 0.5]}})
+    assert ["-", "1", "0.5000"] in [row[:3] for row in report(tmp_path).rows()], "it does not say"
+    write_run(tmp_path / "random", {"sampler": "random"}, 0, after, conditions=batches(2, 5))
+    assert report(tmp_path).swept == ("sampler", "processes")
+
+
+@pytest.mark.parametrize("damaged", [[], {"a": 1}, {"a": {"queries": 3}}, {"a": {"queries": "x"}}])
+def test_batches_that_are_damaged_are_named(damaged, tmp_path):
+    values = {"after": {"AP": [0.1, 0.4]}}
+    write_run(tmp_path / "a", {"sampler": "hard"}, values=values, conditions=batches(1, 5))
+    write_run(tmp_path / "b", {"sampler": "hard"}, values=values, conditions={"batches": damaged})
+    assert report(tmp_path).unfinished == {
+        str(tmp_path / "b"): "conditions.json: damaged (batches); run it again"
+    }
+
+
+@pytest.mark.parametrize(
+    ("second", "field", "expected"),
+    [
+        ((1, 10), "trainer.per_device_train_batch_size", "as it must be, since their batches are equal too"),
+        (
+            (1, 5, 2),
+            "trainer.gradient_accumulation_steps",
+            "as it must be, since their batches are equal too",
+        ),
+        ((2, 6), "trainer.per_device_train_batch_size", "is the setting used at all?"),
+        ((2, 5), "loss.margin", "is the setting used at all?"),
+        ((1, 10), "loss.margin", "is the setting used at all?"),
+    ],
+)
+def test_equal_batches_give_equal_figures_and_no_question(second, field, expected, tmp_path):
+    """2 x 5 queries beside others that give the same figures."""
+    values = {"after": {"AP": [0.1, 0.4, 0.3]}}
+    write_run(tmp_path / "a", {field: 1}, values=values, conditions=batches(2, 5))
+    write_run(tmp_path / "b", {field: 2}, values=values, conditions=batches(*second))
+    (note,) = (note for note in report(tmp_path).notes() if "equal on every query" in note)
+    assert note.endswith(f" are equal on every query: {expected}")

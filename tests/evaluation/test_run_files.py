@@ -64,7 +64,9 @@ def test_the_remedy_for_a_run_of_some_queries_measures_it_as_it_was(limit, given
     measured = Evaluator(["RR"], limit=limit).measure(run, many)
     measure_run(run, "a.run", Evaluator(["RR"], limit=given), many, "test")
     (said,) = (message for message in caplog.messages if "no results" in message)
-    remedy = re.fullmatch(r".*; they count 0 \(evaluator.limit=(\d+) measures those alone that it has\)", said)
+    remedy = re.fullmatch(
+        r".*; they count 0 \(evaluator.limit=(\d+) measures those alone that it has\)", said
+    )
     again = Evaluator(["RR"], limit=int(remedy[1]))
     caplog.clear()
     assert measure_run(run, "a.run", again, many, "test").mean == measured.mean == {"RR": 0.5}

@@ -15,6 +15,7 @@ from rankdistill.losses import KLDivergence
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student
 from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.training.arguments import batch_in_words, batch_of
 
 # one training a line, of 16 groups: fields, steps, and what shows their effect (or nothing but the steps)
 WORKING = {
@@ -293,3 +294,23 @@ def test_a_seed_that_some_generator_refuses_is_named_everywhere(make, seed):
 def test_a_beta_may_be_an_integer():
     """Which torch does not take."""
     assert type(training_arguments("x", adam_beta2=0, use_cpu=True).adam_beta2) is float
+
+
+@pytest.mark.parametrize(
+    ("processes", "accumulated", "each", "words"),
+    [
+        (1, 1, 16, "16 queries"),
+        (2, 1, 5, "10 queries (2 processes x 5)"),
+        (1, 4, 300, "1,200 queries (4 accumulated x 300)"),
+        (2, 3, 4, "24 queries (2 processes x 3 accumulated x 4)"),
+        (1, 1, 1, "1 query"),
+    ],
+)
+def test_a_batch_is_of_all_processes_and_parts(processes, accumulated, each, words, tmp_path):
+    class Several(TrainingArguments):
+        world_size = processes
+
+    fields = {"gradient_accumulation_steps": accumulated, "per_device_train_batch_size": each}
+    batch = batch_of(training_arguments(str(tmp_path), Several, **fields))
+    assert batch["queries"] == processes * accumulated * each
+    assert batch_in_words(batch) == words

@@ -8,8 +8,10 @@ import numpy as np
 
 from rankdistill.evaluation.settings import Setting
 from rankdistill.evaluation.significance import LEAST, Comparison, compare, holm
+from rankdistill.evaluation.training_runs import PROCESSES
 
 ALPHA = 0.05
+SHARES = {PROCESSES, "per_device_train_batch_size", "gradient_accumulation_steps"}  # their product is a batch
 TOLD = 6  # names or differences in a sentence; the files have all
 
 
@@ -78,6 +80,16 @@ def equal_everywhere(settings: Sequence[Setting]) -> list[list[Setting]]:
         values = ((m, tuple(sorted(found.items()))) for m, found in setting.per_query.items())
         alike[tuple(values)].append(setting)
     return [group for group in alike.values() if len(group) > 1]
+
+
+def batched_alike(settings: Sequence[Setting], swept: Sequence[str]) -> bool:
+    """Whether ``settings`` differ in nothing but how processes and steps share batches that are equal."""
+    differ = [
+        name.rpartition(".")[2]
+        for i, name in enumerate(swept)
+        if len({setting.values[i] for setting in settings}) > 1
+    ]
+    return set(differ) <= SHARES and bool(settings[0].batches) and len({s.batches for s in settings}) == 1
 
 
 def setting_name(swept: Sequence[str], setting: Setting) -> str:

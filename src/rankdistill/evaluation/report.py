@@ -11,6 +11,7 @@ from rankdistill.errors import InputError, shorten
 from rankdistill.evaluation.conclusions import (
     ALPHA,
     TOLD,
+    batched_alike,
     conclusion,
     equal_everywhere,
     listed,
@@ -28,7 +29,7 @@ from rankdistill.evaluation.significance import (
     letters,
     randomisation,
 )
-from rankdistill.evaluation.training_runs import TrainingRun, read_runs
+from rankdistill.evaluation.training_runs import PROCESSES, TrainingRun, read_runs
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,10 @@ class Report:
             names = [setting_name(self.swept, setting) for setting in alike]
             if len(names) > TOLD:
                 names[TOLD - 1 :] = [f"{len(names) - TOLD + 1} more"]
-            notes.append(f"{listed(names)} are equal on every query: is the setting used at all?")
+            why = "is the setting used at all?"
+            if batched_alike(alike, self.swept):
+                why = "as it must be, since their batches are equal too"
+            notes.append(f"{listed(names)} are equal on every query: {why}")
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
         notes += [f"not equal in all runs: {name}: {shorten(v)}" for name, v in self.unequal.items()]
         return notes
@@ -243,6 +247,8 @@ def report(
     measures = tuple(m for m in measures if all(m in run.per_query["after"] for run in runs))
     names = dict.fromkeys(name for run in runs for name in run.overrides)
     swept = tuple(name for name in names if len({run.value(name) for run in runs}) > 1)
+    if len(set().union(*(run.processes for run in runs))) > 1:
+        swept += (PROCESSES,)  # of equal fields, they have other batches
     settings = settings_of(runs, swept, measures)
     averaged = {}
     if by is not None:

@@ -20,7 +20,8 @@ class Setting:
 
     ``values``: of the swept fields; ``by_seed``: measure -> the mean of each seed's run(s); ``per_query``:
     measure -> query id -> mean over the seeds. ``evaluated`` is equal where queries of equal ids are the same
-    queries of the same collection.
+    queries of the same collection. ``batches``: each stage and the queries of its
+    batch, where all runs have the same.
     """
 
     values: tuple[str, ...]
@@ -28,6 +29,7 @@ class Setting:
     by_seed: Mapping[str, Sequence[float]]
     per_query: Mapping[str, Mapping[str, float]]
     evaluated: str = ""
+    batches: tuple[tuple[str, int], ...] = ()
 
     def queries(self, measure: str) -> tuple[str, frozenset[str]]:
         """Equal for two settings that can be compared in pairs of queries."""
@@ -61,7 +63,12 @@ def settings_of(
             m: {q: float(np.mean([one[m][q] for one in measured])) for q in measured[0][m]} for m in measures
         }
         means = {m: [float(np.mean(list(one[m].values()))) for one in measured] for m in measures}
-        settings.append(Setting(values, tuple(by_seed), means, per_query, evaluated.pop()))
+        batches = {
+            tuple((stage, batch["queries"]) for stage, batch in run.batches.items())
+            for run in by_seed.values()
+        }
+        alike = batches.pop() if len(batches) == 1 else ()
+        settings.append(Setting(values, tuple(by_seed), means, per_query, evaluated.pop(), alike))
     return settings
 
 
@@ -108,5 +115,7 @@ def averaged_settings(
             measure: {q: float(np.mean([m.per_query[measure][q] for m in members])) for q in queries}
             for measure, queries in members[0].per_query.items()
         }
-        averaged.append(Setting(values, seeds, by_seed, per_query, members[0].evaluated))
+        batches = {m.batches for m in members}
+        alike = batches.pop() if len(batches) == 1 else ()
+        averaged.append(Setting(values, seeds, by_seed, per_query, members[0].evaluated, alike))
     return averaged

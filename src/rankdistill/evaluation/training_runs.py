@@ -5,7 +5,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
 from rankdistill.folders import RESULTS, check, files_of, finished_conditions, plain, read_json
 
+PROCESSES = "processes"  # of a run, beside the fields of its configuration
 PARTS = ("sampler", "loss", "teacher")  # what a configuration of rankdistill.train has, and no other
 
 
@@ -28,6 +29,8 @@ class TrainingRun:
     ``config`` the whole configuration and ``choices`` the option of each of its groups. ``per_query``:
     system -> measure -> query id -> value. ``conditions``: versions, hardware and fingerprints, as the run
     noted them; ``evaluated`` is equal for two runs that measured the same queries of the same collection.
+    ``batches``: of each stage the ``queries`` of a batch, and the number of ``processes`` that share it; none
+    in a run of an earlier version.
     """
 
     folder: Path
@@ -38,13 +41,24 @@ class TrainingRun:
     conditions: Mapping[str, str]
     missing: str = ""
     evaluated: str = ""
+    batches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
         return int(self.config.seed)
 
+    @property
+    def processes(self) -> set[int]:
+        """How many processes trained; empty where the run does not say."""
+        return {batch["processes"] for batch in self.batches.values()}
+
     def value(self, name: str) -> str:
-        """Of the field or group ``name``, set or not; ``-`` where the run has none of that name."""
+        """Of the field or group ``name``, set or not; ``-`` where the run has none of that name.
+
+        ``processes`` is no field, but what the run was started with.
+        """
+        if name == PROCESSES:
+            return next((f"{n} process{'es' * (n > 1)}" for n in self.processes), "-")
         if name in self.choices:
             return str(self.choices[name])
         found = OmegaConf.select(self.config, name, default="-")
@@ -102,7 +116,10 @@ def _read(place: Path) -> TrainingRun | None:
     evaluated = conditions.get("evaluated") or f"{conditions.get('collection')} {split}"
     measured.pop("evaluated", None)
     per_query = _per_query(place / "per_query.csv", remedy)
-    return TrainingRun(place, overrides, config, choices, per_query, measured, evaluated=evaluated)
+    batches = _batches(conditions, place / "conditions.json", remedy)
+    return TrainingRun(
+        place, overrides, config, choices, per_query, measured, evaluated=evaluated, batches=batches
+    )
 
 
 def _told(path: Path, told: Mapping, remedy: str) -> tuple[DictConfig, dict[str, str], dict[str, str]]:
@@ -143,6 +160,16 @@ def _fields(config: Mapping, prefix: str = "") -> dict[str, str]:
         else:
             found[f"{prefix}{name}"] = str(value)
     return found
+
+
+def _batches(conditions: Mapping, path: Path, remedy: str) -> dict[str, dict[str, int]]:
+    try:
+        return {
+            stage: {name: int(batch[name]) for name in ("queries", "processes")}
+            for stage, batch in conditions.get("batches", {}).items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: damaged (batches); {remedy}") from None
 
 
 def _per_query(path: Path, remedy: str) -> dict[str, dict[str, dict[str, float]]]:

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import typing
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any, cast
 
@@ -250,6 +251,23 @@ def _try_parts(arguments: TrainingArguments) -> None:
         raise InputError(
             f"trainer.{field}={getattr(value, 'value', value)}: {' '.join(str(error).split())}"
         ) from None
+
+
+def batch_of(arguments: TrainingArguments) -> dict[str, int]:
+    """How many ``queries`` a step of the optimiser takes, and what they are the product of."""
+    parts = {
+        "processes": arguments.world_size,
+        "accumulated": arguments.gradient_accumulation_steps,
+        "per device": arguments.per_device_train_batch_size,  # a process has one, whatever it sees
+    }
+    return {"queries": math.prod(parts.values()), **parts}
+
+
+def batch_in_words(batch: Mapping[str, int]) -> str:
+    """``batch_of``: ``10 queries (2 processes x 5)``; a product of one factor is not written out."""
+    parts = [f"{batch[name]} {name}" for name in ("processes", "accumulated") if batch[name] > 1]
+    product = f" ({' x '.join([*parts, str(batch['per device'])])})" if parts else ""
+    return f"{batch['queries']:,} {'query' if batch['queries'] == 1 else 'queries'}{product}"
 
 
 def check_batches(arguments: TrainingArguments, groups: int) -> None:

@@ -18,6 +18,7 @@ from rankdistill.data import ScoreTable
 from rankdistill.errors import InputError, shorten
 from rankdistill.folders import read_json
 from rankdistill.students import load_weights_from
+from rankdistill.training.arguments import batch_in_words, batch_of
 from rankdistill.training.checkpoints import (
     RESUME_BEFORE,
     check_sealed,
@@ -72,10 +73,8 @@ def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], table: Scor
     """How many of the ``groups`` queries of ``table`` the student was shown, by ``steps`` of each stage."""
     seen: set[int] = set()
     for stage in stages:
-        arguments = stage.arguments
-        batch = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-        order = sampler_of(TrainingGroups(table, stage.sampler), arguments, stage.order)
-        seen.update(islice(order, steps[stage.name] * batch))
+        order = sampler_of(TrainingGroups(table, stage.sampler), stage.arguments, stage.order)
+        seen.update(islice(order, steps[stage.name] * batch_of(stage.arguments)["queries"]))
     found = len(seen)
     if found < groups:
         log.info("the model was shown %d of the %d training queries", found, groups)
@@ -112,7 +111,10 @@ def train_stage(student, table, stage: Stage, more: dict, history: list[dict], r
             refresh=stage.refresh,
             **more,
         )
-        log.info("%s: %d groups, %s", stage.name, len(trainer.train_dataset), stage.folder)
+        batch = batch_in_words(batch_of(stage.arguments))
+        log.info(
+            "%s: %d groups in batches of %s, %s", stage.name, len(trainer.train_dataset), batch, stage.folder
+        )
         resume(trainer, stage.folder, run)
     before = history[-1]["step"] if history else 0
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
