@@ -17,6 +17,7 @@ GPU_RESULTS = 2048  # as many as FAISS finds for a query on a GPU
 SAMPLE = 1_000_000  # documents that an index is trained on at most
 NEAR = 4e-7  # scores that differ by less of the vectors' lengths may be of equal documents
 LENGTHS = 10_000  # documents whose lengths are computed at a time
+LEAST = {"HNSW": 2, "NSG": 8}  # neighbours in a graph; with fewer FAISS crashes, or never ends
 CHECKED = 100  # queries that say how much of the exact best an index finds, at most
 
 
@@ -84,6 +85,9 @@ def faiss_index(
     try:
         if re.search(r"[A-Z]0(?!\d)", index):  # HNSW0 ends the whole process
             raise RuntimeError("Error: a parameter of 0")
+        for graph, neighbours in re.findall(r"(HNSW|NSG)(\d+)", index):
+            if int(neighbours) < LEAST[graph]:
+                raise RuntimeError(f"Error: {graph} needs {LEAST[graph]} neighbours or more")
         built = faiss.index_factory(dimensions, index, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise _refused(error, index, field) from None
