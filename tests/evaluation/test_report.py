@@ -351,7 +351,9 @@ def test_pairs_too_many_for_a_randomisation_test_are_said(tmp_path):
 
 def test_by_refuses_unlike_runs_and_fields_that_were_not_swept(crossed):
     folder, _ = crossed
-    with pytest.raises(InputError, match="by seed: was not swept; sampler, loss was"):
+    with pytest.raises(InputError, match="by trainer.seed: was not swept; sampler, loss was"):
+        report(folder, by=["trainer.seed"])
+    with pytest.raises(InputError, match="by seed: .* mean over their seeds; name other fields: sampler, loss"):
         report(folder, by=["seed"])
     (folder / "hardlce1" / "metrics.json").unlink()
     with pytest.raises(InputError, match="hard lce has no finished run with seed 1"):

@@ -80,6 +80,11 @@ def averaged_settings(
     Raises ``InputError`` for a field that was not swept, or where a run is missing from a mean.
     """
     for name in by:
+        if name == "seed":
+            raise InputError(
+                "by seed: settings are compared by the mean over their seeds; name other fields"
+                + (f": {', '.join(swept)}" if swept else ", of which none was swept")
+            )
         if name not in swept:
             raise InputError(f"by {name}: was not swept; {', '.join(swept) or 'nothing'} was")
     kept = [swept.index(name) for name in by]
