@@ -161,6 +161,16 @@ def test_layers_are_the_pooled_states_of_each(student_folder, table, tmp_path):
     assert len(states) == other[0].auto_model.config.num_hidden_layers + 1
 
 
+@pytest.mark.parametrize("loss", [Layerwise, Apart])
+def test_a_loss_of_embeddings_alone_trains(student_folder, table, tmp_path, loss):
+    """It reads no scores, of which there is then no gradient."""
+    other = load_student(student_folder, layers=1)
+    trainer = trainer_of(student_folder, table, tmp_path, StepTeacher(other), loss(), max_steps=2)
+    before = {name: weight.detach().clone() for name, weight in trainer.student.named_parameters()}
+    trainer.train()
+    assert any(not torch.equal(weight, before[name]) for name, weight in trainer.student.named_parameters())
+
+
 def test_what_it_does_not_offer_is_refused(student_folder, cross_encoder_folder, table, tmp_path):
     model = load_cross_encoder(cross_encoder_folder, max_length=64)
     message = "Apart reads the teacher's documents, which the teacher inside the step, CrossEncoder, does not"

@@ -10,18 +10,25 @@ from safetensors.torch import load_file
 from rankdistill.students import adapter_student, asymmetric_student, load_student, static_student
 
 PROGRAM = """
-import sys, torch
+import dataclasses, sys
+import numpy as np
+import torch
 from rankdistill import processes
 from rankdistill.candidates import BM25, Random, mine
 from rankdistill.data import read_beir
-from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
+from rankdistill.data.preferences import Pairs
+from rankdistill.losses import (
+    FLOPS, InfoNCE, Joint, KLDivergence, Layerwise, PairwisePreference, WeightedSum,
+)
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import (
     adapter_student, asymmetric_student, late_interaction_student, load_cross_encoder, load_student,
     sparse_student, static_student,
 )
 from rankdistill.teachers import score_candidates
-from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.training import (
+    ClusteredOrder, DistillationTrainer, Refresh, StepTeacher, training_arguments,
+)
 
 class Teacher:
     fingerprint = "length"
@@ -50,6 +57,12 @@ losses = {
     "sparse": InfoNCE(in_batch=True),
     "late_interaction": InfoNCE(in_batch=True),
     "cross_encoder": KLDivergence(),
+    "flops": WeightedSum({"a": KLDivergence(), "b": FLOPS(1.0, 1.0, 0)}, {"a": 1.0, "b": 1.0}),
+    "layerwise": Layerwise(temperature=0.1),
+    "joint": Joint(),
+    "pairwise": PairwisePreference(),
+    "refresh": InfoNCE(in_batch=True),
+    "clusters": InfoNCE(in_batch=True),
 }
 torch.manual_seed(0)  # of a new scoring head
 students = {
@@ -59,18 +72,32 @@ students = {
     "sparse": lambda: sparse_student(student),
     "late_interaction": lambda: late_interaction_student(student, 8),
     "cross_encoder": lambda: load_cross_encoder(student, device="cpu"),
+    "flops": lambda: sparse_student(student),
+}
+more = {
+    "layerwise": lambda: {"step_teacher": StepTeacher(load_student(student, device="cpu"))},
+    "joint": lambda: {"step_teacher": StepTeacher(load_cross_encoder(student, device="cpu"), True)},
+    "refresh": lambda: {"refresh": Refresh(steps=1, n=5, teacher=Teacher())},
+    "clusters": lambda: {"order": ClusteredOrder(load_student(student, device="cpu"), 4)},
 }
 torch.set_num_threads(1)
 table = score_candidates(Teacher(), mine(read_beir(folder), [BM25(10), Random(10)], "train"))
+sizes = np.diff(table.candidates.offsets)  # each candidate is compared with the next
+pairs = Pairs(np.append(0, (sizes - 1).cumsum()), *(
+    np.concatenate([np.arange(size - 1) + i for size in sizes]).astype(np.int32) for i in (0, 1)
+), np.linspace(0, 1, (sizes - 1).sum(), dtype=np.float32))
+table = dataclasses.replace(table, pairs=pairs)
 for name, loss in losses.items():
     arguments = training_arguments(
-        f"{out}/{name}", per_device_train_batch_size=int(batch), max_steps=1, bf16=False, use_cpu=True,
+        f"{out}/{name}", per_device_train_batch_size=int(batch), max_steps=1 + (name == "refresh"),
+        bf16=False, use_cpu=True,
         learning_rate=10.0 if name == "cross_encoder" else 1e-3,  # its logits hardly differ
         optim="sgd", max_grad_norm=0, disable_tqdm=True, warmup_steps=0,
     )
     made = students.get(name, lambda: load_student(student, device="cpu"))()
-    trainer = DistillationTrainer(made, table, RandomSampler(1, 3), loss,
-                                  arguments, teacher_scale=1.0, grad_cache=name == "both")
+    trainer = DistillationTrainer(made, table, RandomSampler(1, 19 if name == "pairwise" else 3), loss,
+                                  arguments, teacher_scale=1.0, grad_cache=name == "both",
+                                  **more.get(name, dict)())
     trainer.train()
     if trainer.is_world_process_zero():
         trainer.save_model(arguments.output_dir)
@@ -142,5 +169,16 @@ def test_other_students_take_the_step_of_one(stepped, student_folder, name):
     moved = [(one[x] - start[weight]).abs().max().item() for weight, x in names.items() if x is not None]
     assert len(moved) > 20 and max(moved) > 1e-5
     assert set(one) == set(two)
+    for weight, value in one.items():
+        torch.testing.assert_close(value, two[weight], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["flops", "layerwise", "joint", "pairwise", "refresh", "clusters"])
+def test_what_reads_more_than_scores_takes_the_step_of_one(stepped, name):
+    """Means over a batch are of all processes', a trained teacher is in step, pools are renewed alike."""
+    one, two = (load_file(folder / name / "model.safetensors") for folder in stepped)
+    assert set(one) == set(two)
+    assert any(weight.startswith("teacher.") for weight in one) == (name == "joint")
     for weight, value in one.items():
         torch.testing.assert_close(value, two[weight], atol=1e-6, rtol=1e-4)

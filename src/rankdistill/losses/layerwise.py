@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rankdistill import processes
 from rankdistill.losses.base import Loss
 from rankdistill.losses.infonce import info_nce
 from rankdistill.losses.kl import kl_divergence
@@ -27,10 +28,11 @@ def layerwise(
 
     ``student`` and ``teacher`` are float (B, G) of each layer, the same number of both; ``positive`` and
     ``mask`` bool (B, G). lambda, which sums to 1, is softmax(-L / ``temperature``) of the InfoNCE L of the
-    teacher's layers: those that rank well count more. It has no gradient. The authors draw some of the layers
-    again from time to time; here all of them count in each step.
+    teacher's layers, over the queries of all processes: those that rank well count more. It has no gradient.
+    The authors draw some of the layers again from time to time; here all of them count in each step.
     """
     errors = torch.stack([info_nce(t, t, positive, mask) for t in teacher]).detach()
+    errors = processes.gather_rows(errors.unsqueeze(0)).mean(dim=0)
     parts = [kl_divergence(s, t, positive, mask) for s, t in zip(student, teacher, strict=True)]
     return (torch.softmax(-errors / temperature, dim=0) * torch.stack(parts)).sum()
 

@@ -6,6 +6,7 @@ from operator import add
 
 from torch import Tensor
 
+from rankdistill import processes
 from rankdistill.errors import InputError, check_counts
 from rankdistill.losses.base import Loss
 from rankdistill.losses.shapes import is_number
@@ -17,7 +18,7 @@ class Sparsity(Loss):
 
     The ramp is min(1, (step / ``ramp_steps``)²), of the optimiser's steps, each stage's from 0 on (Formal et
     al. 2021, arXiv 2109.10086): until embeddings rank, nothing pulls them to 0; ``ramp_steps=0`` has none. A
-    part of ``WeightedSum``. Documents are the batch's distinct ones, of this process.
+    part of ``WeightedSum``. Documents are the batch's distinct ones, of all processes.
     Raises ``InputError`` for a weight below 0, or if none is above 0.
     """
 
@@ -39,7 +40,7 @@ class Sparsity(Loss):
         self.ramp_steps = ramp_steps
 
     def penalty(self, vectors: Tensor) -> Tensor:
-        """A scalar, of embeddings float (n, d)."""
+        """A scalar, of embeddings float (n, d); it must depend on the mean of their absolute values alone."""
         raise NotImplementedError
 
     def ramp(self, step: int) -> float:
@@ -51,5 +52,22 @@ class Sparsity(Loss):
             raise InputError(
                 f"loss: {type(self).__name__} is of one sparse vector a text, not of token vectors"
             )
-        values = [weight * self.penalty(sides[side].vectors) for side, weight in self.weights.items()]
+        rows = {"queries": batch.query_rows, "documents": batch.document_rows}
+        values = [
+            weight * self.penalty(of_all_processes(sides[side].vectors, rows[side]))
+            for side, weight in self.weights.items()
+        ]
         return self.ramp(batch.step) * reduce(add, values)
+
+
+def of_all_processes(vectors: Tensor, rows: Tensor) -> Tensor:
+    """``vectors`` (n, d) as they are in one process; of several the mean of all absolute values, (1, d).
+
+    Differentiable; ``rows`` int64 (n,) tell texts that several processes have, which count once.
+    """
+    if processes.count() == 1:
+        return vectors
+    copies = (rows.unsqueeze(1) == processes.gather_rows(rows, fill=-1)).sum(dim=1)
+    parts = vectors.abs() / copies.unsqueeze(1)
+    texts = processes.gather_rows((1 / copies).sum(dim=0, keepdim=True)).sum()
+    return processes.gather_rows(parts.sum(dim=0, keepdim=True)).sum(dim=0, keepdim=True) / texts

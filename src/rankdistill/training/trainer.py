@@ -41,7 +41,7 @@ from rankdistill.training.refresh import Refresh, Rounds, RoundSampler
 from rankdistill.training.rows import RowAdamW, clip_gradients
 from rankdistill.training.step import Step
 from rankdistill.training.step_teacher import StepTeacher
-from rankdistill.vocabulary import Batch, Outputs
+from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 log = logging.getLogger(__name__)
 SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
@@ -539,12 +539,21 @@ def _moves(step: Step, loss: nn.Module, student: Outputs, teacher: Outputs, batc
             for name in ("scores", "in_batch")
             if (x := getattr(student, name)) is not None
         }
-        value = step.compare(replace(student, **scores), teacher, batch, loss)
+        others = {name: _with_gradient(getattr(student, name)) for name in ("queries", "documents")}
+        value = step.compare(replace(student, **scores, **others), teacher, batch, loss)
         if not value.requires_grad:
             return torch.zeros(len(batch.mask), dtype=torch.bool)
         gradients = torch.autograd.grad(value, list(scores.values()), allow_unused=True)
     moved = [gradient.any(dim=1).cpu() for gradient in gradients if gradient is not None]
     return torch.stack(moved).any(dim=0) if moved else torch.ones(len(batch.mask), dtype=torch.bool)
+
+
+def _with_gradient(embeddings: Embeddings | None) -> Embeddings | None:
+    """The same numbers, of which a loss's value has a gradient."""
+    if embeddings is None:
+        return None
+    vectors, *layers = (x.detach().requires_grad_() for x in (embeddings.vectors, *embeddings.layers))
+    return replace(embeddings, vectors=vectors, layers=tuple(layers))
 
 
 @torch.no_grad()
