@@ -1,6 +1,7 @@
 """The documentation builds, and what it tells people to write works."""
 
 import dataclasses
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -185,6 +186,45 @@ def test_the_pages_student_is_trained_and_searches(extending, table, tmp_path, m
         rankdistill.DistillationTrainer(student, table, None, KLDivergence(), similarity="dot")
 
 
+def test_the_pages_loss_with_a_parameter_learns_it(extending, table, student_folder, tmp_path):
+    loss = import_module("my_scale").LearntScale()
+    student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[3.0, 1.0, -1.0]])
+    whole = torch.ones(1, 3, dtype=torch.bool)
+    with torch.no_grad():
+        loss.log_scale.fill_(np.log(2))  # then the two are alike
+        assert loss(student, teacher, whole, whole).item() == pytest.approx(0, abs=1e-6)
+        loss.log_scale.zero_()
+    p, q = (np.exp(x) / np.exp(x).sum() for x in (teacher.numpy(), student.numpy()))
+    expected = (p * np.log(p / q)).sum()
+    assert loss(student, teacher, whole, whole).item() == pytest.approx(expected, abs=1e-6)
+    fields = {"max_steps": 2, "bf16": False, "disable_tqdm": True, "logging_steps": 1}
+    trainer = rankdistill.DistillationTrainer(
+        rankdistill.load_student(student_folder),
+        table,
+        rankdistill.RandomSampler(1, 3),
+        loss,
+        training_arguments(str(tmp_path), **fields),
+    )
+    trainer.train()
+    assert loss.log_scale.item() != 0 and any("loss.log_scale" in row for row in trainer.state.log_history)
+
+
+def test_the_pages_teacher_inside_the_step_is_trained_with_the_student(
+    extending, table, student_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    quiet = training_arguments("checkpoints", max_steps=2, disable_tqdm=True, learning_rate=0.1, bf16=False)
+    monkeypatch.setattr("rankdistill.training.trainer.training_arguments", lambda _: quiet)
+    (block,) = (text for text in blocks("extending.md", "python") if "step_teacher=teacher" in text)
+    encoder = rankdistill.load_student(student_folder)
+    before = {name: weight.detach().clone() for name, weight in encoder.named_parameters()}
+    names = {"rd": rankdistill, "collection": table.collection, "table": table, "encoder": encoder}
+    names["WeightedWords"] = import_module("my_students").WeightedWords
+    exec(block, names)
+    assert names["words"].weights.detach().std() > 0.01, "they were all 1"
+    assert any(not torch.equal(weight, before[name]) for name, weight in encoder.named_parameters())
+
+
 def test_the_pages_retriever_and_teacher_mine_and_score(extending, small):
     """q0's words are "who", its positive d0; the documents are "text 0", "text 1", ..."""
     collection = dataclasses.replace(small, queries=["text 3 who", "5", "when"])
@@ -208,11 +248,56 @@ def test_the_pages_retriever_and_teacher_mine_and_score(extending, small):
 
 def test_the_pages_configurations_name_what_is_there(extending):
     files = sorted((extending / "my_configs").rglob("*.yaml"))
-    assert [file.parent.name for file in files] == ["loss", "sampler", "teacher"]
+    assert [file.parent.name for file in files] == [*["loss"] * 4, "sampler", "teacher"]
     for file in files:
         fields = yaml.safe_load(file.read_text())
         module, _, name = fields.pop("_target_").rpartition(".")
         getattr(import_module(module), name)(**fields)
+
+
+def test_the_pages_commands_choose_what_is_there(extending):
+    """Those with --config-dir, which would fail on fields that a class of one's own does not take."""
+    lines = "\n".join(blocks("extending.md", "bash")).splitlines()
+    chosen = [shlex.split(line) for line in lines if "--config-dir my_configs" in line]
+    assert len(chosen) == 4
+    for words in chosen:
+        for word in words[words.index("my_configs") + 1 :]:
+            group, _, option = word.partition("=")
+            files = [
+                folder / group / f"{option}.yaml" for folder in (extending / "my_configs", config_folder())
+            ]
+            assert "." in group or any(file.exists() for file in files), word
+    assert not any("_target_=my_" in line and "loss." in line for line in lines)
+
+
+def extensions():
+    """``scripts/extensions.py`` as a module."""
+    script = DOCS.parent / "scripts" / "extensions.py"
+    spec = importlib.util.spec_from_file_location("extensions", script)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["extensions"] = module  # where dataclasses look
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", extensions().EXTENSIONS)
+def test_an_extension_s_command_composes_and_its_files_exist(name):
+    module = extensions()
+    extension = module.EXTENSIONS[name]
+    for file in extension.files:
+        assert (DOCS.parent / "src" / "rankdistill" / file).is_file(), file
+    for yaml_file in extension.yamls:
+        assert (config_folder() / yaml_file).is_file(), yaml_file
+        group, _, option = yaml_file.removesuffix(".yaml").partition("/")
+        assert f"{group}={option}" in extension.settings, "it is chosen by name"
+    settings = [open_field(word) for word in (*module.COMMON, *extension.settings)]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("config", settings)
+        check_names(config, "config")
+    assert config.trainer.per_device_train_batch_size == module.BATCH
+    assert module.KILLED_IN <= config.candidates.limit // module.BATCH * config.trainer.num_train_epochs
+    before = (module.KILLED_IN - 1) // config.trainer.save_steps * config.trainer.save_steps
+    assert module.RESUMED == f"resumed: distillation, step {before}"
 
 
 def test_the_page_of_attacks_has_a_row_for_each():
