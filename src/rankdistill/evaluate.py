@@ -81,6 +81,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     for name, path in zip(names, paths, strict=True):
         system, who = loaded(path)
         found.append(who)
+        if len(paths) > 1:
+            log.info("measuring %s", name)  # what is said from here on is said of it
         if isinstance(system, Run):
             results[name] = measure_run(system, path, evaluator, collection, config.split)
         else:

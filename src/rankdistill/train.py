@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
+from sentence_transformers import CrossEncoder
 from sentence_transformers.base.model import BaseModel
 from transformers import set_seed
 
@@ -37,7 +38,7 @@ from rankdistill.plan import check_dev, check_scores_of, plan
 from rankdistill.retrieval import DenseIndex, Index, passing_index, stored_index
 from rankdistill.students import merge_adapter, start_of
 from rankdistill.students.base import Ranker
-from rankdistill.students.lengths import cut_texts, said_of
+from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs, said_of
 from rankdistill.students.matryoshka import cuts_of
 from rankdistill.students.rankers import (
     check_trainable,
@@ -183,7 +184,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     unscored = 0 if teacher_table is None else unscored_queries(teacher_table, results["before"])
     if unscored:
         queries["evaluation"]["without teacher scores of relevant documents"] = unscored
-    truncated = cut_texts(student, collection)
+    truncated = truncated_inputs(student, table, pools, evaluator, test)
     watched = watched_pools(student, teacher, retrievers, collection, dev, evaluator)
     taught = not isinstance(teacher, NoTeacher)
     del teacher  # its memory is needed, where no stage refreshes
@@ -292,6 +293,17 @@ def retrieved(
         return {}
     documents = stored_index(encoder, collection)
     return {"retrieved": evaluator.evaluate(encoder, collection, split, documents)}
+
+
+def truncated_inputs(
+    student: BaseModel, table: ScoreTable, pools: Candidates | None, evaluator: Evaluator, split: str
+) -> Counts:
+    """What ``student`` cuts; of a cross-encoder also of the measured pairs, ``pools`` or BM25's."""
+    found = cut_inputs(student, table.candidates, "training pairs")
+    if isinstance(student, CrossEncoder):
+        measured = evaluator.pools(table.collection, split) if pools is None else pools
+        found |= cut_pairs(student, measured, "measured pairs")
+    return found
 
 
 def measured_how(evaluator: Evaluator, documents: int) -> list[str]:

@@ -94,6 +94,18 @@ def test_at_rate_0_before_and_after_are_equal_and_dev_queries_are_reranked(job, 
     assert len(watched) >= 1 and len(set(watched)) == 1
 
 
+def test_card_and_conditions_count_the_pairs_that_are_cut(job, collection, tmp_path):
+    job = [*job, "student.max_length=20", "trainer.max_steps=1", "teacher=none", "loss=lce", "sampler=random"]
+    distil(compose(*job), tmp_path / "run")
+    truncated = read(tmp_path / "run", "conditions.json")["truncated"]
+    assert set(truncated) == {"training pairs", "measured pairs"}
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    for name, counts in truncated.items():
+        assert 0 < counts["longer"] < counts["of"] and counts["tokens"] == 20
+        assert f"* {counts['longer']} of {counts['of']} {name} (" in card
+    assert card.count(" are longer than 20 tokens, query and document together, and are cut.") == 2
+
+
 def test_labels_are_enough(job, tmp_path):
     """As finetune_teacher trains: no teacher scores, and none is measured."""
     distil(compose(*job, "teacher=none", "loss=lce", "sampler=random"), tmp_path / "run")

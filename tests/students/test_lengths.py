@@ -7,12 +7,14 @@ import transformers
 from conftest import WORDS, tiny_tokenizer
 from sentence_transformers import CrossEncoder
 
+from rankdistill.candidates import BM25, Random, mine
 from rankdistill.data import Collection
 from rankdistill.errors import InputError
+from rankdistill.evaluation import Evaluator
 from rankdistill.retrieval import embed_documents
-from rankdistill.students import lengths, load_student
-from rankdistill.students.lengths import cut_texts
-from rankdistill.teachers import CrossEncoderTeacher, LateInteractionTeacher
+from rankdistill.students import lengths, load_cross_encoder, load_student
+from rankdistill.students.lengths import cut_inputs, cut_texts
+from rankdistill.teachers import CrossEncoderTeacher, LateInteractionTeacher, score_candidates
 
 OFFSET = ["Roberta", "XLMRoberta", "Camembert", "MPNet", "Longformer", "Data2VecText", "XLMRobertaXL"]
 LONG = " ".join(WORDS[:150])
@@ -140,3 +142,59 @@ def test_counting_leaves_the_tokenizer_as_it_was(student_folder):
     before = student.preprocess(collection.documents)["input_ids"]
     cut_texts(student, collection)
     assert torch.equal(student.preprocess(collection.documents)["input_ids"], before)
+
+
+@pytest.mark.parametrize("prompt", [None, "w7 w8 "])
+def test_the_pairs_that_a_cross_encoder_cuts_are_counted(
+    prompt, collection, cross_encoder_folder, caplog, monkeypatch
+):
+    """Query and document are longer together than alone; the oracle is what a model without limit reads."""
+    candidates = mine(collection, [BM25(6), Random(3)], "train")
+    model = load_cross_encoder(cross_encoder_folder, max_length=20, device="cpu")
+    if prompt:
+        model.prompts, model.default_prompt_name = {"asked": prompt}, "asked"
+    whole = CrossEncoder(cross_encoder_folder, device="cpu", max_length=64)
+    longer = sum(
+        int(whole.preprocess([pair], prompt=prompt)["attention_mask"].sum()) > 20
+        for pair in candidates.pairs(0, len(candidates.document_rows))
+    )
+    alone = sum(len(text.split()) + 2 > 20 for text in collection.documents)
+    count = len(candidates.document_rows)
+    assert 0 < longer < count and alone < len(collection.documents)
+    with caplog.at_level("INFO", logger="rankdistill"):
+        for _ in range(2):
+            found = cut_inputs(model, candidates, "training pairs")
+            assert found == {"training pairs": {"longer": longer, "of": count, "tokens": 20}}
+        cut_inputs(model, candidates, "measured pairs", "the teacher")
+    (first, second) = (message for message in caplog.messages if "cut" in message)
+    assert first.startswith(f"tiny: {longer} of {count} training pairs (")
+    assert first.endswith(") are longer than 20 tokens, query and document together, and are cut")
+    assert second.startswith(f"tiny, read by the teacher: {longer} of {count} measured pairs (")
+    monkeypatch.setattr(lengths, "_token_counts", None)  # from here on the cache knows
+    assert cut_inputs(model, candidates)["pairs"]["longer"] == longer
+    model.max_seq_length = None
+    assert cut_inputs(model, candidates)["pairs"] == {"longer": 0, "of": count, "tokens": None}
+
+
+def test_a_cross_encoder_says_what_it_cuts_as_a_teacher_and_where_it_is_measured(
+    collection, cross_encoder_folder, caplog
+):
+    candidates = mine(collection, [BM25(6)], "test")
+    with caplog.at_level("INFO", logger="rankdistill"):
+        score_candidates(CrossEncoderTeacher(cross_encoder_folder, max_length=12), candidates)
+        teacher = [message for message in caplog.messages if "are cut" in message]
+        caplog.clear()
+        Evaluator().evaluate(load_cross_encoder(cross_encoder_folder, max_length=12), collection)
+        measured = [message for message in caplog.messages if "are cut" in message]
+    assert len(teacher) == len(measured) == 1
+    assert teacher[0].startswith("tiny, read by the teacher: ") and " pairs (" in teacher[0]
+    assert " measured pairs (" in measured[0]
+
+
+def test_what_is_cut_is_said_of_each_model(student_folder, caplog):
+    """Two that are compared may cut as many of the texts."""
+    students = [load_student(student_folder, max_length=10) for _ in range(2)]
+    with caplog.at_level("INFO", logger="rankdistill"):
+        for student in students:
+            cut_texts(student, collection_of(9))
+    assert sum("are cut" in message for message in caplog.messages) == 2

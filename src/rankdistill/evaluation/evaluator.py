@@ -21,7 +21,7 @@ from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, check_loaded, check_seed
 from rankdistill.evaluation.run import Run
 from rankdistill.retrieval import Index, PairIndex, check_index, passing_index
-from rankdistill.students.lengths import cut_texts
+from rankdistill.students.lengths import cut_pairs, cut_texts
 from rankdistill.students.rankers import reranks
 
 log = logging.getLogger(__name__)
@@ -151,8 +151,14 @@ class Evaluator:
             raise InputError(f"evaluator.index={self.index}: a cross-encoder has no index; leave it Flat")
         if candidates is None:
             log.info("a cross-encoder reranks: the %d best documents of BM25", self.k)
-            candidates = mine(collection, [BM25(self.k)], split, self.limit, self.seed)
+            candidates = self.pools(collection, split)
+        if processes.is_main():
+            cut_pairs(documents.model, candidates, "measured pairs")  # says how many
         return self.rerank(documents.table(candidates), split, "student")
+
+    def pools(self, collection: Collection, split: str) -> Candidates:
+        """What a cross-encoder reranks where nothing else is given: the ``k`` best of BM25."""
+        return mine(collection, [BM25(self.k)], split, self.limit, self.seed)
 
     def rerank(self, table: ScoreTable, split: str = "test", name: str = "teacher") -> Evaluation:
         """The ranking of the candidates in ``table`` by its scores, the teacher's unless ``name`` says whose.

@@ -26,7 +26,7 @@ class PairIndex:
     vectors = None
 
     def __init__(self, model: CrossEncoder, documents: Sequence[str]):
-        self.score, self.documents = scorer_of(model), documents
+        self.model, self.score, self.documents = model, scorer_of(model), documents
         self._known: dict[tuple[str, int], float] = {}
 
     def __len__(self) -> int:

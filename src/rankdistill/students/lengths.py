@@ -3,26 +3,33 @@
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import tokenizers
 import transformers
+from sentence_transformers import CrossEncoder
 from sentence_transformers.base.model import BaseModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankdistill.data.cache import cache_folder, fingerprint, locked, writing
+from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Collection
 from rankdistill.data.tokens import read_limit, tokenizer_rules
 from rankdistill.errors import InputError, check_counts
+from rankdistill.students.pairs import prompt_of_pairs
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import sides
 
 log = logging.getLogger(__name__)
 BLOCK = 10_000  # texts tokenised at a time
-_SAID: set[str] = set()
+TOGETHER = ", query and document together,"
+# what was logged, of each model: two that are compared may be alike
+_SAID: WeakKeyDictionary[BaseModel, set[str]] = WeakKeyDictionary()
 
 
 def positions(model: nn.Module) -> int | None:
@@ -84,14 +91,64 @@ def check_prompt(model: BaseModel, prompt: str | None, what: str) -> None:
         )
 
 
-def cut_texts(model: BaseModel, collection: Collection) -> dict[str, dict[str, int | None]]:
+Counts = dict[str, dict[str, int | None]]
+
+
+def cut_inputs(model: BaseModel, candidates: Candidates, pairs: str = "pairs", who: str = "") -> Counts:
+    """What ``model`` cuts of the texts of the collection, or of the ``candidates`` that it reads in pairs.
+
+    ``cut_texts`` or ``cut_pairs``, by which of them ``model`` reads.
+    """
+    if isinstance(model, CrossEncoder):
+        return cut_pairs(model, candidates, pairs, who)
+    return cut_texts(model, candidates.collection, who)
+
+
+def cut_pairs(model: CrossEncoder, candidates: Candidates, name: str = "pairs", who: str = "") -> Counts:
+    """How many of ``candidates`` are longer, with their query, than ``model`` reads of a pair.
+
+    As ``cut_texts``, under ``name``. A chat template is not counted: ``tokens`` is None.
+    """
+    tokenizer, tokens = model.tokenizer, read_limit(model)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or tokenizer.chat_template:
+        tokens = None
+    longer = 0
+    if tokens is not None:
+        prompt = prompt_of_pairs(model) or ""
+        key = _key(candidates.fingerprint, "pair", prompt, tokens, tokenizer_rules(tokenizer))
+        longer = _counted(key, lambda: _longer_pairs(tokenizer, candidates, prompt, tokens))
+    found = {name: {"longer": longer, "of": len(candidates.document_rows), "tokens": tokens}}
+    _say(model, candidates.collection, found, who)
+    return found
+
+
+def _longer_pairs(tokenizer: Any, candidates: Candidates, prompt: str, tokens: int) -> int:
+    """How many of ``candidates`` have more than ``tokens`` tokens with their query and the special ones."""
+
+    def lengths(texts: Sequence[str], rows: np.ndarray, prompt: str = "") -> np.ndarray:
+        distinct, places = np.unique(rows, return_inverse=True)
+        counts: list[int] = []
+        for start in range(0, len(distinct), BLOCK):
+            block = [prompt + texts[row] for row in distinct[start : start + BLOCK].tolist()]
+            counts += _token_counts(tokenizer, block, special=False)
+        return np.array(counts, dtype=np.int64)[places]
+
+    queries = np.repeat(candidates.query_rows, np.diff(candidates.offsets))
+    both = lengths(candidates.collection.queries, queries, prompt)  # it is before the first text
+    both += lengths(candidates.collection.documents, np.asarray(candidates.document_rows))
+    return int((both + tokenizer.num_special_tokens_to_add(pair=True) > tokens).sum())
+
+
+def cut_texts(model: BaseModel, collection: Collection, who: str = "") -> Counts:
     """How many texts are longer than ``model`` reads, ``longer``, of the ``documents`` and ``queries``.
 
     Each with ``of``, how many there are, and ``tokens``, that are read of one, prompt and special ones among
     them; None where there is no bound.
-    Tokenises once what may be too long; the counts are kept in the cache, and logged once a process.
+    Tokenises once what may be too long; the counts are kept in the cache, and logged once for each model, as
+    those of ``who`` reads the texts if that is given.
     """
-    found, of = {}, sides(model)
+    found: Counts = {}
+    whole, of = model, sides(model)
     for kind, texts in (("document", collection.documents), ("query", collection.queries)):
         model = of[kind]
         known = isinstance(model.tokenizer, (PreTrainedTokenizerBase, tokenizers.Tokenizer))
@@ -99,34 +156,34 @@ def cut_texts(model: BaseModel, collection: Collection) -> dict[str, dict[str, i
         longer = 0 if tokens is None else _longer(model, collection, kind, texts, tokens)
         name = "queries" if kind == "query" else "documents"
         found[name] = {"longer": longer, "of": len(texts), "tokens": tokens}
-    for line in said_of(found):
-        if line not in _SAID:
-            log.info("%s: %s", collection.name, line)
-            _SAID.add(line)
+    _say(whole, collection, found, who)
     return found
 
 
-def said_of(found: dict[str, dict[str, int | None]]) -> list[str]:
-    """What ``cut_texts`` found, a line for each kind of text of which some are cut."""
-    line = "{longer:,} of {of:,} {name} ({share:g} %) are longer than {tokens} tokens, and are cut"
+def _say(model: BaseModel, collection: Collection, found: Counts, who: str) -> None:
+    said = _SAID.setdefault(model, set())
+    for line in said_of(found):
+        if line not in said:
+            log.info("%s%s: %s", collection.name, f", read by {who}" if who else "", line)
+            said.add(line)
+
+
+def said_of(found: Counts) -> list[str]:
+    """What ``cut_inputs`` found, a line for each kind of text of which some are cut."""
     return [
-        line.format(name=name, share=float(f"{100 * counts['longer'] / (counts['of'] or 1):.2g}"), **counts)
+        f"{longer:,} of {of:,} {name} ({float(f'{100 * longer / (of or 1):.2g}'):g} %) are longer than "
+        f"{counts['tokens']} tokens{TOGETHER if name.endswith('pairs') else ','} and are cut"
         for name, counts in found.items()
-        if counts["longer"]
+        if (longer := counts["longer"] or 0) and (of := counts["of"] or 0)
     ]
 
 
 def _longer(model: BaseModel, collection: Collection, kind: str, texts: Sequence[str], tokens: int) -> int:
     """How many of ``texts`` have more than ``tokens`` tokens, prompt and special ones among them."""
     tokenizer, prompt = model.tokenizer, prompt_of(model, kind) or ""
-    versions = [transformers.__version__, tokenizers.__version__]
-    key = fingerprint(collection.fingerprint, kind, prompt, tokens, tokenizer_rules(tokenizer), versions)
-    path = cache_folder() / "tokens" / f"{key}.json"
-    if (known := _read_count(path)) is not None:
-        return known
-    with writing(path), locked(path):
-        if (known := _read_count(path)) is not None:  # another process has just counted
-            return known
+    key = _key(collection.fingerprint, kind, prompt, tokens, tokenizer_rules(tokenizer))
+
+    def counted() -> int:
         static = isinstance(tokenizer, tokenizers.Tokenizer)  # adds no special tokens
         # a token is of one byte at least
         room = tokens - (0 if static else tokenizer.num_special_tokens_to_add())
@@ -135,6 +192,24 @@ def _longer(model: BaseModel, collection: Collection, kind: str, texts: Sequence
             block = [prompt + text for text in texts[start : start + BLOCK]]
             block = [text for text in block if len(text.encode()) > room]
             longer += sum(n > tokens for n in _token_counts(tokenizer, block))
+        return longer
+
+    return _counted(key, counted)
+
+
+def _key(*of: Any) -> str:
+    return fingerprint(*of, [transformers.__version__, tokenizers.__version__])
+
+
+def _counted(key: str, count: Callable[[], int]) -> int:
+    """What ``count`` gives, from the cache where it is there under ``key``."""
+    path = cache_folder() / "tokens" / f"{key}.json"
+    if (known := _read_count(path)) is not None:
+        return known
+    with writing(path), locked(path):
+        if (known := _read_count(path)) is not None:  # another process has just counted
+            return known
+        longer = count()
         draft = path.with_name(f".{path.name}")
         draft.write_text(json.dumps({"key": path.stem, "longer": longer}))
         draft.replace(path)
@@ -150,15 +225,16 @@ def _read_count(path: Path) -> int | None:
         return None
 
 
-def _token_counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """How many tokens each text has, with the special ones that it gets, uncut."""
+def _token_counts(tokenizer: Any, texts: Sequence[str], special: bool = True) -> list[int]:
+    """How many tokens each text has, with the ``special`` ones that it gets, uncut."""
     if isinstance(tokenizer, tokenizers.Tokenizer):
         uncut = tokenizers.Tokenizer.from_str(tokenizer.to_str())
         uncut.no_truncation()
         return [len(encoding) for encoding in uncut.encode_batch_fast(texts, add_special_tokens=False)]
     if not tokenizer.is_fast:
-        return [len(ids) for ids in tokenizer(texts, truncation=False)["input_ids"]] if texts else []
+        made = tokenizer(texts, truncation=False, add_special_tokens=special) if texts else {"input_ids": []}
+        return [len(ids) for ids in made["input_ids"]]
     backend = tokenizer.backend_tokenizer  # each call of transformers sets these two again
     backend.no_truncation()
     backend.no_padding()
-    return [len(encoding) for encoding in backend.encode_batch_fast(texts)]
+    return [len(encoding) for encoding in backend.encode_batch_fast(texts, add_special_tokens=special)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from sentence_transformers.base.model import BaseModel
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -16,6 +17,7 @@ from rankdistill.data.cache import cache_folder, fingerprint, once
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
+from rankdistill.students.lengths import cut_inputs
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # pairs between two saves
@@ -63,6 +65,9 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     fingerprint, or gives a score that isn't finite.
     """
     who = identity(teacher)
+    model = getattr(teacher, "model", None)
+    if processes.is_main() and isinstance(model, BaseModel):
+        cut_inputs(model, candidates, who="the teacher")  # says how many
     key = fingerprint(candidates.fingerprint, who, *getattr(teacher, "columns", ()))
     path = cache_folder() / "scores" / f"{key}.arrow"
     with once(path) as missing:

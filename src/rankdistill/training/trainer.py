@@ -30,7 +30,7 @@ from rankdistill.hardware import kept_memory
 from rankdistill.losses.base import check_columns, columns_of
 from rankdistill.losses.shapes import is_number
 from rankdistill.students.base import Ranker
-from rankdistill.students.lengths import cut_texts
+from rankdistill.students.lengths import cut_inputs
 from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.collator import GroupCollator, Preparer
@@ -240,7 +240,7 @@ class DistillationTrainer(Trainer):
             **kwargs,
         )
         if processes.is_main() and not isinstance(student, Ranker):
-            cut_texts(student, table.collection)  # says how many
+            cut_inputs(student, table.candidates, "training pairs")  # says how many
         self.student, self.teacher_scale = student, teacher_scale
         self.add_callback(_TellEpoch(self._order))
         self.can_return_loss = True
