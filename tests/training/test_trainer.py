@@ -303,6 +303,29 @@ def test_the_log_says_what_was_shown(student_folder, table, tmp_path):
     assert first["tokens_per_second"] > 0
 
 
+def test_what_is_logged_is_of_all_pairs_of_all_processes(student_folder, table, tmp_path, monkeypatch):
+    """Not a mean of shares: one pair of 1 and 2 of 9 are 3 of 10, and another process has 1 of 10."""
+    trainer = trainer_of(student_folder, table, tmp_path)
+    columns = {"document_rows": np.arange(2), "inputs": {"student": None}}
+    monkeypatch.setattr(trainer.model.student, "tokens", lambda _: 1)
+    for teacher, student in (
+        ([[0.0, 1.0]], [[0.0, 1.0]]),
+        ([[0.0, 1.0, 1.0, 1.0]] * 3, [[1.0, 2.0, 0.0, 0.0], [1.0, 0.0, 2.0, 0.0], [1.0, 0.0, 0.0, 0.0]]),
+    ):
+        teacher, student = torch.tensor(teacher), torch.tensor(student)
+        trainer._observe(student, teacher, torch.ones_like(teacher, dtype=torch.bool), columns)
+    logs = {"loss": 1.0}
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "rankdistill.processes.gathered",
+            lambda x: [x, {name: np.array([1.0, 10.0]) for name in x}] if isinstance(x, dict) else [x],
+        )
+        trainer.log(logs)
+    assert logs["agreement"] == 0.2  # (1 + 2 + 1) / (1 + 9 + 10)
+    assert logs["repeated_documents"] == round((0 + 10 + 1) / (2 + 12 + 10), 4)
+    assert logs["teacher_std"] == round((0.5 + 3 * 0.75**0.5 / 2 + 1) / (1 + 3 + 10), 4)
+
+
 def test_match_gives_the_teacher_the_students_spread(student_folder, table, tmp_path):
     trainer = trainer_of(
         student_folder,

@@ -101,7 +101,7 @@ class PairTokenizer:
 
 
 def prompt_of_pairs(model: CrossEncoder) -> str | None:
-    """What ``CrossEncoder.predict`` puts before each text."""
+    """What ``CrossEncoder.predict`` puts before the first text of each pair."""
     name = model.default_prompt_name
     return None if name is None else model.prompts.get(name)
 

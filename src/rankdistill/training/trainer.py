@@ -124,7 +124,8 @@ class DistillationTrainer(Trainer):
     and learning rate, of the groups shown: ``teacher_entropy`` (nats, of the softmax of the scaled
     scores), ``teacher_std``, ``student_std`` (within a group), ``agreement`` (share of the pairs of
     a group that student and teacher order alike), ``repeated_documents`` (share of a batch's
-    places whose document is in it already) and ``tokens_per_second`` (without padding).
+    places whose document is in it already; of each process's own batch) and ``tokens_per_second``
+    (without padding).
 
     ``args.eval_strategy`` measures the student while it trains, by ``evaluator``, on the queries of
     ``eval_dataset``: the name of a split of the table's collection, or judgments (query id -> document id ->
@@ -245,7 +246,7 @@ class DistillationTrainer(Trainer):
         self.add_callback(_TellEpoch(self._order))
         self.can_return_loss = True
         self.model_accepts_loss_kwargs = False
-        self._sums: dict[str, list[float]] = defaultdict(list)
+        self._sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(2))  # what was seen, of how many
         self._tokens, self._since = 0, perf_counter()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
@@ -301,12 +302,14 @@ class DistillationTrainer(Trainer):
         return (loss, {"scores": student}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        """Adds the means of what was observed since the last time."""
+        """Adds the means over the groups (pairs, places) seen since the last time, by all processes."""
         if "loss" in logs and self._sums:
             own = ((name, weight) for name, weight in self.loss.named_parameters() if weight.requires_grad)
             logs |= {f"loss.{name}": weight.item() for name, weight in own if weight.numel() == 1}
-            everyone = processes.gathered({name: float(np.mean(x)) for name, x in self._sums.items()})
-            logs |= {name: round(float(np.mean([x[name] for x in everyone])), 4) for name in self._sums}
+            everyone = processes.gathered(dict(self._sums))
+            for name in self._sums:
+                seen, of = sum(x[name] for x in everyone)
+                logs[name] = round(float(seen / max(of, 1)), 4)
             tokens = sum(processes.gathered(self._tokens))
             logs["tokens_per_second"] = round(tokens / (perf_counter() - self._since))
             self._sums.clear()
@@ -418,14 +421,15 @@ class DistillationTrainer(Trainer):
         pairs = mask.unsqueeze(1) & mask.unsqueeze(2) & (teacher.unsqueeze(2) > teacher.unsqueeze(1))
         alike = (student.unsqueeze(2) > student.unsqueeze(1)) & pairs
         log_p = teacher.masked_fill(~mask, -1e9).log_softmax(dim=1)
-        for name, value in (
-            ("teacher_entropy", -(log_p.exp() * log_p).sum(dim=1).mean()),
-            ("teacher_std", spread(teacher, mask)),
-            ("student_std", spread(student, mask)),
-            ("agreement", alike.sum() / pairs.sum().clamp(min=1)),
-            ("repeated_documents", 1 - len(inputs["document_rows"]) / mask.sum()),
+        groups, places = len(mask), mask.sum()
+        for name, value, of in (
+            ("teacher_entropy", -(log_p.exp() * log_p).sum(), groups),
+            ("teacher_std", spread(teacher, mask) * groups, groups),
+            ("student_std", spread(student, mask) * groups, groups),
+            ("agreement", alike.sum(), pairs.sum()),
+            ("repeated_documents", places - len(inputs["document_rows"]), places),
         ):
-            self._sums[name].append(float(value))
+            self._sums[name] += float(value), float(of)
         self._tokens += self.accelerator.unwrap_model(self.model).student.tokens(inputs["inputs"]["student"])
 
     @torch.no_grad()
