@@ -197,7 +197,7 @@ def test_a_stage_may_train_a_part_alone(job, tmp_path):
 def test_one_stage_is_the_run_without_the_other(job, tmp_path):
     job.stages, named = ["distillation"], job.copy()
     distil(named, tmp_path / "named")
-    job.stages, job.warmup = ["warmup", "distillation"], {}
+    job.stages, job.warmup = ["warmup", "distillation"], None
     distil(job, tmp_path / "none")
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("named", "none")]
     assert weights[0] == weights[1]
@@ -209,8 +209,20 @@ def test_one_stage_is_the_run_without_the_other(job, tmp_path):
         (["warmup", "warmup"], {}, "stages: warmup is there twice"),
         (["distilation"], {}, r"stages: distilation: there is no such part; add one, as \+distilation.loss="),
         ([], {}, "stages: none is left to train"),
-        (["seed"], {}, "stages: seed is no part with a loss"),
+        (["seed"], {}, "stages: seed is no stage, a part with a loss"),
+        (["data"], {}, "stages: data is no stage, a part with a loss"),
+        (["scores"], {}, "stages: scores is no stage"),
+        (["evaluation"], {}, "stages: evaluation is no stage"),
         (["own"], {"own": {"lss": {}}}, "own.lss: no such field; did you mean loss"),
+        (["own"], {"own": None}, "own: a stage without fields; give it those that differ .*, or {} if none"),
+        (["own"], {"own": {"trainer": {"max_grad_norm": -1}}}, "own.trainer.max_grad_norm=-1: it is 0 or"),
+        (["own"], {"own": {"trainer": {"max_step": 3}}}, "own.trainer: .* argument 'max_step'"),
+        (["own"], {"own": {}, "trainer": {"max_steps": 0}}, "trainer.max_steps=0"),
+        (
+            ["own"],
+            {"own": {"scores": {"teacher_scal": 2}}},
+            "own.scores.teacher_scal: no such field; did you mean teacher_scale",
+        ),
         (["own"], {"own": {"trainer": 3}}, "own.trainer=3: it is a group of fields"),
         (["own"], {"own": {"scores": {"scale": -1}}}, "own.scores.scale=-1: it is a number above 0"),
         (["own"], {"own": {"scores": {"similarity": "dot"}}}, "own.scores.similarity: all stages compare"),

@@ -1,7 +1,9 @@
 """From a configuration to the stages of a run: what is wrong with them shows before anything long."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,15 @@ from rankdistill.training.stages import Stage
 from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import check_scores
 
+SCORES = (
+    "similarity",
+    "scale",
+    "teacher_scores",
+    "teacher_scale",
+    "teacher_weights",
+    "chunk_tokens",
+    "grad_cache",
+)
 PARTS = ("loss", "order", "refresh", "sampler", "scores", "step_teacher", "trainer", "trains")  # of a stage
 
 
@@ -47,17 +58,22 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
         )
         if scores["similarity"] != config.scores.similarity:
             raise InputError(f"{name}.scores.similarity: all stages compare alike; set scores.similarity")
+        for field in scores:
+            if field not in SCORES:
+                raise InputError(f"{name}.scores.{field}: no such field; {choices(str(field), SCORES)}")
         check_scores_of(f"{name}.scores", scores)
         for field, remedy in (("seed", "set seed=..."), ("output_dir", "set hydra.run.dir=...")):
             if field in fields:
                 raise InputError(f"trainer.{field}: {remedy}")
+        with named_by(name, settings):
+            arguments = training_arguments(str(folder / name), seed=config.seed, **fields)
         stages.append(
             Stage(
                 name,
                 folder / name,
                 make(settings.get("sampler") or config.sampler),
                 make(settings.get("loss") or config.loss, nn.Module),
-                training_arguments(str(folder / name), seed=config.seed, **fields),
+                arguments,
                 scores,
                 make(settings.step_teacher or None, StepTeacher | None) if own else whole,
                 patterns,
@@ -70,6 +86,19 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
     return stages
 
 
+@contextmanager
+def named_by(name: str, settings: DictConfig) -> Iterator[None]:
+    """What is refused in here names a trainer's field that ``settings`` have as that of stage ``name``."""
+    try:
+        yield
+    except InputError as error:
+        own = settings.get("trainer") or {}
+        field = re.match(r"trainer(?:\.(\w+)|: .*'(\w+)'$)", str(error))
+        if field and (field[1] or field[2]) in own:
+            raise InputError(f"{name}.{error}") from None
+        raise
+
+
 def stage_names(config: DictConfig) -> list[str]:
     """``stages``; raises ``InputError`` unless each is there once, and is a part of ``config``."""
     if not OmegaConf.is_list(config.stages):
@@ -78,8 +107,16 @@ def stage_names(config: DictConfig) -> list[str]:
     for i, name in enumerate(names):
         if not isinstance(name, str) or name not in config:
             raise InputError(f"stages: {name}: there is no such part; add one, as +{name}.loss=...")
-        if config[name] is not None and not OmegaConf.is_dict(config[name]):
-            raise InputError(f"stages: {name} is no part with a loss, a sampler or trainer fields")
+        part = config[name]
+        if part is None and name != "warmup":  # which is warmup=none
+            raise InputError(
+                f"{name}: a stage without fields; give it those that differ from the other stages, or {{}} "
+                "if none does"
+            )
+        if part is not None and (
+            not OmegaConf.is_dict(part) or "_target_" in part or name in (*PARTS, "candidates", "evaluation")
+        ):
+            raise InputError(f"stages: {name} is no stage, a part with a loss, a sampler or trainer fields")
         if name in names[:i]:
             raise InputError(f"stages: {name} is there twice; give the second one another name")
     return names
