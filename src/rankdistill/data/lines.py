@@ -10,6 +10,7 @@ from pathlib import Path
 from rankdistill.data.rows import DOCUMENT, GRADE, QUERY
 from rankdistill.errors import InputError
 
+GZIP = b"\x1f\x8b"  # the first bytes of a gzipped file
 ITERATION = ("iteration", "iter", "q0", "0")  # TREC's second column
 
 
@@ -41,6 +42,8 @@ def not_text(file: Path, error: Exception) -> str:
         for number, line in enumerate(lines, 1):
             if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
                 return f"{file}: not UTF-8 text but UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
+            if number == 1 and line.startswith(GZIP):
+                return f"{file}: not text but gzipped; end its name in .gz"
             try:
                 line.decode()
             except UnicodeDecodeError as found:

@@ -4,7 +4,10 @@ import gzip
 import json
 import logging
 import pickle
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from conftest import rows_of
 
@@ -153,9 +156,30 @@ def test_what_is_not_text_is_named(format, small, tmp_path):
 
 
 def test_a_pickle_is_not_read_and_its_conversion_said(small, tmp_path):
-    (tmp_path / "scores.pkl.gz").write_bytes(gzip.compress(pickle.dumps({"q0": {"d0": 1.0}})))
-    with pytest.raises(InputError, match="pickles run code .* convert it: python -c .*json.dump"):
-        read_scores(tmp_path / "scores.pkl.gz", small)
+    given = {"q0": {"d0": np.float32(0.5), "d4": -2.0}, "q1": {np.str_("d1"): np.int64(3), "d5": 1}}
+    names = {"a b's.pkl.gz": True, "scores.pkl": False, "s.pickle": True, "s.pkl.gz": False}
+    for name, packed in names.items():
+        data = pickle.dumps(given)
+        (tmp_path / name).write_bytes(gzip.compress(data, mtime=0) if packed else data)
+        with pytest.raises(
+            InputError, match="pickles run code .* convert it: python -c .*json.dump"
+        ) as refused:
+            read_scores(tmp_path / name, small, "json")
+        command = str(refused.value).partition("convert it: ")[2].replace("python", sys.executable, 1)
+        subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+        written = json.loads((tmp_path / "scores.json").read_text())
+        assert written == {"q0": {"d0": 0.5, "d4": -2.0}, "q1": {"d1": 3.0, "d5": 1.0}}
+        (tmp_path / "scores.json").unlink()
+    with pytest.raises(InputError, match="nowhere.pkl: no such file"):
+        read_scores(tmp_path / "nowhere.pkl", small)
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.trec", "s.jsonl", "s.json"])
+def test_a_gzipped_file_under_a_plain_name_is_told(small, tmp_path, name):
+    (tmp_path / name).write_bytes(gzip.compress(b"q0 Q0 d0 1 1.0 x\n", mtime=0))
+    format = "groups" if name == "s.jsonl" else None
+    with pytest.raises(InputError, match=f"{name}: not text but gzipped; end its name in .gz"):
+        read_scores(tmp_path / name, small, format)
 
 
 def test_documents_of_groups_without_a_score_are_counted(small, tmp_path, caplog):

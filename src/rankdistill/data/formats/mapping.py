@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shlex
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.formats.files import pools, writing
 from rankdistill.data.formats.jsonl import in_chunks, number
 from rankdistill.data.formats.triples import Invalid, to_table
-from rankdistill.data.lines import not_text
+from rankdistill.data.lines import GZIP, not_text
 from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 
@@ -35,8 +36,7 @@ def read_json(path: str | Path, collection: Collection, invalid: Invalid = "erro
     if {".pkl", ".pickle"} & set(path.suffixes):
         raise InputError(
             f"{path}: pickles run code when they are read, and are not; if you trust it, convert it: "
-            'python -c "import gzip, json, pickle; '
-            f"json.dump(pickle.load(gzip.open('{path}')), open('scores.json', 'w'))\""
+            + conversion(path)
         )
 
     def scored() -> Iterator[tuple[str, list[str], list[float]]]:
@@ -47,6 +47,24 @@ def read_json(path: str | Path, collection: Collection, invalid: Invalid = "erro
             yield query, [d for d, _ in documents], [number(score, place) for _, score in documents]
 
     return to_table(in_chunks(scored()), collection, path, invalid)
+
+
+def conversion(path: Path) -> str:
+    """A command that writes scores.json of the pickle at ``path``, gzipped or not, of any numbers."""
+    try:
+        with open(path, "rb") as file:
+            gzipped = file.read(2) == GZIP
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    code = (
+        f"import json, pickle, sys{', gzip' if gzipped else ''}; "
+        f'found = pickle.load({"gzip." if gzipped else ""}open(sys.argv[1], "rb")); '
+        "scores = {str(q): {str(d): float(s) for d, s in pool.items()} for q, pool in found.items()}; "
+        'json.dump(scores, open("scores.json", "w"))'
+    )
+    return shlex.join(["python", "-c", code, str(path)])
 
 
 def write_json(table: ScoreTable, path: str | Path) -> None:
