@@ -1,6 +1,8 @@
 """What ``rankdistill.mine`` writes, and refuses to write."""
 
+import errno
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -143,7 +145,24 @@ def test_what_cannot_be_an_output(tmp_path):
         (tmp_path / "file", "is there already"),
         (tmp_path / "link", "is there already"),
         (tmp_path / "file" / "x.trec", "file is a file, and no folder"),
+        (tmp_path / ("x" * 300 + ".arrow"), "cannot be written .File name too long"),
+        ("/proc/x.arrow", "cannot be written to /proc"),
+        ("/proc/new/x.arrow", "cannot be written to /proc"),
     ):
         with pytest.raises(InputError, match=f"output={path}: .*{message}"):
             new_file(str(path))
     assert new_file(str(tmp_path / "new" / "x.trec")) == tmp_path / "new" / "x.trec"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"], "what was tried is gone"
+
+
+@pytest.mark.parametrize("name", ["new/c.arrow", "new/c.trec"])
+def test_an_output_that_cannot_be_written_after_all_is_named(beir, tmp_path, monkeypatch, name):
+    """As of a disk that is full, or a folder that was taken away meanwhile."""
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    run(config(beir, tmp_path / "first.arrow", ONE), None)  # into the cache
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(InputError, match=f"{name}: cannot be written .Read-only file system"):
+        run(config(beir, tmp_path / name, ONE), None)

@@ -4,7 +4,6 @@ python -m rankdistill.mine data=beir data.path=path/to/collection output=candida
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from rankdistill.candidates import mine
 from rankdistill.candidates.mine import Retriever, by_name, is_ordered, retrieve_together
 from rankdistill.command import command, make, make_retrievers
 from rankdistill.data import Collection
+from rankdistill.data.cache import draft_of
 from rankdistill.data.candidates import UNRANKED, Candidates, to_arrow, write_arrow
-from rankdistill.data.formats.files import draft
+from rankdistill.data.formats.files import draft, told
 from rankdistill.errors import InputError, fields_of
 from rankdistill.evaluation import Run
 from rankdistill.fields import check_fields
@@ -63,8 +63,9 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         if all((ranks == UNRANKED).all() for ranks in found.ranks.values()):
             raise nothing_found(", ".join(retrievers), output)
         if processes.is_main():
-            output.parent.mkdir(parents=True, exist_ok=True)
-            write_arrow(to_arrow(found), output)
+            with told(output):
+                output.parent.mkdir(parents=True, exist_ok=True)
+                write_arrow(to_arrow(found), output)
             print(f"\n{found}\n\nCandidates in {output}")
     else:
         write_run(as_run(collection, retrievers, query_rows), output, ", ".join(retrievers))
@@ -91,17 +92,26 @@ def nothing_found(names: str, output: Path) -> InputError:
 
 
 def new_file(path: str) -> Path:
-    """``path``; raises ``InputError`` if something is there already, or nothing can be."""
+    """``path``; raises ``InputError`` if something is there already, or nothing can be: that is tried."""
     file = Path(path)
-    if file.is_dir():
-        raise InputError(f"output={path}: is a folder; name a file in it")
-    if file.exists() or file.is_symlink():
-        raise InputError(f"output={path}: is there already; delete it, or name another file")
+    try:
+        if file.is_dir():
+            raise InputError(f"output={path}: is a folder; name a file in it")
+        if file.exists() or file.is_symlink():
+            raise InputError(f"output={path}: is there already; delete it, or name another file")
+    except OSError as error:  # of a name that is too long
+        raise InputError(f"output={path}: cannot be written ({error.strerror}); name another") from None
     above = next(folder for folder in file.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InputError(f"output={path}: {above} is a file, and no folder; name another")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"output={path}: {above} cannot be written to; name another folder")
+    trial = draft_of(above / file.name)
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise InputError(
+            f"output={path}: cannot be written to {above} ({error.strerror}); name another"
+        ) from None
     return file
 
 

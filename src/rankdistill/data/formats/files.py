@@ -10,7 +10,17 @@ from typing import TextIO
 import numpy as np
 
 from rankdistill.data.scores import ScoreTable
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, disk_refuses
+
+
+@contextmanager
+def told(path: str | Path) -> Iterator[None]:
+    """Raises ``InputError`` in place of an ``OSError`` in here: ``path`` cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        reason = disk_refuses(error) or error.strerror or error
+        raise InputError(f"{path}: cannot be written ({reason})") from None
 
 
 @contextmanager
@@ -18,15 +28,13 @@ def draft(path: str | Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place if all goes well, and is gone if not."""
     path = Path(path)
     file = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield file
             os.replace(file, path)
         finally:
             file.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 @contextmanager
