@@ -30,12 +30,12 @@ from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import TrainerCallback
 
 import rankdistill as rd
-from rankdistill.hardware import autocast, has_bf16, kept_memory
-from rankdistill.packing import packed_attention
 from rankdistill.retrieval import embed_documents, search
+from rankdistill.runtime.hardware import autocast, has_bf16, kept_memory
 from rankdistill.students import static_student
 from rankdistill.students.dense import fast_attention
-from rankdistill.students.pairs import PairTokenizer
+from rankdistill.students.fast.packing import packed_attention
+from rankdistill.students.fast.pair_tokens import PairTokenizer
 from rankdistill.teachers.demo import merged
 from rankdistill.training.groups import EpochSampler, TrainingGroups
 

@@ -4,7 +4,7 @@
     python scripts/extensions.py static joint --no-processes
     python scripts/extensions.py --folder my_folder  # keeps the runs, and what was computed once
 
-Each is one command, ``python -m rankdistill.train`` with the settings that all share and its own (``--list``
+Each is one command, ``rankdistill train`` with the settings that all share and its own (``--list``
 prints them), on 400 functions: whether it works is seen, not how good it is. Per extension there are
 
 * a whole run, whose figures the table has;
@@ -96,7 +96,7 @@ EXTENSIONS = {
     ),
     "pairwise": Extension(
         "pairwise preferences",
-        ("losses/pairwise.py", "data/formats/preferences.py"),
+        ("losses/pairwise.py", "scores/formats/preferences.py"),
         ("loss/pairwise.yaml",),
         ("loss=pairwise", "teacher=file", "teacher.format=preferences", "teacher.path=preferences.jsonl"),
     ),
@@ -148,7 +148,7 @@ def prepare(folder: Path) -> None:
     (folder / "scores.json").unlink(missing_ok=True)
     printed = start("score", [*POOLS, *retrievers, "output=scores.json"], folder)
     if printed.returncode:
-        raise SystemExit(f"rankdistill.score failed:\n{printed.stderr[-1500:]}")
+        raise SystemExit(f"rankdistill.commands.score failed:\n{printed.stderr[-1500:]}")
     rows = [
         {
             "query_id": query,
@@ -328,7 +328,7 @@ def main() -> None:
     names = given.names or list(EXTENSIONS)
     if given.list:
         for name in names:
-            print(" ".join(("python -m rankdistill.train", *COMMON, command_of(EXTENSIONS[name]))))
+            print(" ".join(("rankdistill train", *COMMON, command_of(EXTENSIONS[name]))))
         return
     rows, whole = [], True
     with place_of(given.folder) as folder:

@@ -18,7 +18,7 @@ from rankdistill import (
     python_functions,
     score_candidates,
 )
-from rankdistill.summary import significance, table
+from rankdistill.commands.summary import significance, table
 
 DEPTH, QUERIES = 30, 400
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)

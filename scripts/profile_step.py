@@ -16,7 +16,7 @@ from bench import collection_of, minilm, table_of
 from torch.profiler import ProfilerActivity, profile
 
 import rankdistill as rd
-from rankdistill.packing import tokens_in
+from rankdistill.students.fast.packing import tokens_in
 
 UNMEASURED = 3  # steps until every shape has been seen
 

@@ -10,6 +10,7 @@ import importlib
 import multiprocessing
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 COMMANDS = ("cache", "evaluate", "finetune_teacher", "mine", "report", "score", "train")
 LATER = ("matplotlib.backends.backend_agg", "transformers.models.bert.modeling_bert")  # imported when needed
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["__main__", *(f"rankdistill.{name}" for name in COMMANDS), *LATER])
+SERVER.set_forkserver_preload(["__main__", *(f"rankdistill.commands.{name}" for name in COMMANDS), *LATER])
 
 POOLS = [
     "candidates.retrievers.bm25.n=8",
@@ -104,6 +105,13 @@ def two_processes(words: Sequence[str], cwd: str | Path, **environment: str) -> 
     return child([*torchrun, *words], cwd, **environment)
 
 
+def typed(line: str) -> tuple[str, list[str]]:
+    """The command that ``line`` starts, in a shell or under torchrun and its like, and its arguments."""
+    words = shlex.split(line)
+    at = words.index("rankdistill")
+    return words[at + 1], words[at + 2 :]
+
+
 def die(place: str, call: int) -> None:
     """From now on this process ends at once, without a word, in that call of ``place``: module:function."""
     module, name = place.split(":")
@@ -143,5 +151,5 @@ def _run(command, arguments, cwd, environment, plots, before, out, err) -> None:
     if before is not None:
         before()
     sys.argv = [command, *arguments]
-    sys.modules.pop(f"rankdistill.{command}")  # as __main__ it is executed again
-    runpy.run_module(f"rankdistill.{command}", run_name="__main__", alter_sys=True)
+    sys.modules.pop(f"rankdistill.commands.{command}")  # as __main__ it is executed again
+    runpy.run_module(f"rankdistill.commands.{command}", run_name="__main__", alter_sys=True)

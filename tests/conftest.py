@@ -20,7 +20,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.data import Candidates, Collection, ScoreTable, read_beir
+from rankdistill.data import Candidates, Collection, read_beir
+from rankdistill.scores import ScoreTable
 from rankdistill.teachers import score_candidates
 
 WORDS = [f"w{i}" for i in range(200)]
@@ -201,7 +202,7 @@ def wide_cross_encoder_folder(cross_encoder_folder, tmp_path_factory):
 
 @pytest.fixture
 def tiny(beir, student_folder, cross_encoder_folder):
-    """The arguments of a tiny run of rankdistill.train."""
+    """The arguments of a tiny run of rankdistill.commands.train."""
     return tiny_arguments(beir, student_folder, cross_encoder_folder)
 
 

@@ -12,14 +12,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from rankdistill.cards import is_distilled, model_card, private, public
-from rankdistill.command import config_folder
+from rankdistill.commands.cards import is_distilled, model_card, private, public
+from rankdistill.commands.launch import config_folder
+from rankdistill.commands.summary import table as as_table
 from rankdistill.evaluation import Evaluator
-from rankdistill.folders import plain
 from rankdistill.retrieval import embed_documents, embed_queries
+from rankdistill.runtime.folders import plain
 from rankdistill.students import adapter_student, asymmetric_student, load_student, vectors_student
 from rankdistill.students.lengths import limit_length
-from rankdistill.summary import table as as_table
 from rankdistill.teachers import NoTeacher, score_candidates
 
 
@@ -122,7 +122,9 @@ def test_a_card_speaks_of_a_teacher_where_a_loss_reads_its_scores(overrides, dis
 def test_the_snippet_of_a_card_ranks_as_the_student_does(
     base, beir, table, tmp_path, similarity, monkeypatch
 ):
-    monkeypatch.setattr("rankdistill.hardware.has_bf16", lambda: False)  # the snippet has full precision
+    monkeypatch.setattr(
+        "rankdistill.runtime.hardware.has_bf16", lambda: False
+    )  # the snippet has full precision
     prompts = {"query": "w1 w2 ", "document": "w3 "}
     student = SentenceTransformer(str(base), device="cpu", prompts=prompts, similarity_fn_name=similarity)
     student.save_pretrained(str(base), create_model_card=False)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rankdistill.chunking import by_length, chunks
+from rankdistill.students.fast.chunking import by_length, chunks
 
 
 def padded(lengths, side):

@@ -21,9 +21,9 @@ from commands import POOLS, RESULTS, child, die, start
 from conftest import write_collection
 from safetensors import SafetensorError
 
-from rankdistill.command import Stopped, end_on_signals, explain
+from rankdistill.commands.launch import Stopped, end_on_signals, explain
 from rankdistill.data import read_beir
-from rankdistill.folders import written
+from rankdistill.runtime.folders import written
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from hydra.utils import get_class, get_method
 from omegaconf import DictConfig, OmegaConf
 from transformers import TrainingArguments
 
-from rankdistill.command import config_folder, make
-from rankdistill.plan import plan
+from rankdistill.commands.launch import config_folder, make
+from rankdistill.commands.plan import plan
 
 FOLDER = config_folder()
 GROUPS = "sampler loss warmup trainer evaluator data candidates teacher student cut".split()

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import typed
 from conftest import rows_of
 from hydra import compose, initialize_config_dir
 
 import rankdistill
+from rankdistill.__main__ import COMMANDS
 from rankdistill.candidates import mine
-from rankdistill.command import check_names, config_folder, open_field
+from rankdistill.commands.launch import check_names, config_folder, open_field
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.losses import KLDivergence
@@ -47,29 +49,26 @@ def commands() -> list[str]:
     """What the pages say to type, less what has no configuration and what needs files of one's own."""
     text = "\n".join(block for page in sorted(DOCS.glob("*.md")) for block in blocks(page.name, "bash"))
     lines = [line.split("  #")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
-    lines = [line for line in lines if re.search(r"-m rankdistill\.(?!report|cache)", line)]
+    lines = [line for line in lines if re.search(r"(^|-m )rankdistill (?!report|cache)\w", line)]
     return [line for line in lines if "--config-dir" not in line]
 
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_of_the_pages_composes(command):
     """Its fields and options exist; what they do is tested elsewhere."""
-    words = shlex.split(command)
-    at = next(i for i, word in enumerate(words) if word.startswith("rankdistill."))
-    name = words[at].removeprefix("rankdistill.").replace("train", "config")
-    given = [open_field(word) for word in words[at + 1 :] if word != "-m"]
+    name, words = typed(command)
+    name = "config" if name == "train" else name
+    given = [open_field(word) for word in words if word != "-m"]
     first = [re.sub(r"=([^,{\[]+),.*", r"=\1", word) for word in given]  # a sweep's first job
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         check_names(compose(name, first), name)
 
 
 def test_the_page_of_commands_lists_them_all():
-    source = DOCS.parent / "src" / "rankdistill"
-    there = {file.stem for file in source.glob("*.py") if '__name__ == "__main__"' in file.read_text()}
-    there -= {"__main__"}  # which runs the others
+    there = set(COMMANDS)
     page = (DOCS / "commands.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == there
-    assert there == set(re.findall(r"-m rankdistill\.(\w+)", page)), "each is shown at work"
+    assert there == set(re.findall(r"^rankdistill (\w+)", page, re.MULTILINE)), "each is shown at work"
 
 
 def test_no_page_tells_people_to_install_from_an_index_that_lacks_it():

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rankdistill.errors import InputError, check_counts
-from rankdistill.fields import check_fields, check_targets, fits
+from rankdistill.runtime.fields import check_fields, check_targets, fits
 
 LISTED, MAPPED = OmegaConf.create([1]), OmegaConf.create({"a": 1})
 

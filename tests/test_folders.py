@@ -9,10 +9,10 @@ import pytest
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from rankdistill.data.cache import fingerprint
+from rankdistill.commands.summary import write_conditions
 from rankdistill.errors import InputError
-from rankdistill.folders import RunFolder, read_json, write_json, write_text
-from rankdistill.summary import write_conditions
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.folders import RunFolder, read_json, write_json, write_text
 from rankdistill.training.checkpoints import seal
 
 ONE, OTHER = OmegaConf.create({"seed": 0, "x": [1, "a"]}), OmegaConf.create({"seed": 1, "x": [1, "a"]})

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from rankdistill.hardware import kept_memory
+from rankdistill.runtime.hardware import kept_memory
 
 MEASURE = """
 import resource
 from pathlib import Path
 import torch
-from rankdistill.hardware import kept_memory
+from rankdistill.runtime.hardware import kept_memory
 
 def faults():  # pages that the system hands out while a tensor like MiniLM's embeddings is made and freed
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -48,7 +48,7 @@ def test_another_allocator_is_left_alone(monkeypatch):
 @pytest.mark.parametrize("limit", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "avx2"}])
 def test_units_that_are_not_to_be_used_are_none(limit):
     """With them, whoever emulates bf16 takes many times as long."""
-    code = "from rankdistill.hardware import has_bf16; print(has_bf16())"
+    code = "from rankdistill.runtime.hardware import has_bf16; print(has_bf16())"
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | limit
     )

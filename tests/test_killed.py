@@ -7,15 +7,15 @@ from commands import RESULTS, die, start, tiny_arguments
 
 # where a run is killed: in which call of what
 DEATHS = {
-    "mining": ("rankdistill.candidates.mine:write_arrow", 1),
-    "embedding": ("rankdistill.retrieval.embed:_embed", 1),
+    "mining": ("rankdistill.candidates.mining:write_arrow", 1),
+    "embedding": ("rankdistill.students.embed:_embed", 1),
     "scoring": ("rankdistill.teachers.cross_encoder:CrossEncoderTeacher.score", 2),
-    "saving scores": ("rankdistill.data.scores:write_arrow", 1),
-    "tokenising": ("rankdistill.data.tokens:_build", 1),
+    "saving scores": ("rankdistill.scores.table:write_arrow", 1),
+    "tokenising": ("rankdistill.students.fast.tokens:_build", 1),
     "warm-up": ("rankdistill.training.trainer:DistillationTrainer.training_step", 2),
     "distillation": ("rankdistill.training.trainer:DistillationTrainer.training_step", 8),
     "evaluation": ("rankdistill.evaluation.evaluator:Evaluator.measure", 2),
-    "the last file": ("rankdistill.summary:write_measures", 1),
+    "the last file": ("rankdistill.commands.summary:write_measures", 1),
 }
 
 

@@ -1,4 +1,4 @@
-"""What ``rankdistill.mine`` writes, and refuses to write."""
+"""What ``rankdistill.commands.mine`` writes, and refuses to write."""
 
 import errno
 import logging
@@ -9,11 +9,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from rankdistill.candidates import BM25, Dense, Random, mine
+from rankdistill.commands.mine import as_run, new_file, run
 from rankdistill.data import Collection, read_beir
 from rankdistill.data.candidates import read_candidates
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Run
-from rankdistill.mine import as_run, new_file, run
 
 
 class Fixed:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib import import_module
 from types import ModuleType
 
 import pytest
@@ -20,7 +19,8 @@ names = [found.name for found in pkgutil.walk_packages(rd.__path__, "rankdistill
 random.Random(int(sys.argv[1])).shuffle(names)
 for name in names:
     importlib.import_module(name)
-assert {"rankdistill.mine", "rankdistill.report"} <= set(names) <= set(sys.modules)
+assert not {f"rankdistill.{name}" for name in rd.__all__} & set(names)  # none is also a module
+assert {"rankdistill.commands.mine"} <= set(names) <= set(sys.modules)
 changed = [name for name in rd.__all__ if getattr(rd, name) is not before[name]]
 assert not changed, changed
 """
@@ -32,17 +32,6 @@ def test_public_names_stay_what_they_are_whatever_is_imported():
         [sys.executable, "-c", IMPORTS_ALL, "0"], capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_a_module_named_like_a_function_does_not_take_its_place():
-    import rankdistill.mine as taken
-    from rankdistill.candidates import mine
-    from rankdistill.evaluation import report
-    from rankdistill.mine import new_file
-
-    import_module("rankdistill.report")
-    assert rd.mine is mine and rd.report is report and taken is mine
-    assert callable(new_file) and isinstance(sys.modules["rankdistill.mine"], ModuleType)
 
 
 def test_every_public_name_is_no_module():

@@ -7,7 +7,7 @@ import sys
 import pytest
 from commands import start, tiny_arguments
 
-from rankdistill.output import output_kept
+from rankdistill.runtime.output import output_kept
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 

@@ -1,14 +1,13 @@
 """The page docs/own_scores.md, typed as it stands; small."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from commands import POOLS, TRAINING, start
+from commands import POOLS, TRAINING, start, typed
 from conftest import write_collection
 
-from rankdistill.data import write_scores
+from rankdistill.scores import write_scores
 
 PAGE = (Path(__file__).parents[1] / "docs" / "own_scores.md").read_text()
 COMMANDS = [
@@ -26,14 +25,12 @@ def test_the_page_runs_top_to_bottom(tmp_path, table):
     write_scores(table, tmp_path / "scores.csv")
     assert len(COMMANDS) == 5
     for line in COMMANDS:
-        words = shlex.split(line)
-        if words[2] == "rankdistill.train":
+        name, words = typed(line)
+        if name == "train":
             words += [*MODEL, *TRAINING, "evaluator.limit=4"]
-        elif words[2] != "rankdistill.report":
+        elif name != "report":
             words += [*MODEL, *POOLS]
-        (python, module, command), arguments = words[:3], words[3:]
-        assert (python, module) == ("python", "-m")
-        done = start(command.removeprefix("rankdistill."), arguments, tmp_path)
+        done = start(name, words, tmp_path)
         assert done.returncode == 0, f"{words}\n{done.stderr[-3000:]}"
     assert {file.name for file in (tmp_path / "outputs" / "own").iterdir()} >= {
         "model",

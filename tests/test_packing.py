@@ -19,10 +19,10 @@ from transformers import (
     RobertaModel,
 )
 
-from rankdistill import packing
-from rankdistill.chunking import by_length, chunks
-from rankdistill.packing import NAME, blocks, first_position, pack, packed, tokens_in
 from rankdistill.students import load_student
+from rankdistill.students.fast import packing
+from rankdistill.students.fast.chunking import by_length, chunks
+from rankdistill.students.fast.packing import NAME, blocks, first_position, pack, packed, tokens_in
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 KINDS = {

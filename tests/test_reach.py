@@ -8,10 +8,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from huggingface_hub import constants
 
-from rankdistill import reach
-from rankdistill.data import read_hub, read_scores
+from rankdistill.data import read_hub
 from rankdistill.errors import InputError
-from rankdistill.reach import asking_hub
+from rankdistill.runtime import reach
+from rankdistill.runtime.reach import asking_hub
+from rankdistill.scores import read_scores
 from rankdistill.students import load_student
 from rankdistill.teachers import CrossEncoderTeacher, LateInteractionTeacher
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from commands import child
+from commands import child, typed
 from conftest import write_collection
 
 from rankdistill.__main__ import COMMANDS as COMMAND_NAMES
@@ -17,7 +17,7 @@ COMMANDS = [
     line.split("&&")[-1].split("  #")[0].strip()
     for block in BLOCKS
     for line in block.splitlines()
-    if "python -m rankdistill" in line
+    if re.search(r"(^|&& |-m )rankdistill \w", line)
 ]
 
 # Every stage and every file, on next to nothing.
@@ -37,23 +37,23 @@ STAGES = ["warmup.trainer.max_steps=2", "warmup.trainer.per_device_train_batch_s
 
 def small(command: str) -> list[str]:
     """The words of ``command`` with what makes it small appended; a sweep is cut to two jobs."""
-    words = shlex.split(command)
-    if words[2] == "rankdistill.report":
-        return words
+    name, words = typed(command)
+    if name == "report":
+        return [name, *words]
     if "+cluster=slurm" in words:  # the same launcher, on this machine
         words = [w for w in words if "cluster" not in w and "partition" not in w]
         words += ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
     words = [w if re.match(r"(sampler|[\w.]+=\[)", w) else re.sub(r"=([^,{]+),.*", r"=\1", w) for w in words]
     words = [re.sub(r"^sampler=(\w+),(\w+),.*", r"sampler=\1,\2", w) for w in words]
-    if words[2] == "rankdistill.evaluate":
-        return words + ["evaluator.limit=4"]
+    if name == "evaluate":
+        return [name, *words, "evaluator.limit=4"]
     words += POOLS if any(w.startswith("data=") for w in words) else [*POOLS, "data=python_functions_400"]
-    if words[2] == "rankdistill.train":
+    if name == "train":
         without = {"warmup=none", "+experiment=contrastive"} & set(words)
         words += TRAIN if without else TRAIN + STAGES
     else:
         words += ["negatives=2", "max_length=16"]
-    return words
+    return [name, *words]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_every_command_of_the_readme_runs(command, folder, student_folder, cross
     for name, local in hub.items():
         command = command.replace(name, local)
     words = small(command)
-    done = child(words[1:], folder, RANKDISTILL_CACHE=str(folder / "cache"))
+    done = child(["-m", "rankdistill", *words], folder, RANKDISTILL_CACHE=str(folder / "cache"))
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-500:]}\n{done.stderr[-3000:]}"
 
 
@@ -86,7 +86,7 @@ def test_ci_types_what_the_readme_says():
     assert tests[-1].strip() == "pytest" and "constraints.txt" in tests[2]
     script = (ROOT / ".ci" / "run").read_text()
     assert tests[2].strip().removeprefix("pip install ") in script and "pytest" in script
-    assert install[-1].strip() == "python -m rankdistill.train +experiment=stratified"
+    assert install[-1].strip() == "rankdistill train +experiment=stratified"
     assert "[demo]" in install[2]
 
 

@@ -4,7 +4,7 @@ import pytest
 from commands import start
 from filelock import FileLock
 
-from rankdistill.command import sweep_notes
+from rankdistill.commands.launch import sweep_notes
 
 BAD = [
     (

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from commands import POOLS, TRAINING, start
 
-from rankdistill.data import read_beir, read_scores, write_scores
+from rankdistill.data import read_beir
 from rankdistill.evaluation import Run
+from rankdistill.scores import read_scores, write_scores
 
 
 @pytest.fixture

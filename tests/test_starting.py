@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rankdistill.starting import _is_command
+from rankdistill.runtime.starting import _is_command
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -2,9 +2,9 @@
 
 import pytest
 
+from rankdistill.commands.summary import measured_queries, write_judgments
 from rankdistill.data import Collection
 from rankdistill.evaluation import Evaluation, Run
-from rankdistill.summary import measured_queries, write_judgments
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_two_processes_end_as_one_does(tiny, tmp_path):
 @pytest.mark.slow
 def test_two_processes_fine_tune_a_teacher(beir, tmp_path, student_folder, cross_encoder_folder):
     words = [
-        *("-m", "rankdistill.finetune_teacher", "data=beir", f"data.path={beir}", *POOLS),
+        *("-m", "rankdistill", "finetune_teacher", "data=beir", f"data.path={beir}", *POOLS),
         *(f"model={cross_encoder_folder}", "max_length=64", "negatives=4", "evaluation.split=test"),
         *(f"candidates.encoder={student_folder}", f"hydra.run.dir={tmp_path / 'teacher'}"),
     ]

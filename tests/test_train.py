@@ -15,14 +15,15 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from rankdistill import train as module
-from rankdistill.data import ScoreTable, read_beir
+from rankdistill.commands import train as module
+from rankdistill.commands.summary import used_queries
+from rankdistill.commands.train import compose, distil, evaluated, training_queries
+from rankdistill.data import read_beir
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.losses import MarginMSE
-from rankdistill.summary import used_queries
+from rankdistill.scores import ScoreTable
 from rankdistill.teachers import FileTeacher
-from rankdistill.train import compose, distil, evaluated, training_queries
 
 SMALL = [
     "candidates.retrievers.bm25.n=8",
@@ -284,7 +285,7 @@ def test_a_dict_and_a_folder_are_enough(job, tmp_path):
 
 def test_the_pages_show_it(monkeypatch):
     page = (Path(__file__).resolve().parents[1] / "docs" / "runs.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(from rankdistill.train import .*?)```", page, re.DOTALL)
+    (block,) = re.findall(r"```python\n(from rankdistill.commands.train import .*?)```", page, re.DOTALL)
     asked = []
     monkeypatch.setattr(module, "distil", lambda *given: asked.append(given))
     exec(block, {})

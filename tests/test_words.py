@@ -8,9 +8,9 @@ from commands import start
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from rankdistill.command import compose, make
+from rankdistill.commands.launch import compose, make
+from rankdistill.commands.words import ambiguous, expand_home, readable
 from rankdistill.errors import InputError, fields_of
-from rankdistill.words import ambiguous, expand_home, readable
 
 ODD = [
     "with space", "a=b", "a,b", "par(1)", "brack[1]", "per%c", "hash#1", "käse", "日本", "quote'1",

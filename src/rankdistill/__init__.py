@@ -1,34 +1,30 @@
 """rankdistill: teach a fast retriever what a slow reranker knows."""
 
-import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rankdistill.starting import end_in_one_line
+from rankdistill.runtime.starting import end_in_one_line
 
 end_in_one_line()  # before what takes seconds to import
 
 if TYPE_CHECKING:
-    from rankdistill.candidates import BM25, Dense, Random, mine  # type: ignore[no-redef]  # also a command
-    from rankdistill.data import (  # type: ignore[no-redef]  # one of them is its module as well
+    from rankdistill.candidates import BM25, Dense, Random, mine
+    from rankdistill.data import (
         Collection,
-        ScoreTable,
         from_frames,
         from_pairs,
         python_functions,
         read_beir,
         read_hub,
         read_irds,
-        read_scores,
         read_trec,
-        write_scores,
     )
     from rankdistill.errors import InputError
-    from rankdistill.evaluation import Evaluator, Run, compare, report  # type: ignore[no-redef]  # as mine
+    from rankdistill.evaluation import Evaluator, Run, compare, report
     from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, RankNet, WeightedSum
     from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
+    from rankdistill.scores import ScoreTable, read_scores, write_scores
     from rankdistill.students import load_student
     from rankdistill.teachers import (
         BM25Teacher,
@@ -96,21 +92,19 @@ _PLACES = {
     "candidates": ("BM25", "Dense", "Random", "mine"),
     "data": (
         "Collection",
-        "ScoreTable",
         "from_frames",
         "from_pairs",
         "python_functions",
         "read_beir",
         "read_hub",
         "read_irds",
-        "read_scores",
         "read_trec",
-        "write_scores",
     ),
     "errors": ("InputError",),
     "evaluation": ("Evaluator", "Run", "compare", "report"),
     "losses": ("InfoNCE", "KLDivergence", "MarginMSE", "RankNet", "WeightedSum"),
     "samplers": ("HardNegativeSampler", "RandomSampler", "StratifiedSampler"),
+    "scores": ("ScoreTable", "read_scores", "write_scores"),
     "students": ("load_student",),
     "teachers": (
         "BM25Teacher",
@@ -127,22 +121,13 @@ _PLACES = {
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 
-class _Package(ModuleType):
-    """``mine`` and ``report`` are functions here and modules below: importing these must not bind those."""
-
-    def __getattr__(self, name: str) -> object:
-        if name not in _PLACE:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{self.__name__}.{_PLACE[name]}"), name)
-        super().__setattr__(name, value)
-        return value
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name not in __all__ or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> object:
+    if name not in _PLACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PLACE[name]}"), name)
+    globals()[name] = value
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

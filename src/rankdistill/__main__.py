@@ -1,4 +1,4 @@
-"""``rankdistill <command> ...``, the same as ``python -m rankdistill.<command> ...``."""
+"""``rankdistill <command> ...``, the same as ``python -m rankdistill <command> ...``."""
 
 import sys
 from difflib import get_close_matches
@@ -38,7 +38,7 @@ def main() -> None:
         sys.exit(2)
     else:
         sys.argv = [f"rankdistill {words[0]}", *words[1:]]
-        run_module(f"rankdistill.{words[0]}", run_name="__main__", alter_sys=True)
+        run_module(f"rankdistill.commands.{words[0]}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from sentence_transformers import SentenceTransformer
 from rankdistill import analysis
 from rankdistill.analysis.agreement import agreement, false_negatives, kendall_tau, student_scores
 from rankdistill.analysis.per_query import shown_table
-from rankdistill.data import Candidates, ScoreTable
+from rankdistill.data import Candidates
 from rankdistill.errors import InputError
 from rankdistill.retrieval import DenseIndex, embed_documents, embed_queries
 from rankdistill.samplers import HardNegativeSampler, RandomSampler
+from rankdistill.scores import ScoreTable
 
 RNG = np.random.default_rng(0)
 

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import BM25, Dense, Random, mine
-from rankdistill.candidates.mine import union
-from rankdistill.command import make_retrievers
+from rankdistill.candidates.mining import union
+from rankdistill.commands.launch import make_retrievers
 from rankdistill.data import Collection
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries

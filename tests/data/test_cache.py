@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rankdistill.data.cache import build_folder, cache_folder, fingerprint, locked
 from rankdistill.errors import InputError
-from rankdistill.folders import RunFolder
+from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint, locked
+from rankdistill.runtime.folders import RunFolder
 from rankdistill.training import checkpoints
 
 
@@ -162,7 +162,7 @@ def test_what_is_there_is_read_from_a_folder_that_cannot_be_written(folder, tmp_
 
     for name in ("mkdir", "touch", "write_text"):
         monkeypatch.setattr(Path, name, refuse)
-    monkeypatch.setattr("rankdistill.data.cache.FileLock", refuse)
+    monkeypatch.setattr("rankdistill.runtime.cache.FileLock", refuse)
     assert ask(folder, tmp_path / "log") == "all of it"
     with pytest.raises(InputError, match="cannot be written .Read-only file system.*RANKDISTILL_CACHE"):
         build_folder(tmp_path / "y", partial(slowly, tmp_path / "log"))

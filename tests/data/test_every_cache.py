@@ -15,11 +15,11 @@ from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import Random, mine
 from rankdistill.data import cache, python_functions
-from rankdistill.data.cache import cache_folder
-from rankdistill.data.tokens import stored_tokens
 from rankdistill.errors import InputError
 from rankdistill.retrieval import stored_embeddings
+from rankdistill.runtime.cache import cache_folder
 from rankdistill.students import load_student
+from rankdistill.students.fast.tokens import stored_tokens
 from rankdistill.students.lengths import cut_texts
 from rankdistill.teachers import score_candidates
 from rankdistill.teachers.scoring import score_pairs
@@ -92,7 +92,7 @@ def test_a_clock_that_is_set_back_changes_nothing(build, expected, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1e9)
     for file in cache_folder().rglob("*"):
         os.utime(file, (2e9, 2e9))
-    monkeypatch.setattr("rankdistill.data.cache.FileLock", None)  # nothing is built
+    monkeypatch.setattr("rankdistill.runtime.cache.FileLock", None)  # nothing is built
     assert build() == expected
 
 
@@ -113,7 +113,7 @@ def test_a_cache_that_is_read_only_serves_what_it_has(any_build, monkeypatch):
 
     for name in ("mkdir", "touch", "write_text", "rename", "replace"):
         monkeypatch.setattr(Path, name, refuse)
-    monkeypatch.setattr("rankdistill.data.cache.FileLock", refuse)
+    monkeypatch.setattr("rankdistill.runtime.cache.FileLock", refuse)
     assert any_build(0) == expected
     with pytest.raises(InputError, match=r"^\S+: cannot be written .*; set RANKDISTILL_CACHE"):
         any_build(1)

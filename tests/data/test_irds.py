@@ -4,9 +4,9 @@ from typing import NamedTuple
 import pytest
 from conftest import irds_dataset, irds_files
 
-from rankdistill import processes
 from rankdistill.data import read_irds
 from rankdistill.errors import InputError
+from rankdistill.runtime import processes
 
 ir_datasets = pytest.importorskip("ir_datasets", reason="needs the extra irds")
 

@@ -12,12 +12,12 @@ from conftest import WordTeacher
 from filelock import FileLock
 from sentence_transformers import SentenceTransformer
 
-from rankdistill import cache
 from rankdistill.candidates import BM25, mine
-from rankdistill.data.cache import build_folder, cache_folder, locked, map_npy
-from rankdistill.data.pruning import Item, age_of, items, limit_embeddings, prune, shown, size_of
+from rankdistill.commands import cache
 from rankdistill.errors import InputError
 from rankdistill.retrieval import stored_embeddings
+from rankdistill.runtime.cache import build_folder, cache_folder, locked, map_npy
+from rankdistill.runtime.pruning import Item, age_of, items, limit_embeddings, prune, shown, size_of
 from rankdistill.teachers import score_candidates
 
 HEAD = 128  # bytes before the numbers of a .npy file
@@ -139,7 +139,7 @@ def test_embeddings_have_a_limit(collection, student_folder, monkeypatch, caplog
 
 def test_a_limit_that_is_no_size_is_said_before_anything_is_embedded(collection, student_folder, monkeypatch):
     monkeypatch.setenv("RANKDISTILL_CACHE_LIMIT", "much")
-    monkeypatch.setattr("rankdistill.retrieval.embed._embed_into", None)
+    monkeypatch.setattr("rankdistill.students.embed._embed_into", None)
     with pytest.raises(InputError, match="RANKDISTILL_CACHE_LIMIT=much: it is a size such as 500MB or 10GB"):
         stored_embeddings(SentenceTransformer(student_folder, device="cpu"), collection)
 

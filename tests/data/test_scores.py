@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 
 from rankdistill.candidates import BM25, mine
-from rankdistill.data import Candidates, Collection, ScoreTable
-from rankdistill.data.cache import cache_folder, fingerprint
+from rankdistill.data import Candidates, Collection
 from rankdistill.data.candidates import to_arrow, write_arrow
 from rankdistill.errors import InputError
+from rankdistill.runtime.cache import cache_folder, fingerprint
 from rankdistill.samplers import RandomSampler
+from rankdistill.scores import ScoreTable
 from rankdistill.training import TrainingGroups
 
 ARRAYS = ("query_rows", "offsets", "document_rows", "positive")

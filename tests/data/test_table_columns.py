@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankdistill.data import Candidates, Collection, ScoreTable
-from rankdistill.data.preferences import Pairs
+from rankdistill.data import Candidates, Collection
 from rankdistill.errors import InputError
+from rankdistill.scores import ScoreTable
+from rankdistill.scores.preferences import Pairs
 
 NAMES = [f"x{i}" for i in range(30)]
 # The queries are documents too; odd ones are of train, even ones of test.

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rankdistill.data.tokens import stored_tokens
 from rankdistill.errors import InputError
 from rankdistill.students import load_student
+from rankdistill.students.fast.tokens import stored_tokens
 
 
 def same(one, two):

@@ -8,10 +8,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import BM25, Dense, mine
-from rankdistill.data import Candidates, Collection, ScoreTable
+from rankdistill.data import Candidates, Collection
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator, Run
 from rankdistill.retrieval import DenseIndex, embed_documents, embed_queries, passing_index
+from rankdistill.scores import ScoreTable
 
 
 def ndcg(grades, judged, k):

@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 
 from rankdistill import report
 from rankdistill.analysis import plot_report
-from rankdistill.data.cache import fingerprint
+from rankdistill.commands.report import bullets, main, narrow, printed
 from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
 from rankdistill.evaluation.training_runs import read_runs
-from rankdistill.folders import RunFolder, checksum, read_json, write_csv, write_json
-from rankdistill.report import bullets, main, narrow, printed
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.folders import RunFolder, checksum, read_json, write_csv, write_json
 
 
 def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None):
@@ -124,7 +124,7 @@ def test_what_a_run_leaves_at_its_default_counts_as_set(sweep):
 
 def test_failed_and_unfinished_runs_are_named(sweep):
     folder, *_ = sweep
-    line = "[2026-01-01 00:00:00,000][rankdistill.command][ERROR] - the loss is nan; lower it\n"
+    line = "[2026-01-01 00:00:00,000][rankdistill.commands.launch][ERROR] - the loss is nan; lower it\n"
     write_run(folder / "hard0", {"sampler": "hard", "loss": "kl"}, log=line)
     write_run(folder / "hard1", {"sampler": "hard", "loss": "kl"}, 1)
     found = report(folder)
@@ -353,7 +353,9 @@ def test_by_refuses_unlike_runs_and_fields_that_were_not_swept(crossed):
     folder, _ = crossed
     with pytest.raises(InputError, match="by trainer.seed: was not swept; sampler, loss was"):
         report(folder, by=["trainer.seed"])
-    with pytest.raises(InputError, match="by seed: .* mean over their seeds; name other fields: sampler, loss"):
+    with pytest.raises(
+        InputError, match="by seed: .* mean over their seeds; name other fields: sampler, loss"
+    ):
         report(folder, by=["seed"])
     (folder / "hardlce1" / "metrics.json").unlink()
     with pytest.raises(InputError, match="hard lce has no finished run with seed 1"):

@@ -1,12 +1,12 @@
-"""A run file given to ``rankdistill.evaluate``: what it lacks, and ids that are almost the collection's."""
+"""A run file given to ``rankdistill evaluate``: what it lacks, and ids that are almost the collection's."""
 
 import re
 
 import pytest
 
+from rankdistill.commands.evaluate import check_run, measure_run
 from rankdistill.data import Collection
 from rankdistill.errors import InputError
-from rankdistill.evaluate import check_run, measure_run
 from rankdistill.evaluation import Evaluator, Run
 
 TOY = Collection(

@@ -12,13 +12,13 @@ from ir_measures.__main__ import main_cli
 from scipy import stats
 from sentence_transformers import SentenceTransformer
 
-from rankdistill import evaluate
-from rankdistill.command import compose
+from rankdistill.commands import evaluate
+from rankdistill.commands.launch import compose
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.evaluation.significance import holm
 from rankdistill.evaluation.systems import short_names
-from rankdistill.folders import RunFolder
+from rankdistill.runtime.folders import RunFolder
 
 
 def run(overrides, folder):

@@ -31,7 +31,7 @@ BOTH = {"kl": KLDivergence(), "nce": InfoNCE(in_batch=True)}
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
-    monkeypatch.setattr("rankdistill.hardware.has_bf16", lambda: False)  # encode has full precision
+    monkeypatch.setattr("rankdistill.runtime.hardware.has_bf16", lambda: False)  # encode has full precision
 
 
 def trainer_of(student, table, folder, **fields):

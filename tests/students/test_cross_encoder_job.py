@@ -7,14 +7,14 @@ from commands import POOLS
 from conftest import write_collection
 from sentence_transformers import CrossEncoder
 
-from rankdistill import finetune_teacher
-from rankdistill import train as module
+from rankdistill.commands import finetune_teacher
+from rankdistill.commands import train as module
+from rankdistill.commands.train import compose, distil
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
-from rankdistill.folders import RunFolder
+from rankdistill.runtime.folders import RunFolder
 from rankdistill.students import cross_encoder as students
 from rankdistill.students import load_model, load_student
-from rankdistill.train import compose, distil
 from rankdistill.training import stages
 
 

@@ -11,7 +11,7 @@ from sentence_transformers import CrossEncoder
 from torch import nn
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.command import compose, make
+from rankdistill.commands.launch import compose, make
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.evaluation.run import Run
@@ -199,8 +199,8 @@ def test_a_new_head_is_not_matched_in_silence(student_folder, table, tmp_path, c
 
 
 def test_a_folder_is_measured_on_bm25s_candidates(folder, beir, tmp_path):
-    from rankdistill.evaluate import run
-    from rankdistill.folders import RunFolder
+    from rankdistill.commands.evaluate import run
+    from rankdistill.runtime.folders import RunFolder
 
     config = compose("data=beir", f"data.path={beir}", f"model={folder}", name="evaluate")
     with RunFolder(tmp_path / "run", config) as place:

@@ -246,7 +246,7 @@ def test_static_embeddings_are_measured_and_mine_like_any_other(collection, tmp_
 
 
 def test_a_router_is_measured_by_both_of_its_sides(folder_of, collection, monkeypatch):
-    monkeypatch.setattr("rankdistill.hardware.has_bf16", lambda: False)  # encode has full precision
+    monkeypatch.setattr("rankdistill.runtime.hardware.has_bf16", lambda: False)  # encode has full precision
     student, sides = routed(folder_of)
     for embed, encode, texts in (
         (embed_queries, sides[0].encode, collection.queries),

@@ -159,7 +159,7 @@ every = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def full_precision(monkeypatch):
     """As encode and predict have it."""
-    monkeypatch.setattr("rankdistill.hardware.has_bf16", lambda: False)
+    monkeypatch.setattr("rankdistill.runtime.hardware.has_bf16", lambda: False)
     monkeypatch.setattr(cross_encoder, "has_bf16", lambda: False)
 
 

@@ -24,7 +24,7 @@ MAKES = ["projected", "plain", "expanded", "mean"]
 
 @pytest.fixture(autouse=True)
 def full_precision(monkeypatch):
-    monkeypatch.setattr("rankdistill.hardware.has_bf16", lambda: False)
+    monkeypatch.setattr("rankdistill.runtime.hardware.has_bf16", lambda: False)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from rankdistill.students import pairs
-from rankdistill.students.pairs import PairTokenizer, same, truncated
+from rankdistill.students.fast.pair_tokens import PairTokenizer, same, truncated
 
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]

@@ -30,7 +30,7 @@ LOSSES = {"kl": KLDivergence(), "nce": InfoNCE(in_batch=True), "flops": FLOPS(0.
 
 @pytest.fixture(autouse=True)
 def full_precision(monkeypatch):
-    monkeypatch.setattr("rankdistill.hardware.has_bf16", lambda: False)
+    monkeypatch.setattr("rankdistill.runtime.hardware.has_bf16", lambda: False)
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 from tokenizers import Tokenizer
 
-from rankdistill.data.tokens import read_limit, stored_tokens
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student, static, static_student
+from rankdistill.students.fast.tokens import read_limit, stored_tokens
 from rankdistill.students.lengths import cut_texts
 from rankdistill.students.static import principal, weights
 from rankdistill.training import DistillationTrainer, training_arguments

@@ -4,7 +4,7 @@ from conftest import tiny_config, tiny_tokenizer
 from omegaconf import OmegaConf
 from transformers import BertForSequenceClassification
 
-from rankdistill.command import config_folder, make
+from rankdistill.commands.launch import config_folder, make
 from rankdistill.teachers import DenseTeacher, demo, demo_teacher
 from rankdistill.teachers.demo import ASSETS
 

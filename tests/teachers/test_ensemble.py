@@ -5,8 +5,8 @@ import pytest
 from conftest import WordTeacher
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
+from rankdistill.runtime.cache import fingerprint
 from rankdistill.teachers import BM25Teacher, EnsembleTeacher, score_candidates
 from rankdistill.teachers import ensemble as module
 

@@ -5,8 +5,8 @@ import pytest
 from conftest import rows_of
 
 from rankdistill.candidates import BM25
-from rankdistill.data import write_scores
 from rankdistill.errors import InputError
+from rankdistill.scores import write_scores
 from rankdistill.teachers import FileTeacher, score_split
 
 

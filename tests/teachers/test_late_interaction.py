@@ -14,7 +14,7 @@ PROMPTS = {"query": "w1 ", "document": "w2 "}
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
-    monkeypatch.setattr("rankdistill.hardware.has_bf16", lambda: False)
+    monkeypatch.setattr("rankdistill.runtime.hardware.has_bf16", lambda: False)
 
 
 @pytest.fixture(scope="module")

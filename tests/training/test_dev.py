@@ -188,7 +188,7 @@ def test_what_is_missing_or_shared_is_said(student_folder, table, tmp_path, dev,
 def test_the_command_says_so_before_anything_is_read(evaluation, strategy, message):
     from omegaconf import OmegaConf
 
-    from rankdistill.plan import check_dev
+    from rankdistill.commands.plan import check_dev
 
     config = {"split": "test", "dev_split": None, "dev_queries": None, "patience": None} | evaluation
     stage = SimpleNamespace(name="distillation", arguments=training_arguments("x", eval_strategy=strategy))
@@ -197,7 +197,7 @@ def test_the_command_says_so_before_anything_is_read(evaluation, strategy, messa
 
 
 def test_a_dev_split_shares_no_query_with_test_or_train(collection):
-    from rankdistill.train import check_dev_queries
+    from rankdistill.commands.train import check_dev_queries
 
     qrels = collection.qrels
     qrels["dev"] = {"q16": qrels["test"]["q16"]}

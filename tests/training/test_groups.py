@@ -10,9 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.data import Candidates, ScoreTable
+from rankdistill.data import Candidates
 from rankdistill.errors import InputError
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
+from rankdistill.scores import ScoreTable
 from rankdistill.teachers import score_candidates
 from rankdistill.training import EpochSampler, TrainingGroups
 from rankdistill.training.groups import check_split, normalise, offered_sizes

@@ -8,11 +8,11 @@ import torch
 from conftest import WordTeacher
 
 from rankdistill.candidates.refresh import places_in, renewed
-from rankdistill.data import ScoreTable
 from rankdistill.data.candidates import UNRANKED
 from rankdistill.errors import InputError
 from rankdistill.losses import KLDivergence, Loss
 from rankdistill.samplers import HardNegativeSampler, RandomSampler
+from rankdistill.scores import ScoreTable
 from rankdistill.students import load_student
 from rankdistill.students.cross_encoder import load_cross_encoder
 from rankdistill.teachers import EnsembleTeacher, FileTeacher, NoTeacher

@@ -10,12 +10,12 @@ from conftest import WordTeacher
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.data.preferences import Pairs
+from rankdistill.commands.train import check_targets
 from rankdistill.errors import InputError
 from rankdistill.losses import ApproxNDCG, KLDivergence, Loss, PairwisePreference, WeightedSum, approx_ndcg
 from rankdistill.samplers import RandomSampler
+from rankdistill.scores.preferences import Pairs
 from rankdistill.teachers import EnsembleTeacher, score_candidates
-from rankdistill.train import check_targets
 from rankdistill.training import DistillationTrainer, TrainingGroups, training_arguments
 from rankdistill.training.collator import further
 from rankdistill.vocabulary import Batch, Outputs

@@ -10,10 +10,11 @@ from conftest import WordTeacher
 from torch import nn
 
 from rankdistill.candidates import Random, mine
-from rankdistill.data import Candidates, ScoreTable, read_scores
+from rankdistill.data import Candidates
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, WeightedSum
 from rankdistill.samplers import RandomSampler, StratifiedSampler
+from rankdistill.scores import ScoreTable, read_scores
 from rankdistill.students import dense, load_student
 from rankdistill.students.dense import DenseEncoder, token_embedding
 from rankdistill.students.load import load_weights_from, set_dropout
@@ -317,7 +318,7 @@ def test_what_is_logged_is_of_all_pairs_of_all_processes(student_folder, table, 
     logs = {"loss": 1.0}
     with monkeypatch.context() as patched:
         patched.setattr(
-            "rankdistill.processes.gathered",
+            "rankdistill.runtime.processes.gathered",
             lambda x: [x, {name: np.array([1.0, 10.0]) for name in x}] if isinstance(x, dict) else [x],
         )
         trainer.log(logs)

@@ -13,10 +13,10 @@ PROGRAM = """
 import dataclasses, sys
 import numpy as np
 import torch
-from rankdistill import processes
+from rankdistill.runtime import processes
 from rankdistill.candidates import BM25, Random, mine
 from rankdistill.data import read_beir
-from rankdistill.data.preferences import Pairs
+from rankdistill.scores.preferences import Pairs
 from rankdistill.losses import (
     FLOPS, InfoNCE, Joint, KLDivergence, Layerwise, PairwisePreference, WeightedSum,
 )

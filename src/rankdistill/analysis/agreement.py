@@ -3,15 +3,15 @@
 import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
-from sentence_transformers.base.model import BaseModel
 
 from rankdistill.analysis.per_query import per_query
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.retrieval import Index, index_of
+from rankdistill.scores.table import ScoreTable
+from rankdistill.students.models import Model
 
 
-def student_scores(model: BaseModel, table: ScoreTable, documents: Index | None = None) -> np.ndarray:
+def student_scores(model: Model, table: ScoreTable, documents: Index | None = None) -> np.ndarray:
     """The student's scores float32 (N,) of the pairs in ``table``, as it compares.
 
     Every text is encoded once; ``documents`` is the whole collection where it is encoded already

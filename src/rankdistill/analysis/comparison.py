@@ -7,9 +7,9 @@ import pandas as pd
 
 from rankdistill.analysis.distribution import STATISTICS, check_statistic, query_statistics
 from rankdistill.analysis.per_query import offered, shown_table
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.evaluation.significance import compare
+from rankdistill.scores.table import ScoreTable
 
 
 def compare_samplers(table: ScoreTable, samplers: Mapping[str, object], seed: int = 0) -> pd.DataFrame:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankdistill.analysis.distribution import check_statistic, query_statistics
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
+from rankdistill.scores.table import ScoreTable
 
 
 @dataclass(frozen=True)

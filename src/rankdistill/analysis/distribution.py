@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from rankdistill.analysis.per_query import per_query, shown_table
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
+from rankdistill.scores.table import ScoreTable
 
 STATISTICS = (
     "variance",

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist
 from scipy.special import gammaln
-from sentence_transformers import SentenceTransformer
 
 from rankdistill.analysis.per_query import offered, shown_table
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents
+from rankdistill.scores.table import ScoreTable
+from rankdistill.students.models import BiEncoderModel
 
 BLOCK = 1024  # points whose neighbours are measured at a time
 
@@ -76,7 +76,7 @@ def log_density(embeddings: np.ndarray, k: int = 10, dimension: float | None = N
 
 def locality(
     table: ScoreTable,
-    model: SentenceTransformer | None,
+    model: BiEncoderModel | None,
     samplers: Mapping[str, object],
     documents: np.ndarray | None = None,
     *,
@@ -95,7 +95,7 @@ def locality(
     rows = np.unique(table.candidates.document_rows)
     if documents is None:
         embeddings = embed_documents(
-            cast(SentenceTransformer, model), [table.collection.documents[row] for row in rows]
+            cast(BiEncoderModel, model), [table.collection.documents[row] for row in rows]
         )
     else:
         embeddings = documents[rows]

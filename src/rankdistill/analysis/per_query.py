@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
+from rankdistill.scores.table import ScoreTable
 from rankdistill.training.groups import TrainingGroups
 
 BLOCK = 1 << 17  # documents at a time

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data import Collection
-from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError, check_counts, check_loaded
 from rankdistill.retrieval import check_index, stored_index
+from rankdistill.runtime.cache import fingerprint
 from rankdistill.students import fingerprint_of
+from rankdistill.students.models import Model
 
 FIELD = "dense"
 
@@ -23,7 +23,7 @@ class Dense:
     ``search`` is what the index is searched with, such as ``{"nprobe": 16}``.
     """
 
-    model: BaseModel
+    model: Model
     n: int = 20
     index: str = "Flat"
     search: Mapping[str, float] | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rankdistill.candidates.mine import union
+from rankdistill.candidates.mining import union
 from rankdistill.data.candidates import UNRANKED, Candidates
 
 

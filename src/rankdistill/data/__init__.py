@@ -1,22 +1,19 @@
-"""Collections and their readers, candidates, and the score table."""
+"""Collections and their readers, and the candidates of their queries."""
 
 from rankdistill.data.beir import read_beir, write_beir
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Collection
-from rankdistill.data.formats import read_scores, write_scores
 from rankdistill.data.frames import from_frames
 from rankdistill.data.hub import read_hub
 from rankdistill.data.irds import read_irds
 from rankdistill.data.pairs import from_pairs
 from rankdistill.data.python_functions import python_functions
-from rankdistill.data.scores import ScoreTable
 from rankdistill.data.trec import read_trec
 from rankdistill.data.views import View
 
 __all__ = [
     "Candidates",
     "Collection",
-    "ScoreTable",
     "View",
     "from_frames",
     "from_pairs",
@@ -24,8 +21,6 @@ __all__ = [
     "read_beir",
     "read_hub",
     "read_irds",
-    "read_scores",
     "read_trec",
     "write_beir",
-    "write_scores",
 ]

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rankdistill.data.cache import draft_of, fingerprint, hold, seal, sealed, sync
 from rankdistill.data.collection import Collection
 from rankdistill.data.labels import copies
 from rankdistill.errors import InputError, shorten
+from rankdistill.runtime.cache import draft_of, fingerprint, hold, seal, sealed, sync
 
 log = logging.getLogger(__name__)
 RANKS = "ranks."  # begins the name of a source's column in a file

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from rankdistill.data.cache import fingerprint
 from rankdistill.data.same_text import SameText, same_text
 from rankdistill.errors import InputError, check_counts, shorten
+from rankdistill.runtime.cache import fingerprint
 
 log = logging.getLogger(__name__)
 Qrels = Mapping[str, Mapping[str, int]]

@@ -16,7 +16,7 @@ from rankdistill.data.frames import BLOCK, rows_of
 from rankdistill.data.lines import read_judgments, read_objects
 from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError
-from rankdistill.reach import asking_hub
+from rankdistill.runtime.reach import asking_hub
 
 
 def read_hub(

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from rankdistill import processes
 from rankdistill.data.collection import Collection
 from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError, shorten
+from rankdistill.runtime import processes
 
 SPLITS = ("train", "dev", "test")
 

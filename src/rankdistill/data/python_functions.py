@@ -19,9 +19,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rankdistill.data.beir import read_beir, write_beir
-from rankdistill.data.cache import build_folder, cache_folder, fingerprint
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
+from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankdistill.data.cache import fingerprint
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_lines, read_objects
 from rankdistill.data.rows import Row, texts_by_id
 from rankdistill.errors import InputError, shorten
+from rankdistill.runtime.cache import fingerprint
 
 log = logging.getLogger(__name__)
 Texts = Mapping[str, str] | str | Path  # id -> text, or a file of that

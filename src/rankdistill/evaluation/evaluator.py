@@ -10,18 +10,18 @@ from subprocess import SubprocessError
 import ir_measures
 import numpy as np
 from ir_measures import Measure, Metric
-from sentence_transformers.base.model import BaseModel
 
-from rankdistill import processes
 from rankdistill.candidates import BM25, mine
 from rankdistill.data.candidates import UNRANKED, Candidates
 from rankdistill.data.collection import Collection, Qrels
 from rankdistill.data.rows import HIGHEST_GRADE
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, check_loaded, check_seed
 from rankdistill.evaluation.run import Run
 from rankdistill.retrieval import Index, PairIndex, check_index, passing_index
+from rankdistill.runtime import processes
+from rankdistill.scores.table import ScoreTable
 from rankdistill.students.lengths import cut_pairs, cut_texts
+from rankdistill.students.models import Model
 from rankdistill.students.rankers import reranks
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Evaluator:
 
     def evaluate(
         self,
-        model: BaseModel | None,
+        model: Model | None,
         collection: Collection,
         split: str = "test",
         documents: Index | None = None,
@@ -192,7 +192,7 @@ class Evaluator:
             )
         return self.measure(run, collection, split)
 
-    def check_index(self, model: BaseModel) -> None:
+    def check_index(self, model: Model) -> None:
         """Raises ``InputError`` if there is no such index of ``model``'s documents, or search parameter."""
         if not reranks(model):
             check_index(model, self.index, self.search)

@@ -238,7 +238,7 @@ def report(
     runs = [run for run in found if not run.missing]
     if not runs:
         reasons = "".join(f"; {run.folder}: {run.missing}" for run in found[:3])
-        raise InputError(f"{folder}: no finished run of rankdistill.train{reasons}")
+        raise InputError(f"{folder}: no finished run of rankdistill train{reasons}")
     measures = tuple(runs[0].per_query["after"])
     measure = measure or measures[0]
     for run in runs:

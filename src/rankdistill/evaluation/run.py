@@ -11,7 +11,7 @@ import numpy as np
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import plain, read_lines
 from rankdistill.errors import InputError
-from rankdistill.folders import written
+from rankdistill.runtime.folders import written
 
 
 @dataclass(frozen=True)

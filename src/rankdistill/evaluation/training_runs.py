@@ -1,4 +1,4 @@
-"""What the runs of rankdistill.train left in their folders."""
+"""What the runs of rankdistill train left in their folders."""
 
 import csv
 import json
@@ -13,12 +13,12 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rankdistill.data.cache import fingerprint
 from rankdistill.errors import InputError
-from rankdistill.folders import RESULTS, check, files_of, finished_conditions, plain, read_json
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.folders import RESULTS, check, files_of, finished_conditions, plain, read_json
 
 PROCESSES = "processes"  # of a run, beside the fields of its configuration
-PARTS = ("sampler", "loss", "teacher")  # what a configuration of rankdistill.train has, and no other
+PARTS = ("sampler", "loss", "teacher")  # what a configuration of rankdistill train has, and no other
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TrainingRun:
 
 
 def read_runs(folder: Path) -> list[TrainingRun]:
-    """The runs of rankdistill.train under ``folder``, in the order of their folders' names.
+    """The runs of rankdistill train under ``folder``, in the order of their folders' names.
 
     One of which a file is damaged is there too, and ``missing`` says which.
     """

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rankdistill import processes
 from rankdistill.losses.base import Loss
 from rankdistill.losses.infonce import info_nce
 from rankdistill.losses.kl import kl_divergence
+from rankdistill.runtime import processes
 from rankdistill.vocabulary import Batch, Outputs
 
 

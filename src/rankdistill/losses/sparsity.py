@@ -6,10 +6,10 @@ from operator import add
 
 from torch import Tensor
 
-from rankdistill import processes
 from rankdistill.errors import InputError, check_counts
 from rankdistill.losses.base import Loss
 from rankdistill.losses.shapes import is_number
+from rankdistill.runtime import processes
 from rankdistill.vocabulary import Batch, Outputs
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
-from sentence_transformers.base.model import BaseModel
 
-from rankdistill.retrieval.embed import embed_queries
 from rankdistill.retrieval.faiss_search import search
+from rankdistill.students.embed import embed_queries
+from rankdistill.students.models import Model
 
 BLOCK = 100_000  # pairs compared at a time
 
@@ -17,7 +17,7 @@ BLOCK = 100_000  # pairs compared at a time
 class DenseIndex:
     """``vectors`` float32 (D, d) are ``model``'s of the documents, or their first ``d`` dimensions alone."""
 
-    model: BaseModel
+    model: Model
     vectors: np.ndarray
 
     def __len__(self) -> int:

@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from sentence_transformers import CrossEncoder, MultiVectorEncoder, SparseEncoder
-from sentence_transformers.base.model import BaseModel
 
 from rankdistill.data.collection import Collection
 from rankdistill.retrieval import inverted, max_sim
 from rankdistill.retrieval.dense import DenseIndex
-from rankdistill.retrieval.embed import embed_documents, passing_embeddings, stored_embeddings
 from rankdistill.retrieval.faiss_search import faiss_index
 from rankdistill.retrieval.inverted import (
     InvertedIndex,
@@ -26,6 +23,8 @@ from rankdistill.retrieval.max_sim import (
 )
 from rankdistill.retrieval.rerank import PairIndex
 from rankdistill.retrieval.ties import check_exact
+from rankdistill.students.embed import embed_documents, passing_embeddings, stored_embeddings
+from rankdistill.students.models import CrossEncoderModel, LateInteractionModel, Model, SparseModel
 from rankdistill.students.sides import width_of
 
 
@@ -73,45 +72,45 @@ class Index(Protocol):
 
 
 def check_index(
-    model: BaseModel, index: str, parameters: Mapping[str, float] | None = None, field: str = "evaluator"
+    model: Model, index: str, parameters: Mapping[str, float] | None = None, field: str = "evaluator"
 ) -> None:
     """Raises ``InputError``, under the name ``field``, unless ``model``'s documents can be searched so."""
-    if isinstance(model, SparseEncoder):
+    if isinstance(model, SparseModel):
         check_exact(inverted.SEARCHED, index, parameters, field)
-    elif isinstance(model, MultiVectorEncoder):
+    elif isinstance(model, LateInteractionModel):
         check_exact(max_sim.COMPARED, index, parameters, field)
     else:
         faiss_index(width_of(model), index, parameters, field)
 
 
-def index_of(model: BaseModel, documents: Sequence[str]) -> Index:
+def index_of(model: Model, documents: Sequence[str]) -> Index:
     """``documents`` as ``model`` encodes them, by this process alone."""
-    if isinstance(model, CrossEncoder):
+    if isinstance(model, CrossEncoderModel):
         return PairIndex(model, documents)
-    if isinstance(model, SparseEncoder):
+    if isinstance(model, SparseModel):
         return InvertedIndex(model, embed_sparse(model, "document", documents))
-    if isinstance(model, MultiVectorEncoder):
+    if isinstance(model, LateInteractionModel):
         return MaxSimIndex(model, embed_tokens(model, "document", documents))
     return DenseIndex(model, embed_documents(model, documents))
 
 
-def stored_index(model: BaseModel, collection: Collection) -> Index:
+def stored_index(model: Model, collection: Collection) -> Index:
     """``collection`` as ``model`` encodes it, kept in the cache by the model's weights."""
-    if isinstance(model, CrossEncoder):
+    if isinstance(model, CrossEncoderModel):
         return PairIndex(model, collection.documents)
-    if isinstance(model, SparseEncoder):
+    if isinstance(model, SparseModel):
         return InvertedIndex(model, stored_sparse(model, collection))
-    if isinstance(model, MultiVectorEncoder):
+    if isinstance(model, LateInteractionModel):
         return MaxSimIndex(model, stored_tokens_of(model, collection))
     return DenseIndex(model, stored_embeddings(model, collection))
 
 
-def passing_index(model: BaseModel, documents: Sequence[str]) -> Index:
+def passing_index(model: Model, documents: Sequence[str]) -> Index:
     """``documents`` as ``model`` encodes them, the processes of a job sharing the work."""
-    if isinstance(model, CrossEncoder):
+    if isinstance(model, CrossEncoderModel):
         return PairIndex(model, documents)
-    if isinstance(model, SparseEncoder):
+    if isinstance(model, SparseModel):
         return InvertedIndex(model, passing_sparse(model, documents))
-    if isinstance(model, MultiVectorEncoder):
+    if isinstance(model, LateInteractionModel):
         return MaxSimIndex(model, passing_tokens(model, documents))
     return DenseIndex(model, passing_embeddings(model, documents))

@@ -7,18 +7,18 @@ from typing import cast
 
 import numpy as np
 from scipy.sparse import csr_matrix, vstack
-from sentence_transformers import SparseEncoder
 from tqdm.auto import tqdm
 
-from rankdistill import processes
-from rankdistill.data.cache import build_folder, cache_folder, fingerprint, map_npy, sealed
 from rankdistill.data.collection import Collection
-from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
-from rankdistill.hardware import autocast, has_bf16
-from rankdistill.retrieval.finite import check_finite
 from rankdistill.retrieval.ties import LOWEST, best_ranked, check_exact
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint, map_npy, sealed
+from rankdistill.runtime.hardware import autocast, has_bf16
+from rankdistill.runtime.pruning import embeddings_limit, limit_embeddings
+from rankdistill.students.finite import check_finite
 from rankdistill.students.load import fingerprint_of
+from rankdistill.students.models import SparseModel
 from rankdistill.students.sparse import embed_block
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class InvertedIndex:
 
     vectors = None
 
-    def __init__(self, model: SparseEncoder, matrix: csr_matrix):
+    def __init__(self, model: SparseModel, matrix: csr_matrix):
         self.model, self.matrix = model, matrix
         self.lists = matrix.T.tocsr()
         self._asked: tuple[list[str], csr_matrix] | None = None
@@ -95,7 +95,7 @@ class InvertedIndex:
         return self._asked[1]
 
 
-def embed_sparse(model: SparseEncoder, kind: str, texts: Sequence[str], progress: bool = True) -> csr_matrix:
+def embed_sparse(model: SparseModel, kind: str, texts: Sequence[str], progress: bool = True) -> csr_matrix:
     """float32 (n, V) of texts of the ``kind`` query or document, with the model's prompt.
 
     Of length 1 if the model's similarity is cosine.
@@ -122,7 +122,7 @@ def embed_sparse(model: SparseEncoder, kind: str, texts: Sequence[str], progress
     return vstack(parts, format="csr")[np.argsort(order)]
 
 
-def stored_sparse(model: SparseEncoder, collection: Collection) -> csr_matrix:
+def stored_sparse(model: SparseModel, collection: Collection) -> csr_matrix:
     """``embed_sparse`` of the whole collection (D, V), cached by the model's weights, memory-mapped.
 
     Those that were used longest ago go when all embeddings take more than RANKDISTILL_CACHE_LIMIT.
@@ -163,7 +163,7 @@ def _open(path: Path, documents: int) -> csr_matrix:
     return matrix
 
 
-def passing_sparse(model: SparseEncoder, texts: Sequence[str]) -> csr_matrix:
+def passing_sparse(model: SparseModel, texts: Sequence[str]) -> csr_matrix:
     """``embed_sparse`` of documents, the processes of a job sharing the work; nothing is kept."""
     log.info("embedding %d documents", len(texts))
     bounds = np.linspace(0, len(texts), processes.count() + 1).astype(int)

@@ -8,20 +8,20 @@ from typing import cast
 
 import numpy as np
 import torch
-from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.util import batch_to_device
 from tqdm.auto import tqdm
 
-from rankdistill import processes
-from rankdistill.chunking import by_length, chunks, tokens_at_once
-from rankdistill.data.cache import build_folder, cache_folder, fingerprint, map_npy, sealed
 from rankdistill.data.collection import Collection
-from rankdistill.data.pruning import embeddings_limit, limit_embeddings
 from rankdistill.errors import InputError
-from rankdistill.hardware import autocast, has_bf16
-from rankdistill.retrieval.finite import check_finite
 from rankdistill.retrieval.ties import best_ranked, check_exact
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint, map_npy, sealed
+from rankdistill.runtime.hardware import autocast, has_bf16
+from rankdistill.runtime.pruning import embeddings_limit, limit_embeddings
+from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
+from rankdistill.students.finite import check_finite
 from rankdistill.students.load import fingerprint_of
+from rankdistill.students.models import LateInteractionModel
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import width_of
 
@@ -67,7 +67,7 @@ class MaxSimIndex:
 
     vectors = None
 
-    def __init__(self, model: MultiVectorEncoder, tokens: TokenVectors):
+    def __init__(self, model: LateInteractionModel, tokens: TokenVectors):
         self.model, self.tokens = model, tokens
         self._asked: tuple[list[str], TokenVectors] | None = None
 
@@ -157,7 +157,7 @@ def _tensor(vectors: np.ndarray) -> torch.Tensor:
 
 @torch.inference_mode()
 def embed_tokens(
-    model: MultiVectorEncoder, kind: str, texts: Sequence[str], progress: bool = True
+    model: LateInteractionModel, kind: str, texts: Sequence[str], progress: bool = True
 ) -> TokenVectors:
     """As ``encode_query`` and ``encode_document`` of texts of the ``kind`` query or document."""
     model.eval()
@@ -180,7 +180,7 @@ def embed_tokens(
     return joined(parts)
 
 
-def _parts(model: MultiVectorEncoder, features: dict):
+def _parts(model: LateInteractionModel, features: dict):
     """Rows and features of texts of like length; expanded queries stay as wide as they are."""
     order, budget = by_length(features), tokens_at_once(model.device)
     if "query_expansion_positions" not in features:
@@ -193,7 +193,7 @@ def _parts(model: MultiVectorEncoder, features: dict):
         )
 
 
-def stored_tokens_of(model: MultiVectorEncoder, collection: Collection) -> TokenVectors:
+def stored_tokens_of(model: LateInteractionModel, collection: Collection) -> TokenVectors:
     """``embed_tokens`` of the whole collection, cached by the model's weights, memory-mapped.
 
     Those that were used longest ago go when all embeddings take more than RANKDISTILL_CACHE_LIMIT.
@@ -233,7 +233,7 @@ def _open(path: Path, documents: int, dimensions: int) -> TokenVectors:
     return TokenVectors(vectors, offsets)
 
 
-def passing_tokens(model: MultiVectorEncoder, texts: Sequence[str]) -> TokenVectors:
+def passing_tokens(model: LateInteractionModel, texts: Sequence[str]) -> TokenVectors:
     """``embed_tokens`` of documents, the processes of a job sharing the work; nothing is kept."""
     log.info("embedding %d documents", len(texts))
     bounds = np.linspace(0, len(texts), processes.count() + 1).astype(int)

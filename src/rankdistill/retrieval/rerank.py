@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sentence_transformers import CrossEncoder
 from tqdm.auto import tqdm
 
-from rankdistill import processes
 from rankdistill.data.candidates import Candidates
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
-from rankdistill.retrieval.finite import check_finite
+from rankdistill.runtime import processes
+from rankdistill.scores.table import ScoreTable
 from rankdistill.students.cross_encoder import scorer_of
+from rankdistill.students.finite import check_finite
+from rankdistill.students.models import CrossEncoderModel
 
 BLOCK = 2_000  # pairs sorted by length together
 BAR_FROM = 10_000  # pairs; fewer take a minute
@@ -25,7 +25,7 @@ class PairIndex:
 
     vectors = None
 
-    def __init__(self, model: CrossEncoder, documents: Sequence[str]):
+    def __init__(self, model: CrossEncoderModel, documents: Sequence[str]):
         self.model, self.score, self.documents = model, scorer_of(model), documents
         self._known: dict[tuple[str, int], float] = {}
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from rankdistill import processes
 from rankdistill.data.collection import Collection
+from rankdistill.runtime import processes
 from rankdistill.students.matryoshka import cuts_of
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
 

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
-from rankdistill.hardware import has_bf16
-from rankdistill.packing import first_position, packed, tokens_in
+from rankdistill.runtime.hardware import has_bf16
 from rankdistill.students.base import PreparePairs, Ranker, Rows
 from rankdistill.students.dense import fast_attention, on_cast_weights
+from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
+from rankdistill.students.fast.packing import first_position, packed, tokens_in
+from rankdistill.students.fast.pair_tokens import PairTokenizer, prompt_of_pairs
 from rankdistill.students.kinds import has_head
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import add_lora, keep_layers, load_weights, set_dropout
-from rankdistill.students.pairs import PairTokenizer, prompt_of_pairs
 from rankdistill.students.sides import transformer_of
 from rankdistill.vocabulary import Batch, Outputs
 

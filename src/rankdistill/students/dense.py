@@ -18,12 +18,12 @@ from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
-from rankdistill.data.tokens import stored_tokens
 from rankdistill.errors import InputError
-from rankdistill.packing import first_position, pack, packed, tokens_in
 from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
+from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
+from rankdistill.students.fast.packing import first_position, pack, packed, tokens_in
+from rankdistill.students.fast.tokens import stored_tokens
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, transformer_of
 from rankdistill.vocabulary import Batch, Outputs

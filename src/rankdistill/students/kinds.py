@@ -21,7 +21,7 @@ NAMES = {
 }
 USES = {
     "SentenceTransformer": "it may be the student, the teacher of teacher=dense, or be given a scoring head: "
-    "python -m rankdistill.finetune_teacher model=...",
+    "rankdistill finetune_teacher model=...",
     "CrossEncoder": "it may be the student of student=cross_encoder, or the teacher of teacher=cross_encoder",
     "MultiVectorEncoder": "it may be the student, or the teacher of teacher=late_interaction",
     "SparseEncoder": "it may be the student",

@@ -11,8 +11,8 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from rankdistill import processes
 from rankdistill.errors import InputError, check_counts
+from rankdistill.runtime import processes
 from rankdistill.students.base import Encoder
 from rankdistill.students.dense import DenseEncoder
 from rankdistill.students.load import check_class, load_student

@@ -16,12 +16,12 @@ from sentence_transformers.base.model import BaseModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from rankdistill.data.cache import cache_folder, fingerprint, locked, writing
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Collection
-from rankdistill.data.tokens import read_limit, tokenizer_rules
 from rankdistill.errors import InputError, check_counts
-from rankdistill.students.pairs import prompt_of_pairs
+from rankdistill.runtime.cache import cache_folder, fingerprint, locked, writing
+from rankdistill.students.fast.pair_tokens import prompt_of_pairs
+from rankdistill.students.fast.tokens import read_limit, tokenizer_rules
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import sides
 

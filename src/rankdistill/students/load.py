@@ -19,10 +19,10 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rankdistill.data.cache import fingerprint
-from rankdistill.data.tokens import tokenizer_rules
 from rankdistill.errors import InputError, check_counts, shorten
-from rankdistill.reach import asking_hub
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.reach import asking_hub
+from rankdistill.students.fast.tokens import tokenizer_rules
 from rankdistill.students.kinds import check_fit, check_kind, check_reads, check_tokenizer, kind_of, refusal
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.matryoshka import cut_to

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 
-from rankdistill.chunking import by_length, chunks, tokens_at_once
 from rankdistill.data.collection import Collection
-from rankdistill.data.tokens import read_limit
 from rankdistill.errors import InputError
-from rankdistill.packing import first_position, packed, tokens_in
 from rankdistill.students.base import Encoder, Prepare
 from rankdistill.students.dense import Features, fast_attention
+from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
+from rankdistill.students.fast.packing import first_position, packed, tokens_in
+from rankdistill.students.fast.tokens import read_limit
 from rankdistill.students.kinds import has_language_head
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import check_class, keep_layers, load_student, load_weights, set_dropout

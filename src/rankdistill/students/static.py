@@ -18,12 +18,12 @@ from torch.nn.functional import embedding, embedding_bag
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from rankdistill import processes
-from rankdistill.data.cache import build_folder, cache_folder, fingerprint
 from rankdistill.data.collection import Collection
-from rankdistill.data.tokens import TokenStore, stored_tokens
 from rankdistill.errors import InputError, check_counts
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint
 from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
+from rankdistill.students.fast.tokens import TokenStore, stored_tokens
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import check_class, fingerprint_of, load_student
 from rankdistill.students.matryoshka import cut_to

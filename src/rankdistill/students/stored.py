@@ -10,8 +10,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import truncate_embeddings
 from torch import Tensor
 
-from rankdistill.data.cache import map_npy
 from rankdistill.data.collection import Collection
+from rankdistill.runtime.cache import map_npy
 from rankdistill.students.base import Encoder, PrepareSide
 from rankdistill.students.sides import like, stored_modules, stored_part
 
@@ -45,7 +45,7 @@ class StoredEncoder(Encoder):
     model: SentenceTransformer
 
     def preparer_of(self, kind: str, collection: Collection, chunk_tokens: int | None = None) -> PrepareSide:
-        from rankdistill.retrieval.embed import store_embeddings  # which needs what a student is
+        from rankdistill.students.embed import store_embeddings  # which needs what a student is
 
         side = like(self.model, self.model)
         side.similarity_fn_name = "cosine" if self.cosine else "dot"

@@ -6,10 +6,10 @@ import bm25s
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
-from rankdistill import processes
 from rankdistill.candidates.bm25 import bm25_index, check_bm25, stemming, words
 from rankdistill.data import Candidates, Collection
-from rankdistill.data.cache import fingerprint
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import fingerprint
 
 BLOCK = 100_000  # pairs scored at a time
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sentence_transformers import CrossEncoder
 
 from rankdistill.errors import InputError, check_counts
 from rankdistill.students.cross_encoder import PairScorer
+from rankdistill.students.fast.pair_tokens import prompt_of_pairs
 from rankdistill.students.kinds import has_head
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import hash_weights, load_weights
-from rankdistill.students.pairs import prompt_of_pairs
+from rankdistill.students.models import CrossEncoderModel
 
 
 class CrossEncoderTeacher:
@@ -35,7 +35,7 @@ class CrossEncoderTeacher:
         check_counts(max_length=max_length, chunk_tokens=chunk_tokens)
         self.name = str(model)
         self.model = load_weights(
-            CrossEncoder,
+            CrossEncoderModel,
             self.name,
             device=device,
             num_labels=1,
@@ -45,7 +45,7 @@ class CrossEncoderTeacher:
         if not has_head(self.model):
             raise InputError(
                 f"teacher.model={self.name!r} has no scoring head; train one: "
-                f"python -m rankdistill.finetune_teacher model={self.name}"
+                f"rankdistill finetune_teacher model={self.name}"
             )
         self.scorer = PairScorer(self.model, chunk_tokens)
         check_prompt(self.model, prompt_of_pairs(self.model), f"the prompt of {self.name}")

@@ -10,9 +10,10 @@ import logging
 from importlib.resources import files
 from pathlib import Path
 
-from rankdistill.data.cache import build_folder, cache_folder
 from rankdistill.errors import InputError
+from rankdistill.runtime.cache import build_folder, cache_folder
 from rankdistill.students.minilm import minilm_path
+from rankdistill.students.models import BiEncoderModel
 from rankdistill.students.sides import transformer_of
 from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
 from rankdistill.teachers.dense import DenseTeacher
@@ -56,13 +57,12 @@ def merged(part: str) -> str:
 
 def _merge(part: str, folder: Path) -> None:
     from peft import PeftModel
-    from sentence_transformers import SentenceTransformer
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     base, tuned = minilm_path(), ASSETS / "bi_encoder"
     logging.getLogger("transformers").setLevel(logging.ERROR)  # of the head that the adapter brings
     if part == "bi_encoder":
-        student = SentenceTransformer(base, device="cpu", model_kwargs={"use_safetensors": True})
+        student = BiEncoderModel(base, device="cpu", model_kwargs={"use_safetensors": True})
         PeftModel.from_pretrained(transformer_of(student), tuned).merge_and_unload()
         student.save_pretrained(str(folder), create_model_card=False)
     else:

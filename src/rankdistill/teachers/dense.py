@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
 
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.students.load import check_class, fingerprint_of, load_student
+from rankdistill.students.models import BiEncoderModel
 from rankdistill.teachers.kept import Kept
 
 KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is embedded once
@@ -17,12 +17,12 @@ KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is emb
 class DenseTeacher:
     """Scores are ``scale`` times the inner product of a bi-encoder's embeddings (cosine or dot)."""
 
-    def __init__(self, model: str | SentenceTransformer, scale: float = 20.0, max_length: int | None = 256):
+    def __init__(self, model: str | BiEncoderModel, scale: float = 20.0, max_length: int | None = 256):
         if not 0 < scale < np.inf:
             raise InputError(f"scale={scale}: it is a number above 0")
         if isinstance(model, str):
-            check_class(model, SentenceTransformer)
-            self.model = cast(SentenceTransformer, load_student(model, max_length=max_length))
+            check_class(model, BiEncoderModel)
+            self.model = cast(BiEncoderModel, load_student(model, max_length=max_length))
         else:
             self.model = model
         self.scale = scale

@@ -7,9 +7,9 @@ from numbers import Real
 import numpy as np
 
 from rankdistill.data import Candidates
-from rankdistill.data.cache import fingerprint
-from rankdistill.data.columns import check_column_name, weighted_sum
 from rankdistill.errors import InputError
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.scores.columns import check_column_name, weighted_sum
 from rankdistill.teachers.scoring import Teacher, forget, identity, score_candidates
 
 log = logging.getLogger(__name__)

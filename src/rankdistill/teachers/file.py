@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 
 from rankdistill.candidates import mine
-from rankdistill.candidates.mine import Retrievers
-from rankdistill.data.cache import fingerprint
+from rankdistill.candidates.mining import Retrievers
 from rankdistill.data.candidates import hash_array
 from rankdistill.data.collection import Collection
-from rankdistill.data.formats import check_format, check_options, read_scores
-from rankdistill.data.formats.triples import Invalid
-from rankdistill.data.score_hub import is_hub_name
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.scores.formats import check_format, check_options, read_scores
+from rankdistill.scores.formats.triples import Invalid
+from rankdistill.scores.hub import is_hub_name
+from rankdistill.scores.table import ScoreTable
 from rankdistill.teachers.scoring import score_candidates
 
 
 class FileTeacher:
-    """The scores in ``path``: a file, or a hub's dataset; see ``rankdistill.data.read_scores``.
+    """The scores in ``path``: a file, or a hub's dataset; see ``rankdistill.scores.read_scores``.
 
     It has no ``score``: it brings its own candidates, and nothing is mined for them.
     """

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
-from rankdistill.hardware import autocast
+from rankdistill.runtime.hardware import autocast
 from rankdistill.students.kinds import kind_of
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import fingerprint_of, load_weights
 from rankdistill.students.minilm import minilm_path
+from rankdistill.students.models import BiEncoderModel, LateInteractionModel
 from rankdistill.teachers.kept import Kept
 
 KEPT_NUMBERS = 250_000_000  # of token embeddings between calls: 1 GB, a million tokens of 250 dimensions
@@ -68,14 +68,14 @@ class LateInteractionTeacher:
         return [self._kept[kind, text] for text in texts]
 
 
-def load_multi_vector(model: str, **options) -> MultiVectorEncoder:
+def load_multi_vector(model: str, **options) -> LateInteractionModel:
     """``model`` as a late-interaction model; of one that isn't, the last layer's normalised tokens.
 
     What sentence-transformers would make of the latter has a random projection, to be trained.
     """
-    encoder = load_weights(MultiVectorEncoder, model, ("SentenceTransformer",), **options)
+    encoder = load_weights(LateInteractionModel, model, ("SentenceTransformer",), **options)
     if kind_of(minilm_path() if model == "minilm" else model) == "MultiVectorEncoder":
         return encoder
-    plain = load_weights(SentenceTransformer, model, **options)
+    plain = load_weights(BiEncoderModel, model, **options)
     modules = [plain[0], MultiVectorMask(), Normalize("token_embeddings", "token_embeddings")]
-    return MultiVectorEncoder(modules=modules, prompts=plain.prompts, device=options.get("device"))
+    return LateInteractionModel(modules=modules, prompts=plain.prompts, device=options.get("device"))

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from sentence_transformers.base.model import BaseModel
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from rankdistill import processes
-from rankdistill.data.cache import cache_folder, fingerprint, once
 from rankdistill.data.candidates import Candidates
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import cache_folder, fingerprint, once
+from rankdistill.scores.table import ScoreTable
 from rankdistill.students.lengths import cut_inputs
+from rankdistill.students.models import Model
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # pairs between two saves
@@ -66,7 +66,7 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     """
     who = identity(teacher)
     model = getattr(teacher, "model", None)
-    if processes.is_main() and isinstance(model, BaseModel):
+    if processes.is_main() and isinstance(model, Model):
         cut_inputs(model, candidates, who="the teacher")  # says how many
     key = fingerprint(candidates.fingerprint, who, *getattr(teacher, "columns", ()))
     path = cache_folder() / "scores" / f"{key}.arrow"

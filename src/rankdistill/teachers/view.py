@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from rankdistill.data import Candidates
-from rankdistill.data.cache import fingerprint
 from rankdistill.data.views import View
+from rankdistill.runtime.cache import fingerprint
 from rankdistill.teachers.scoring import Teacher, identity, score_candidates
 
 

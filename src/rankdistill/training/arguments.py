@@ -18,8 +18,8 @@ from transformers.trainer_utils import SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
 from rankdistill.errors import InputError, check_seed
-from rankdistill.fields import alternatives, check_value
-from rankdistill.hardware import has_bf16
+from rankdistill.runtime.fields import alternatives, check_value
+from rankdistill.runtime.hardware import has_bf16
 
 LEAST = {
     "per_device_train_batch_size": 1,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from sentence_transformers.base.model import BaseModel
 from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from rankdistill import processes
-from rankdistill.data.cache import share
 from rankdistill.errors import InputError, shorten
-from rankdistill.folders import SEAL, check, checksum, place_of, read_seal, write_json
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import share
+from rankdistill.runtime.folders import SEAL, check, checksum, place_of, read_seal, write_json
+from rankdistill.students.models import Model
 
 log = logging.getLogger(__name__)
 RESUME_BEFORE = "delete {} to resume from what was before it"
@@ -118,7 +118,7 @@ def finish(trainer, logged: list, finished: Path, run: str) -> None:
     draft = finished.with_name("unfinished")
     trainer.save_model(str(draft))
     if processes.is_main():
-        if trainer.model.trains_teacher and isinstance(trainer.model.teacher.model, BaseModel):
+        if trainer.model.trains_teacher and isinstance(trainer.model.teacher.model, Model):
             trainer.model.teacher.model.save_pretrained(str(draft / "teacher"), create_model_card=False)
         _complete(draft, logged, finished, run)
     processes.wait()

@@ -8,10 +8,10 @@ import numpy as np
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from rankdistill.data.collection import Collection, Qrels
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
-from rankdistill.folders import SEAL
+from rankdistill.runtime.folders import SEAL
+from rankdistill.scores.table import ScoreTable
 from rankdistill.training.checkpoints import check_sealed
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from rankdistill.data.candidates import Candidates
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, shorten
+from rankdistill.scores.table import ScoreTable
 
 log = logging.getLogger(__name__)
 RELEASE = 32  # groups after which the table's pages are given back; the system maps up to 2 MB for each read

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
-from sentence_transformers.base.model import BaseModel
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
@@ -13,6 +12,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, check_counts, check_loaded
 from rankdistill.retrieval import stored_embeddings
 from rankdistill.students.load import fingerprint_of
+from rankdistill.students.models import Model
 from rankdistill.training.groups import TrainingGroups
 
 ITERATIONS = 20  # of k-means
@@ -28,7 +28,7 @@ class ClusteredOrder:
     queries than clusters.
     """
 
-    model: BaseModel
+    model: Model
     clusters: int = 32
 
     def __post_init__(self):

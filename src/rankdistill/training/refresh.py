@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from sentence_transformers.base.model import BaseModel
 from torch import nn
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
-from rankdistill import processes
 from rankdistill.candidates.refresh import places_in, renewed
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts
 from rankdistill.retrieval import passing_index
+from rankdistill.runtime import processes
+from rankdistill.scores.table import ScoreTable
+from rankdistill.students.models import Model
 from rankdistill.students.rankers import reranks
 from rankdistill.teachers.none import NoTeacher
 from rankdistill.teachers.scoring import Teacher, forget, score_pairs
@@ -51,7 +51,7 @@ class Refresh:
             check_scores_pairs(self.teacher)
 
     def table(
-        self, student: BaseModel, table: ScoreTable, latest: ScoreTable, split: str | None, part: Path
+        self, student: Model, table: ScoreTable, latest: ScoreTable, split: str | None, part: Path
     ) -> ScoreTable:
         """``table`` with the pools of this moment; ``part`` takes the scores until all are there.
 
@@ -113,7 +113,7 @@ def check_refresh(refresh: Refresh, student: nn.Module, args: TrainingArguments)
             "refresh.teacher: who scores documents that are found then? Give the table's teacher, or "
             "NoTeacher() for labels alone"
         )
-    if not isinstance(student, BaseModel) or reranks(student):
+    if not isinstance(student, Model) or reranks(student):
         raise InputError(f"refresh: {type(student).__name__} searches nothing; train another kind of student")
     for field in ("eval_strategy", "save_strategy", "logging_strategy"):
         if getattr(args, field) == "epoch":
@@ -164,7 +164,7 @@ class Rounds:
                 f"refresh: the loss reads {', '.join(lacking)}, which new candidates do not have"
             )
         self.refresh, self.groups, self.split = refresh, groups, split
-        self.student = cast(BaseModel, student)
+        self.student = cast(Model, student)
         self.folder, self.first, self.shown = Path(str(args.output_dir)), groups.table, 0
         self.batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
         if args.max_steps <= 0:

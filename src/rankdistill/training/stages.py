@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from sentence_transformers.base.model import BaseModel
 from torch import nn
 from transformers import TrainingArguments
 
-from rankdistill.data import ScoreTable
 from rankdistill.errors import InputError, shorten
-from rankdistill.folders import read_json
+from rankdistill.runtime.folders import read_json
+from rankdistill.scores import ScoreTable
 from rankdistill.students import load_weights_from
+from rankdistill.students.models import Model
 from rankdistill.training.arguments import batch_in_words, batch_of
 from rankdistill.training.checkpoints import (
     RESUME_BEFORE,
@@ -94,7 +94,7 @@ def train_stage(student, table, stage: Stage, more: dict, history: list[dict], r
         check_sealed(kept, remedy)
         try:
             load_weights_from(student, kept / "model.safetensors")
-            if teacher is not None and teacher.trained and isinstance(teacher.model, BaseModel):
+            if teacher is not None and teacher.trained and isinstance(teacher.model, Model):
                 load_weights_from(teacher.model, kept / "model.safetensors", "teacher.model.")
         except SafetensorError as error:
             raise InputError(f"{kept}: damaged ({error}); {remedy}") from None

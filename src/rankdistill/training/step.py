@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankdistill import processes
 from rankdistill.errors import InputError
 from rankdistill.losses.base import reads, reads_of_teacher, value_of
+from rankdistill.runtime import processes
 from rankdistill.students.base import Ranker
 from rankdistill.training.collator import in_batch_negatives
 from rankdistill.vocabulary import Batch, Embeddings, Outputs

@@ -3,13 +3,12 @@
 import copy
 from dataclasses import dataclass
 
-from sentence_transformers.base.model import BaseModel
-
-from rankdistill.data.cache import fingerprint
 from rankdistill.data.views import View
 from rankdistill.errors import InputError
+from rankdistill.runtime.cache import fingerprint
 from rankdistill.students.base import Ranker
 from rankdistill.students.load import hash_weights, start_of
+from rankdistill.students.models import Model
 from rankdistill.students.rankers import ranker_of, similarity_of
 
 STUDENT = "student"
@@ -26,19 +25,19 @@ class StepTeacher:
     reads other texts. Raises ``InputError`` for anything else.
     """
 
-    model: BaseModel | Ranker | str = STUDENT
+    model: Model | Ranker | str = STUDENT
     trained: bool = False
     view: View | None = None
 
     def __post_init__(self):
-        if not isinstance(self.model, (BaseModel, Ranker)) and self.model != STUDENT:
+        if not isinstance(self.model, (Model, Ranker)) and self.model != STUDENT:
             raise InputError(
                 f"step_teacher.model={self.model!r:.60}: it must be a model, or student, a copy of it"
             )
         if not isinstance(self.trained, bool):
             raise InputError(f"step_teacher.trained={self.trained!r}: it must be true or false")
 
-    def ranker(self, student: BaseModel | Ranker, half: bool, grad_cache: bool) -> Ranker:
+    def ranker(self, student: Model | Ranker, half: bool, grad_cache: bool) -> Ranker:
         """The model as the step runs it, beside ``student`` and on its device; not trained unless asked."""
         model = copy.deepcopy(student) if isinstance(self.model, str) else self.model
         device = next(student.parameters()).device

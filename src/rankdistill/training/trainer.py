@@ -14,23 +14,23 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from safetensors import safe_open
-from sentence_transformers.base.model import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from rankdistill import processes
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Qrels
-from rankdistill.data.columns import check_weights
-from rankdistill.data.scores import ScoreTable
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
-from rankdistill.hardware import kept_memory
 from rankdistill.losses.base import check_columns, columns_of
 from rankdistill.losses.shapes import is_number
+from rankdistill.runtime import processes
+from rankdistill.runtime.hardware import kept_memory
+from rankdistill.scores.columns import check_weights
+from rankdistill.scores.table import ScoreTable
 from rankdistill.students.base import Ranker
 from rankdistill.students.lengths import cut_inputs
+from rankdistill.students.models import Model
 from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.collator import GroupCollator, Preparer
@@ -142,7 +142,7 @@ class DistillationTrainer(Trainer):
 
     def __init__(
         self,
-        student: BaseModel | Ranker,
+        student: Model | Ranker,
         table: ScoreTable,
         sampler,
         loss: nn.Module,
@@ -328,7 +328,7 @@ class DistillationTrainer(Trainer):
             raise InputError("eval_dataset: name a split, or give judgments")
         training = self.model.training
         candidates = self.eval_candidates if eval_dataset is None else None
-        student = cast(BaseModel, self.student.eval())  # a Ranker is not measured
+        student = cast(Model, self.student.eval())  # a Ranker is not measured
         means = self.evaluator.evaluate(student, *given, candidates=candidates).mean
         self.model.train(training)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
@@ -543,7 +543,9 @@ def _moves(step: Step, loss: nn.Module, student: Outputs, teacher: Outputs, batc
             for name in ("scores", "in_batch")
             if (x := getattr(student, name)) is not None
         }
-        others = {name: _with_gradient(getattr(student, name)) for name in ("queries", "documents")}
+        others: dict[str, Any] = {
+            name: _with_gradient(getattr(student, name)) for name in ("queries", "documents")
+        }
         value = step.compare(replace(student, **scores, **others), teacher, batch, loss)
         if not value.requires_grad:
             return torch.zeros(len(batch.mask), dtype=torch.bool)

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import rows_of
 
-from rankdistill.data.formats import read_columns, read_scores, write_scores
 from rankdistill.errors import InputError
+from rankdistill.scores.formats import read_columns, read_scores, write_scores
 
 EXPECTED = {"q0": {"d0": (1.0, True), "d4": (0.5, False)}, "q2": {"d3": (2.0, True), "d5": (-2.0, False)}}
 LISTS = {

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import rows_of
 
-from rankdistill.data import ScoreTable, read_scores, write_scores
 from rankdistill.errors import InputError
+from rankdistill.scores import ScoreTable, read_scores, write_scores
 from rankdistill.teachers import FileTeacher
 
 ROWS = [

@@ -11,8 +11,8 @@ import pytest
 from conftest import rows_of
 
 from rankdistill.data import Collection
-from rankdistill.data.formats import read_scores, write_scores
 from rankdistill.errors import InputError
+from rankdistill.scores.formats import read_scores, write_scores
 
 LISTS = {"q0": {"d0": (1.0, True), "d4": (0.5, False)}, "q2": {"d3": (2.0, True), "d5": (-2.0, False)}}
 PAIRS = [("q0", "d0", 1.0), ("q0", "d4", 0.5), ("q2", "d3", 2.0), ("q2", "d5", -2.0)]

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.data import Candidates, Collection, ScoreTable
-from rankdistill.data.formats import FORMATS, guess, read_scores, write_scores
+from rankdistill.data import Candidates, Collection
 from rankdistill.errors import InputError
+from rankdistill.scores import ScoreTable
+from rankdistill.scores.formats import FORMATS, guess, read_scores, write_scores
 from rankdistill.teachers import score_candidates
 
 FILES = [
@@ -81,8 +82,8 @@ def test_large_tables_cross_the_blocks(collection, tmp_path, monkeypatch):
         ("jsonl", "PAIRS"),
         ("mapping", "BLOCK"),
     ):
-        monkeypatch.setattr(f"rankdistill.data.formats.{module}.{name}", 64)
-    monkeypatch.setattr("rankdistill.data.score_hub.QUERIES", 3)
+        monkeypatch.setattr(f"rankdistill.scores.formats.{module}.{name}", 64)
+    monkeypatch.setattr("rankdistill.scores.hub.QUERIES", 3)
     table = score_candidates(WordTeacher(), mine(collection, [BM25(20), Random(20)], "train"))
     for format, name in FILES:
         write_scores(table, tmp_path / name, format)

@@ -5,9 +5,9 @@ import logging
 import pytest
 from conftest import rows_of
 
-from rankdistill.data.formats import read_csv
-from rankdistill.data.formats.triples import chunk, to_table
 from rankdistill.errors import InputError
+from rankdistill.scores.formats import read_csv
+from rankdistill.scores.formats.triples import chunk, to_table
 
 
 def csv(folder, *lines):

@@ -16,8 +16,8 @@ from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
-from rankdistill.data.formats import read_scores, write_scores
 from rankdistill.errors import InputError
+from rankdistill.scores.formats import read_scores, write_scores
 
 
 def loaded(path):

@@ -9,8 +9,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from rankdistill.analysis.plots.axes import BLUE, ORANGE, new_axes, plot_shares, row_axes
-from rankdistill.data.scores import ScoreTable
 from rankdistill.evaluation.conclusions import count
+from rankdistill.scores.table import ScoreTable
 
 LABELS = {
     "kendall_tau": "Kendall's tau of student and teacher",

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
 
 from rankdistill.analysis.agreement import false_negatives
 from rankdistill.analysis.comparison import kept_shares
@@ -15,7 +14,8 @@ from rankdistill.analysis.plots.agreement import plot_false_negatives
 from rankdistill.analysis.plots.axes import save
 from rankdistill.analysis.plots.locality import plot_locality
 from rankdistill.analysis.plots.scores import plot_kept, plot_score_distribution, plot_statistic
-from rankdistill.data.scores import ScoreTable
+from rankdistill.scores.table import ScoreTable
+from rankdistill.students.models import BiEncoderModel
 
 log = logging.getLogger(__name__)
 DRAWN = 1000  # queries at most: the plots of more look the same
@@ -25,7 +25,7 @@ def save_group_plots(
     folder: Path,
     table: ScoreTable,
     samplers: Mapping[str, object],
-    model: SentenceTransformer | None,
+    model: BiEncoderModel | None,
     documents: np.ndarray | None = None,
     seed: int = 0,
 ) -> None:

@@ -19,8 +19,8 @@ from rankdistill.analysis.plots.axes import (
     row_axes,
     styles,
 )
-from rankdistill.data.scores import ScoreTable
 from rankdistill.evaluation.conclusions import count
+from rankdistill.scores.table import ScoreTable
 
 UNITS = {
     "variance": "variance of the teacher's scores",

@@ -1,0 +1,69 @@
+"""Lists what the cache holds, the longest unused first, and removes what is too much or too old.
+
+    rankdistill cache
+    rankdistill cache --prune 10GB --older-than 30d --dry-run
+
+The cache is the folder RANKDISTILL_CACHE. What is in use stays; all of it can be computed again. Embeddings
+have a limit of their own: RANKDISTILL_CACHE_LIMIT (100GB unless set).
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+
+from rankdistill.errors import InputError
+from rankdistill.runtime.cache import cache_folder
+from rankdistill.runtime.output import output_kept
+from rankdistill.runtime.pruning import Item, age_of, items, prune, shown, size_of
+
+
+def table(found: Iterable[Item]) -> str:
+    """A line for each of ``found``: kind, size, when it was last used, name, what it belongs to."""
+    lines = []
+    for item in found:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used))
+        lines.append(
+            f"{item.kind:<11} {shown(item.size):>9}  {used}  {item.path.name}  {item.about}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+@output_kept()
+def main():
+    parser = argparse.ArgumentParser(
+        prog="rankdistill cache",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--prune", metavar="SIZE", help="leave no more than this, such as 10GB")
+    parser.add_argument(
+        "--older-than", metavar="AGE", help="remove what was not used for so long, such as 30d"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    given = parser.parse_args()
+    try:
+        most = None if given.prune is None else size_of(given.prune, "--prune")
+        oldest = None if given.older_than is None else age_of(given.older_than, "--older-than")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    found = items()
+    if most is None and oldest is None:
+        print(table(found), end="\n\n" if found else "")
+        print(f"{len(found)} items, {shown(sum(item.size for item in found))} in {cache_folder()}")
+        return
+    try:
+        gone = list(prune(found, most, oldest, given.dry_run))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(table(gone), end="\n\n" if gone else "")
+    size = sum(item.size for item in gone)
+    left = shown(sum(item.size for item in found) - size)
+    verb = "would be removed" if given.dry_run else "removed"
+    print(f"{len(gone)} items {verb}, {shown(size)}; {left} left in {cache_folder()}")
+
+
+if __name__ == "__main__":
+    main()

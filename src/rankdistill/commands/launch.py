@@ -1,0 +1,392 @@
+"""What the commands share: where configurations lie, and how errors end."""
+
+import dataclasses
+import errno
+import functools
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Any, NoReturn
+
+import hydra
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+from transformers import TrainingArguments
+from transformers.utils.logging import disable_progress_bar
+
+from rankdistill.commands.words import ambiguous, expand_home, readable
+from rankdistill.errors import InputError, disk_refuses, within
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import cache_folder
+from rankdistill.runtime.fields import check_targets
+from rankdistill.runtime.folders import RunFolder, RunLog
+from rankdistill.runtime.output import output_kept
+from rankdistill.runtime.pruning import shown
+
+log = logging.getLogger(__name__)
+ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
+
+
+def config_folder() -> Path:
+    """``configs``: in the installed package, or at the top of a checkout."""
+    here = Path(__file__).resolve()
+    installed = here.parents[1] / "configs"
+    return installed if installed.is_dir() else here.parents[3] / "configs"
+
+
+def make(config: Any, kind: type | UnionType = object) -> Any:
+    """The object that ``config`` describes, made of plain Python containers; None of a ``config`` that is.
+
+    Raises ``InputError`` for a field of the wrong kind or refused, or if the object isn't of ``kind``.
+    """
+    check_targets(config)
+    try:
+        made = instantiate(config, _convert_="all")
+    except InstantiationException as error:
+        if (message := explain(error)) is None:
+            raise
+        raise InputError(message) from error
+    if not isinstance(made, kind):
+        raise InputError(
+            f"{config._get_full_key(None)}: makes a {type(made).__name__}, not a "
+            f"{getattr(kind, '__name__', kind)}"
+        )
+    return made
+
+
+def check_names(config: DictConfig, config_name: str) -> None:
+    """Raises ``InputError`` for what stands at the top of ``config`` and is read by nobody.
+
+    Files of one's own say so: without ``# @package _global_`` theirs stands under its folder's name.
+    """
+    base = OmegaConf.load(config_folder() / f"{config_name}.yaml")
+    entries = [next(iter(entry)) for entry in base.defaults if OmegaConf.is_dict(entry)]
+    groups = [name for name in entries if not name.startswith("override ")]
+    stages = [str(name) for name in config.get("stages") or [] if OmegaConf.is_list(config.stages)]
+    known = sorted({*groups, *base, *stages} - {"defaults", "hydra"})
+    if missing := [name for name in known if name not in config and name not in stages]:
+        raise InputError(f"{missing[0]}: missing; compose(...) makes a whole configuration")
+    hint = "a file of your own begins with the line # @package _global_"
+    choice = HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None
+    if choice and config_name != "config":
+        hint = f"is experiment={choice} for rankdistill train?"
+    for name in map(str, config):
+        if name not in known:
+            raise InputError(f"{name}: no such field; {choices(name, known)} ({hint})")
+        if name in groups and isinstance(config[name], str):
+            raise InputError(
+                f"{name}={config[name]}: a file chooses an option under defaults, as - override "
+                f"/{name}: {config[name]}"
+            )
+
+
+def make_retrievers(config: DictConfig) -> dict[str, Any]:
+    """Those of ``config``, a name -> retriever; one that is null is left out.
+
+    Raises ``InputError`` if there is none: pools of positives alone teach nothing.
+    """
+    retrievers = {str(name): retriever for name, retriever in make(config).items() if retriever is not None}
+    if not retrievers:
+        raise InputError(f"{config._get_full_key(None)}: no retriever, and so no negatives; give one or more")
+    return retrievers
+
+
+def compose(*overrides: str, name: str = "config") -> DictConfig:
+    """The configuration of ``rankdistill train *overrides`` (``name``: of another command).
+
+    Raises ``InputError`` for an override that the command would refuse.
+    """
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            return hydra.compose(name, overrides=[open_field(word) for word in readable(overrides)])
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise InputError(message) from None
+
+
+class Stopped(KeyboardInterrupt):
+    """What SIGTERM and SIGHUP raise: a run ends as with Ctrl-C, its files whole, its lock released."""
+
+
+def end_on_signals() -> None:
+    """SIGTERM and SIGHUP raise ``Stopped`` in this process; one forked from it ends at once.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
+
+    Neither it nor Ctrl-C is lost in a finalizer, where Python prints what is raised and goes on.
+    """
+    own = os.getpid()
+
+    def stop(number, frame):
+        if os.getpid() != own:
+            os._exit(128 + number)
+        raise Stopped
+
+    def ignored(found):
+        if os.getpid() != own or not issubclass(found.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(found)
+            return
+        number = signal.SIGTERM if issubclass(found.exc_type, Stopped) else signal.SIGINT
+        again = threading.Timer(0.01, os.kill, (own, number))  # once the finalizer has ended
+        again.daemon = True
+        again.start()
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not on Windows
+            signal.signal(signal.SIGHUP, stop)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it was another while modules were imported
+        sys.unraisablehook = ignored
+
+
+@output_kept()
+def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> None:
+    """Runs ``run`` with the composed configuration; bad input ends in one line and status 2."""
+    end_on_signals()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
+    for name in ("faiss.loader", "bm25s", "httpx", "fontTools", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it tried; how it ended is said
+    disable_progress_bar()  # of loading weights, which takes no time
+    again = ["the same command"]
+    accepted: list[bool] = []  # of each job that was started in this process
+
+    @functools.wraps(run)
+    def logged(config: DictConfig):
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        try:
+            if processes.count() > 1 and sweep:
+                raise InputError("a sweep's jobs run in one process each; start them without torchrun")
+            path = run_folder()
+            again[1:] = [f"hydra.sweep.dir={path.parent}" if sweep else f"hydra.run.dir={path}"]
+            expand_home(config)
+            check_names(config, config_name)
+            accepted.append(False)
+            with folder_of(config, path) as folder:
+                try:
+                    return run(config, folder)
+                except Exception as error:
+                    keep(explain(error) or traceback.format_exc())
+                    raise
+                finally:
+                    accepted[-1] = folder.accepted
+        except Exception as error:
+            message = explain(error)
+            if sweep:
+                show(message or traceback.format_exc())
+            elif message:
+                fail(message)  # here, before Hydra repeats the command line
+            raise
+
+    kept = sweep_notes(sys.argv[1:])
+    try:
+        processes.join()
+        sys.argv[1:] = [open_field(argument) for argument in readable(sys.argv[1:])]
+        if not processes.is_main():
+            sys.argv[1:] = quiet(sys.argv[1:])
+            logging.disable(logging.WARNING)  # the main process says the same
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(logged)()
+        processes.wait()  # a process that leaves while others work may end in an abort
+    except KeyboardInterrupt as stopped:
+        terminated = isinstance(stopped, Stopped)
+        if processes.is_main():
+            word = "terminated" if terminated else "interrupted"
+            print(f"\n{word}; it goes on with {' and '.join(again)}", file=sys.stderr)
+        sys.exit(143 if terminated else 130)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        fail(message)
+    finally:
+        if accepted and not any(accepted):
+            for path, contents in kept.items():
+                path.write_bytes(contents)
+        processes.leave()
+
+
+def folder_of(config: DictConfig, path: Path) -> RunFolder:
+    """Hydra's folder ``path`` of this run, with what was set on the command line."""
+    hydra_config = HydraConfig.get()
+    choices = {
+        name: str(value) for name, value in hydra_config.runtime.choices.items() if "hydra/" not in name
+    }
+    for handler in list(logging.getLogger().handlers):  # those of a hydra/job_logging that was asked for
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == path:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    given: Any = OmegaConf.to_container(
+        hydra_config.overrides.task, resolve=False
+    )  # ${...} means this config
+    return RunFolder(path, config, given, choices, hydra_config.job.name)
+
+
+def sweep_notes(arguments: Sequence[str]) -> dict[Path, bytes]:
+    """Hydra's note of an earlier sweep in the same folder, which it overwrites before any job is refused."""
+    given = [word.partition("=")[2].strip("'\"") for word in arguments if word.startswith("hydra.sweep.dir=")]
+    files = [Path(folder) / "multirun.yaml" for folder in given]
+    return {file: file.read_bytes() for file in files if file.is_file()}
+
+
+def fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def quiet(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` for a process that leaves Hydra's folder and log to the main one."""
+    kept = [argument for argument in arguments if not argument.startswith("hydra.run.dir=")]
+    silent = ["hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+    return [*kept, *silent, f"hydra.run.dir={tempfile.gettempdir()}"]
+
+
+def run_folder() -> Path:
+    """Hydra's folder of this run, the main process's."""
+    return Path(processes.broadcast(HydraConfig.get().runtime.output_dir))
+
+
+def keep(message: str) -> None:
+    """Into the run's log."""
+    _handle(message, lambda handler: isinstance(handler, RunLog))
+
+
+def show(message: str) -> None:
+    """On the screen: a sweep goes on, and Hydra shows but the first failure."""
+    _handle(message, lambda handler: not isinstance(handler, RunLog))
+
+
+def _handle(message: str, wanted: Callable[[logging.Handler], bool]) -> None:
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
+    for handler in filter(wanted, logging.getLogger().handlers):
+        handler.handle(record)
+
+
+def open_field(argument: str) -> str:
+    """``trainer.x=...`` as ``++trainer.x=...``: any of TrainingArguments may be set, or several at once."""
+    found = re.match(r"(?:\w+\.)?trainer\.(\w+)=", argument)
+    several = re.match(r"(?:\w+\.trainer|distillation)=\{", argument)
+    return f"++{argument}" if several or (found and found[1] in ARGUMENTS) else argument
+
+
+def explain(error: BaseException) -> str | None:
+    """One or two lines that name what is wrong in the input, or None if the fault isn't there."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, InstantiationException):
+        cause = error.__cause__
+        key = re.search(r"full_key: (.*)", str(error))
+        if isinstance(cause, InputError):
+            return str(within(key[1] if key else "", cause))
+        if isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
+            return f"{key[1] if key else 'configuration'}: {' '.join(str(cause).split())}"
+        return None if cause is not None else " ".join(str(error).split())
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={name}: no such option; {choices(name, error.options)}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        place = f"{error.problem_mark.name}:{error.problem_mark.line + 1}"
+        return f"{place}: no YAML: {error.problem or error.context}"
+    if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
+        return f"a configuration file is no YAML in UTF-8 ({' '.join(str(error).split())})"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: must be given, as {error.full_key}=..."
+    if isinstance(error, InterpolationResolutionError):
+        return f"{error.full_key}: {' '.join(str(error.msg or error).split(chr(10))[0].split())}"
+    if found := re.match(r"In '(.+)': Could not override '(.+)'\. No match in the defaults list", str(error)):
+        return f"{found[1]}: it overrides {found[2]}, which this command does not have; is it for another?"
+    if found := re.match(r"Could not override '(.+?)'\. No match in the defaults list", str(error)):
+        return f"{found[1]}: this command has no such part, or it has another name; --help says what it has"
+    if found := re.match(r"Ambiguous value for argument '(.+?)'\n1\. To use", str(error), re.DOTALL):
+        return ambiguous(found[1])
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
+    if isinstance(error, ValueError) and "defaults must be a list" in str(error):
+        return " ".join(str(error).split()) + "; a line of it begins with a hyphen: - override /sampler: hard"
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        return "a configuration group cannot be null or a number; leave it out, or name one of its options"
+    again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it goes on"
+    if reason := disk_refuses(error):
+        where = getattr(error, "filename", None)
+        if where is None and "make room" in reason:
+            reason += f" ({room()})"
+        return f"{where}: {reason}; then {again}" if where else f"{reason}; then {again}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}; fix that, or write elsewhere: hydra.run.dir=..."
+    if getattr(error, "errno", None) in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            f"a file cannot be read or written ({getattr(error, 'strerror', None)}): fix that, then {again}"
+        )
+    return None
+
+
+def room() -> str:
+    """How much is left on each disk that a run writes to, the fullest first, and what puts it on another."""
+    places = [("RANKDISTILL_CACHE", cache_folder()), ("TMPDIR", Path(os.environ.get("TMPDIR") or "/tmp"))]
+    runtime: Any = HydraConfig.get().runtime if HydraConfig.initialized() else {}
+    if run := runtime.get("output_dir"):
+        places.insert(0, ("hydra.run.dir", Path(run)))
+    found = []
+    for name, folder in places:
+        with suppress(OSError, StopIteration):
+            there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+            found.append((shutil.disk_usage(there).free, f"in {folder} ({name})"))
+    return "left are " + ", ".join(f"{shown(free)} {place}" for free, place in sorted(found))
+
+
+def misspelt(error: BaseException) -> str | None:
+    """For a field that isn't there: its full name, and the fields that are."""
+    found = re.search(r"Could not (?:override|delete|append to) '([\w.@/]+)'|Could not override", str(error))
+    cause = error.__cause__ if error.__cause__ is not None else error
+    node = getattr(cause, "parent_node", None)
+    key = found[1] if found and found[1] else getattr(cause, "full_key", None)
+    if not key or node is None or not isinstance(node, DictConfig):
+        return None
+    fields = sorted(str(name) for name in node if name != "_target_") if node else []
+    if re.search(r"\btrainer\.\w+$", key):
+        fields = ARGUMENTS
+    if not fields:
+        parent, _, name = key.rpartition(".")
+        return f"{key}: {parent} has no fields here; give it some, as {parent}={{{name}:...}}"
+    name = key.split(".")[-1]
+    root: Any = OmegaConf.to_container(node._get_root(), resolve=False)
+    if homes := ["trainer." + name] if name in ARGUMENTS and "trainer" in root else [*places(root, name)]:
+        return f"{key}: no such field here; it is {' or '.join(homes)}"
+    return f"{key}: no such field; {choices(name, fields)}"
+
+
+def places(config: dict, name: str) -> Iterator[str]:
+    """The full names of the fields of ``config``, at any depth, that are called ``name``."""
+    for key, value in config.items():
+        if key == name:
+            yield str(key)
+        if isinstance(value, dict):
+            yield from (f"{key}.{inner}" for inner in places(value, name))
+
+
+def choices(name: str, known: Sequence[str]) -> str:
+    """What somebody may have meant by ``name``, and what there is."""
+    close = get_close_matches(name, known, n=1) or [one for one in known if name in one]
+    hint = f"did you mean {close[0]}? " if close else ""
+    shown = ", ".join(known) if known is not ARGUMENTS else "the fields of transformers' TrainingArguments"
+    return f"{hint}there is: {shown}"

@@ -1,0 +1,150 @@
+"""From a configuration to the stages of a run: what is wrong with them shows before anything long."""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from rankdistill.commands.launch import choices, make
+from rankdistill.errors import InputError, check_counts, fields_of
+from rankdistill.runtime.fields import check_fields
+from rankdistill.runtime.folders import plain
+from rankdistill.training import training_arguments
+from rankdistill.training.dev import HOW
+from rankdistill.training.orders import ClusteredOrder
+from rankdistill.training.refresh import Refresh
+from rankdistill.training.stages import Stage
+from rankdistill.training.step_teacher import StepTeacher
+from rankdistill.training.trainer import check_scores
+
+SCORES = (
+    "similarity",
+    "scale",
+    "teacher_scores",
+    "teacher_scale",
+    "teacher_weights",
+    "chunk_tokens",
+    "grad_cache",
+)
+PARTS = ("loss", "order", "refresh", "sampler", "scores", "step_teacher", "trainer", "trains")  # of a stage
+
+
+def plan(config: DictConfig, folder: Path) -> list[Stage]:
+    """The stages that ``config`` asks for, their parts made: what is wrong with them shows now."""
+    stages = []
+    # one model, whichever stages share it
+    whole = make(config.get("step_teacher") or None, StepTeacher | None)
+    order = make(config.get("order") or None, ClusteredOrder | None)
+    refresh = make(config.get("refresh") or None, Refresh | None)
+    for name in stage_names(config):
+        settings = config[name]
+        if name == "warmup" and "loss" not in (settings or {}):
+            continue  # warmup=none, whatever else is set of it
+        check_fields(config, dict.fromkeys((f"{name}.trainer", f"{name}.scores"), dict | None))
+        check_fields(config, {f"{name}.trains": list | None})
+        trains = None if settings.get("trains") is None else settings.trains
+        patterns = [trains] if isinstance(trains, str) else trains and [str(x) for x in trains]
+        own = "step_teacher" in settings
+        if unknown := [field for field in settings if field not in PARTS]:
+            raise InputError(f"{name}.{unknown[0]}: no such field; {choices(str(unknown[0]), PARTS)}")
+        fields, scores = (
+            plain(config[part]) | plain(settings.get(part) or OmegaConf.create({}))
+            for part in ("trainer", "scores")
+        )
+        if scores["similarity"] != config.scores.similarity:
+            raise InputError(f"{name}.scores.similarity: all stages compare alike; set scores.similarity")
+        for field in scores:
+            if field not in SCORES:
+                raise InputError(f"{name}.scores.{field}: no such field; {choices(str(field), SCORES)}")
+        check_scores_of(f"{name}.scores", scores)
+        for field, remedy in (("seed", "set seed=..."), ("output_dir", "set hydra.run.dir=...")):
+            if field in fields:
+                raise InputError(f"trainer.{field}: {remedy}")
+        with named_by(name, settings):
+            arguments = training_arguments(str(folder / name), seed=config.seed, **fields)
+        stages.append(
+            Stage(
+                name,
+                folder / name,
+                make(settings.get("sampler") or config.sampler),
+                make(settings.get("loss") or config.loss, nn.Module),
+                arguments,
+                scores,
+                make(settings.step_teacher or None, StepTeacher | None) if own else whole,
+                patterns,
+                make(settings.order or None, ClusteredOrder | None) if "order" in settings else order,
+                make(settings.refresh or None, Refresh | None) if "refresh" in settings else refresh,
+            )
+        )
+    if not stages:
+        raise InputError("stages: none is left to train; name one or more, as stages=[distillation]")
+    return stages
+
+
+@contextmanager
+def named_by(name: str, settings: DictConfig) -> Iterator[None]:
+    """What is refused in here names a trainer's field that ``settings`` have as that of stage ``name``."""
+    try:
+        yield
+    except InputError as error:
+        own = settings.get("trainer") or {}
+        field = re.match(r"trainer(?:\.(\w+)|: .*'(\w+)'$)", str(error))
+        if field and (field[1] or field[2]) in own:
+            raise InputError(f"{name}.{error}") from None
+        raise
+
+
+def stage_names(config: DictConfig) -> list[str]:
+    """``stages``; raises ``InputError`` unless each is there once, and is a part of ``config``."""
+    if not OmegaConf.is_list(config.stages):
+        raise InputError(f"stages={config.stages!r}: it is a list, as stages=[distillation]")
+    names = list(config.stages)
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or name not in config:
+            raise InputError(f"stages: {name}: there is no such part; add one, as +{name}.loss=...")
+        part = config[name]
+        if part is None and name != "warmup":  # which is warmup=none
+            raise InputError(
+                f"{name}: a stage without fields; give it those that differ from the other stages, or {{}} "
+                "if none does"
+            )
+        if part is not None and (
+            not OmegaConf.is_dict(part) or "_target_" in part or name in (*PARTS, "candidates", "evaluation")
+        ):
+            raise InputError(f"stages: {name} is no stage, a part with a loss, a sampler or trainer fields")
+        if name in names[:i]:
+            raise InputError(f"stages: {name} is there twice; give the second one another name")
+    return names
+
+
+def check_scores_of(part: str, scores: Mapping[str, Any]) -> None:
+    """Raises ``InputError``, in the fields of ``part``, unless ``scores`` can be made so."""
+    with fields_of(part):
+        check_scores(**{name: scores[name] for name in inspect.signature(check_scores).parameters})
+
+
+def check_dev(evaluation: DictConfig, stages: Sequence[Stage]) -> None:
+    """Raises ``InputError`` unless it is said both when the dev split is measured, and which it is."""
+    check_counts(**{f"evaluation.{name}": evaluation[name] for name in ("dev_queries", "patience")})
+    given = [name for name in ("dev_split", "dev_queries") if evaluation[name] is not None]
+    if len(given) > 1:
+        raise InputError("evaluation.dev_split and evaluation.dev_queries: give one of them")
+    watched = [stage.name for stage in stages if stage.arguments.eval_strategy != "no"]
+    if watched and not given:
+        raise InputError(f"trainer.eval_strategy: no queries to measure the {watched[0]} stage on; {HOW}")
+    asked = [*given, *(["patience"] if evaluation.patience is not None else [])]
+    if asked and not watched:
+        raise InputError(
+            f"evaluation.{asked[0]}: nothing is measured while training; add trainer.eval_strategy=steps "
+            "trainer.eval_steps=50"
+        )
+    if evaluation.dev_split == evaluation.split:
+        raise InputError(
+            f"evaluation.dev_split={evaluation.split}: what the run is measured on cannot choose its model; "
+            f"{HOW}"
+        )

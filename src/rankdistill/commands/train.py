@@ -1,0 +1,611 @@
+"""The main job: collection, candidates, teacher scores, groups, student, measured runs.
+
+rankdistill train +experiment=stratified
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+from transformers import set_seed
+
+from rankdistill import analysis
+from rankdistill.analysis import Cut
+from rankdistill.analysis.plots import save, save_group_plots
+from rankdistill.candidates import Dense, mine
+from rankdistill.candidates.mining import Retrievers, by_name
+from rankdistill.commands.cards import model_card
+from rankdistill.commands.launch import check_names, command, compose, make, make_retrievers
+from rankdistill.commands.plan import check_dev, check_scores_of, plan
+from rankdistill.commands.summary import (
+    accounted,
+    evaluation_queries,
+    measured_queries,
+    read_measures,
+    summary,
+    used_queries,
+    write_conditions,
+    write_judgments,
+    write_measures,
+)
+from rankdistill.data import Candidates, Collection
+from rankdistill.data.candidates import RANKS
+from rankdistill.errors import InputError, check_seed, fields_of, shorten
+from rankdistill.evaluation import Evaluation, Evaluator, compare
+from rankdistill.losses.base import check_columns
+from rankdistill.retrieval import DenseIndex, Index, passing_index, stored_index
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.fields import check_fields
+from rankdistill.runtime.folders import RunFolder, plain, write_json, write_text
+from rankdistill.runtime.hardware import has_bf16
+from rankdistill.scores import ScoreTable
+from rankdistill.students import merge_adapter, start_of
+from rankdistill.students.base import Ranker
+from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs, said_of
+from rankdistill.students.matryoshka import cuts_of
+from rankdistill.students.models import CrossEncoderModel, Model
+from rankdistill.students.rankers import (
+    check_trainable,
+    compare_by,
+    has_transformer,
+    ranker_of,
+    reranks,
+    similarity_of,
+)
+from rankdistill.teachers import FileTeacher, NoTeacher, score_candidates, score_split
+from rankdistill.teachers.scoring import identity
+from rankdistill.training.arguments import batch_in_words, batch_of, check_batches
+from rankdistill.training.dev import check_apart, hold_out
+from rankdistill.training.groups import check_fit, offered_sizes
+from rankdistill.training.refresh import check_refresh
+from rankdistill.training.stages import Stage, resumed_at, shown_queries, train_stage
+from rankdistill.training.step import check_offers
+
+__all__ = ["compose", "distil", "run"]
+log = logging.getLogger(__name__)
+BF16 = "It was measured in bf16; in float32 scores differ in the third digit, and figures may a little."
+CUT = "`:{}` is measured with the first {} dimensions of its vectors alone (`truncate_dim`)."
+FIELDS = {
+    "seed": int,
+    "candidates.split": str,
+    "candidates.limit": int | None,
+    "candidates.retrievers": dict,
+    "scores.similarity": str | None,
+    "scores.scale": float | None,
+    "scores.teacher_scores": str,
+    "scores.teacher_scale": float | str,
+    "scores.teacher_weights": dict | None,
+    "scores.chunk_tokens": int | None,
+    "scores.grad_cache": bool,
+    "evaluation.split": str,
+    "evaluation.teacher": bool,
+    "evaluation.dev_split": str | None,
+    "evaluation.dev_queries": int | None,
+    "evaluation.patience": int | None,
+}
+
+
+def distil(config: DictConfig | Mapping[str, Any], folder: str | Path) -> float:
+    """The main job from Python: leaves in ``folder`` what the command does, but for the log.
+
+    ``config`` is a whole one, as ``compose`` makes it, or a dict of the same. Returns the main measure after
+    training; resumes, or reads the results, if the same job was interrupted or has finished there. Raises
+    ``InputError`` for what the command ends with status 2 for.
+    """
+    config = OmegaConf.create(cast(dict, config))
+    check_names(config, "config")
+    if lacking := sorted(OmegaConf.missing_keys(config)):
+        raise InputError(f"{lacking[0]}: must be given")
+    if Path(folder).is_file():
+        raise InputError(f"folder={str(folder)!r}: it is a file; name a folder for the run")
+    with RunFolder(folder, config) as place:
+        return run(config, place)
+
+
+def run(config: DictConfig, folder: RunFolder) -> float:
+    """Composes the library as ``config`` says and leaves the results in ``folder``.
+
+    All processes of a job go through it; what is in ``folder`` the main one writes. Returns the main measure
+    after training.
+    """
+    main = processes.is_main()
+    check_fields(config, FIELDS)
+    check_seed(config.seed)
+    set_seed(config.seed)
+    evaluator = make(config.evaluator, Evaluator)
+    sampler, cut = make(config.sampler), make(config.cut, Cut)
+    check_scores_of("scores", config.scores)
+    stages = plan(config, folder.checkpoints)
+    check_dev(config.evaluation, stages)
+    collection = make(config.data, Collection)
+    log.info("%s", collection)
+    set_seed(config.seed)  # of a new scoring head, whatever was drawn before
+    student = make(config.student, Model)
+    check_student(student, config, stages)
+    evaluator.check_index(student)
+
+    test = config.evaluation.split
+    evaluator.check(collection, test)  # what is wrong with the splits shows now
+    if (dev := config.evaluation.dev_split) is not None:
+        check_dev_queries(collection, dev, test, config.candidates.split)
+        evaluator.check(collection, dev)
+    teacher = make(config.teacher)  # before anything long, in case it cannot be had
+    stages = [with_scorer(stage, teacher, student) for stage in stages]
+    inputs = inputs_of(collection, student, teacher, stages)
+    if folder.finished(**inputs):
+        metrics = read_measures(folder.path)
+        if main:
+            print(f"\n{summary(metrics, '', None)}\n\nResults in {folder.path}")
+        return next(iter(metrics["after"].values()))
+    retrievers = {} if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
+    scored = whole = training_scores(config, teacher, retrievers, collection, stages)
+    if (count := config.evaluation.dev_queries) is not None:
+        whole, dev = hold_out(scored, count, config.candidates.split, evaluator.seed)
+    table = cut(whole)
+    if len(table) < len(whole):
+        log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
+    inputs |= {"candidates": table.candidates.fingerprint, "teacher": table.teacher}
+    batches = {stage.name: batch_of(stage.arguments) for stage in stages}
+    jobs = next(iter(batches.values()))["processes"]
+    identity = folder.begin(**inputs, **{"number of processes": str(jobs)})  # others have other batches
+    if main:
+        if (where := resumed_at(stages)) is not None:
+            log.info("resumed: %s", where)
+            folder.note_resumed(where)
+    processes.wait()
+    queries = {"training": training_queries(config, teacher, scored, whole, table)}
+    documents = stored_index(student, collection)
+    pools = reranked_pools(student, teacher, retrievers, collection, test, evaluator)
+    results = evaluations("before", evaluator, student, collection, test, documents, pools)
+    if reranks(student):
+        results |= retrieved(evaluator, retrievers, collection, test)
+    log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
+    teacher_table, agreements, pairs = None, {}, {}
+    if config.evaluation.teacher:
+        teacher_table = measured_scores(teacher, retrievers, collection, test, evaluator)
+    if main and teacher_table is not None:
+        pairs["before"] = analysis.student_scores(student, teacher_table, documents)
+        agreements["before"] = agreement_of(teacher_table, pairs["before"], "before")
+    active = {"before": results["before"].active}
+    measured = len(results["before"].per_query[evaluator.main])
+    log.info("measured: %s", measured_queries(collection, test, measured))
+    queries["evaluation"] = evaluation_queries(collection, test, measured, evaluator.limit)
+    queries["evaluation"]["trained on"] = shared = measured_and_trained(table, test, evaluator)
+    seen = f"{shared:,} of the {measured:,} measured queries are training queries too, by id or by text"
+    if shared:
+        log.warning("%s: evaluation.split=%s, candidates.split=%s", seen, test, config.candidates.split)
+    unscored = 0 if teacher_table is None else unscored_queries(teacher_table, results["before"])
+    if unscored:
+        queries["evaluation"]["without teacher scores of relevant documents"] = unscored
+    truncated = truncated_inputs(student, table, pools, evaluator, test)
+    watched = watched_pools(student, teacher, retrievers, collection, dev, evaluator)
+    taught = not isinstance(teacher, NoTeacher)
+    del teacher  # its memory is needed, where no stage refreshes
+
+    if main:
+        (folder.path / "plots").mkdir(exist_ok=True)
+    if main and taught:
+        name = folder.choices.get("sampler") or type(sampler).__name__
+        encoder = None if reranks(student) else student
+        vectors = documents.vectors
+        model = None if vectors is None else encoder
+        save_group_plots(folder.path / "plots", table, {name: sampler}, model, vectors, config.seed)
+    processes.wait()
+    history: list[dict] = []
+    steps: dict[str, int] = {}
+    best: dict[str, dict[str, int]] = {}
+    watching = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
+    watching["eval_candidates"] = watched
+    for stage in stages:
+        more = {**stage.scores, "split": config.candidates.split}
+        if stage.arguments.eval_strategy != "no":
+            more |= watching
+        before = history[-1]["step"] if history else 0
+        history += train_stage(student, table, stage, more, history, identity)
+        steps[stage.name], last = (history[-1][name] - before for name in ("kept_step", "step"))
+        if steps[stage.name] != last:
+            best[stage.name] = {"step": steps[stage.name], "of": last}
+    queries["training"]["shown"] = shown_queries(stages, steps, table, queries["training"]["used"])
+    merge_adapter(student)
+
+    documents = passing_index(student, collection.documents)
+    results |= evaluations("after", evaluator, student, collection, test, documents, pools)
+    active["after"] = results["after"].active
+    if main and teacher_table is not None:
+        pairs["after"] = analysis.student_scores(student, teacher_table, documents)
+        agreements["after"] = agreement_of(teacher_table, pairs["after"], "after")
+        save(analysis.plot_agreement(agreements), folder.path / "plots" / "agreement.png")
+        save(analysis.plot_student_scores(teacher_table, pairs), folder.path / "plots" / "student_scores.png")
+    if teacher_table is not None:
+        results["teacher"] = evaluator.rerank(teacher_table, test)
+        warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
+    if main:
+        notes = [f"Trained on {used_queries(queries['training'])}.", *(f"{x}." for x in said_of(truncated))]
+        for name, kept in best.items():
+            where = "{step} of {of}".format(**kept)
+            notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
+        notes += [f"Learning rate of {stage.name}: {stage.arguments.learning_rate:g}." for stage in stages]
+        notes += [f"Batch of {name}: {batch_in_words(batch)}." for name, batch in batches.items()]
+        notes += [f"{seen}."] if shared else []
+        notes += [
+            f"In {stage.name}, the student's own finds joined the pools every {stage.refresh.steps} steps."
+            for stage in stages
+            if stage.refresh is not None and steps[stage.name] > stage.refresh.steps
+        ]
+        if unscored:
+            notes.append(
+                f"Of {unscored:,} measured queries the teacher scored no relevant document, or one document "
+                "alone; they count 0 for it."
+            )
+        if pools is None:
+            notes += measured_how(evaluator, len(collection.documents))
+        notes += [BF16] if has_bf16() and has_transformer(student) else []
+        notes += [CUT.format(n, n) for n in cuts_of(student)]
+        report(results, student, table, history, evaluator.main, config, folder, notes)
+        write_conditions(  # last: it says that the run is finished
+            folder.path,
+            settings=folder.settings,
+            **inputs,
+            evaluated=evaluated(collection, test),
+            queries=queries,
+            batches=batches,
+            truncated=truncated,
+            kept=best,
+            resumed=folder.resumed,
+            **({"active dimensions": active} if active["before"] else {}),
+        )
+        folder.clear()
+    return results["after"].mean[evaluator.main]
+
+
+def evaluations(
+    name: str,
+    evaluator: Evaluator,
+    student: Model,
+    collection: Collection,
+    split: str,
+    documents: Index,
+    candidates: Candidates | None,
+) -> dict[str, Evaluation]:
+    """``student`` as ``name``, and as ``name:n`` by each number of dimensions that it is trained for."""
+    indexes = {name: documents}
+    for n in cuts_of(student):  # what is cut is dense
+        indexes[f"{name}:{n}"] = cast(DenseIndex, documents).cut(n)
+    return {
+        key: evaluator.evaluate(student, collection, split, index, candidates)
+        for key, index in indexes.items()
+    }
+
+
+def retrieved(
+    evaluator: Evaluator, retrievers: Retrievers, collection: Collection, split: str
+) -> dict[str, Evaluation]:
+    """All documents ranked by the encoder of dense candidates, which reranking must beat; {} without one."""
+    encoder = next((one.model for one in by_name(retrievers).values() if isinstance(one, Dense)), None)
+    if encoder is None:
+        return {}
+    documents = stored_index(encoder, collection)
+    return {"retrieved": evaluator.evaluate(encoder, collection, split, documents)}
+
+
+def truncated_inputs(
+    student: Model, table: ScoreTable, pools: Candidates | None, evaluator: Evaluator, split: str
+) -> Counts:
+    """What ``student`` cuts; of a cross-encoder also of the measured pairs, ``pools`` or BM25's."""
+    found = cut_inputs(student, table.candidates, "training pairs")
+    if isinstance(student, CrossEncoderModel):
+        measured = evaluator.pools(table.collection, split) if pools is None else pools
+        found |= cut_pairs(student, measured, "measured pairs")
+    return found
+
+
+def measured_how(evaluator: Evaluator, documents: int) -> list[str]:
+    """What a reader of the figures must know of the search that they are of, a sentence each."""
+    said = []
+    if evaluator.index != "Flat":
+        said.append(
+            f"Documents were retrieved through FAISS's index {evaluator.index}, which is not exhaustive and "
+            "may miss some of the best."
+        )
+    if evaluator.uncut:
+        said.append(f"{', '.join(evaluator.uncut)}: over the {min(evaluator.k, documents)} best documents.")
+    return said
+
+
+def check_student(student: Model, config: DictConfig, stages: Sequence[Stage]) -> None:
+    """Raises ``InputError`` if ``student`` can't be trained as the settings say; makes it compare so."""
+    check_trainable(student)
+    with fields_of("scores"):
+        similarity = similarity_of(student, config.scores.similarity)
+    for stage in stages:
+        with fields_of("scores"):
+            ranker = ranker_of(student, similarity, stage.scores["scale"], half=False, grad_cache=False)
+        inside = stage.step_teacher and stage.step_teacher.ranker(student, half=False, grad_cache=False)
+        check_offers(ranker, stage.loss, inside or None)
+        set_learning_rate(stage, ranker, config)
+    if reranks(student):
+        log.info("the student's scores are its logits; scores.scale is 1")
+    compare_by(student, similarity)  # before it is measured
+
+
+def set_learning_rate(stage: Stage, ranker: Ranker, config: DictConfig) -> None:
+    """Gives ``stage`` the rate that suits ``ranker``, unless one is set; the log says which it is."""
+    given = (config[stage.name].get("trainer") or {}).get("learning_rate", config.trainer.learning_rate)
+    if given is None:
+        stage.arguments.learning_rate = ranker.learning_rate
+    whose = f"the default of a {type(ranker).__name__}" if given is None else "as it was set"
+    log.info("%s: learning rate %g, %s", stage.name, stage.arguments.learning_rate, whose)
+
+
+def reranked_pools(
+    student: Model,
+    teacher,
+    retrievers: Retrievers,
+    collection: Collection,
+    split: str,
+    evaluator: Evaluator,
+) -> Candidates | None:
+    """The candidates that a cross-encoder is measured on, which are the teacher's; None of another student.
+
+    None too if the teacher is a file without queries of ``split``.
+    """
+    if not reranks(student):
+        return None
+    if isinstance(teacher, FileTeacher):
+        return teacher.table(collection, split).candidates if teacher.covers(collection, split) else None
+    return mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
+
+
+def watched_pools(
+    student: Model, teacher, retrievers: Retrievers, collection: Collection, dev, evaluator: Evaluator
+) -> Candidates | None:
+    """``reranked_pools`` of ``dev``, a split or judgments, that is measured while training."""
+    if dev is None or dev == "":
+        return None
+    if isinstance(dev, str):
+        return reranked_pools(student, teacher, retrievers, collection, dev, evaluator)
+    held = replace(collection, qrels={"dev": dev})
+    return reranked_pools(student, teacher, retrievers, held, "dev", evaluator)
+
+
+def with_scorer(stage: Stage, teacher, student: Model) -> Stage:
+    """``stage`` with ``teacher`` to score what a refresh finds; raises ``InputError`` if it can't."""
+    if stage.refresh is None:
+        return stage
+    refresh = replace(stage.refresh, teacher=teacher)
+    check_refresh(refresh, student, stage.arguments)
+    return replace(stage, refresh=refresh)
+
+
+def inputs_of(collection: Collection, student: Model, teacher, stages: Sequence[Stage]) -> dict[str, str]:
+    """The fingerprints of what may change in place under the same settings, before anything is computed."""
+    inputs = {"collection": collection.fingerprint, "student": start_of(student)}
+    if isinstance(teacher, FileTeacher):
+        inputs["scores"] = teacher.fingerprint_for(collection)
+    else:
+        inputs["teacher"] = identity(teacher)
+    inside = [stage.step_teacher for stage in stages if stage.step_teacher is not None]
+    if inside:
+        inputs["step_teacher"] = fingerprint(*(one.fingerprint for one in inside))
+    orders = [stage.order for stage in stages if stage.order is not None]
+    if orders:
+        inputs["order"] = fingerprint(*(order.fingerprint for order in orders))
+    return inputs
+
+
+def evaluated(collection: Collection, split: str) -> str:
+    """Changes with whatever measures of ``split`` depend on: documents, its queries, their judgments."""
+    judged = collection.judged(split)
+    texts = [(query, collection.queries[collection.query_row[query]]) for query in sorted(judged)]
+    digest = hashlib.sha256()
+    for name, text in [*texts, *sorted(zip(collection.document_ids, collection.documents, strict=True))]:
+        digest.update(f"{name}\0{text}\0".encode())
+    digest.update(str([(query, sorted(judged[query].items())) for query, _ in texts]).encode())
+    return digest.hexdigest()[:16]
+
+
+def training_queries(
+    config: DictConfig, teacher, scored: ScoreTable, whole: ScoreTable, table: ScoreTable
+) -> dict[str, Any]:
+    """How many queries of the training split are trained on, and how many are left out for what reason.
+
+    ``scored`` are the pools with scores, ``whole`` those that are not held out, ``table`` what the cut keeps
+    of these.
+    """
+    collection, split = whole.collection, config.candidates.split
+    judged, relevant = len(collection.judged(split)), len(collection.query_rows(split))
+    covered = teacher.covers(collection, split) if isinstance(teacher, FileTeacher) else relevant
+    taught = int((offered_sizes(table) >= 2).sum())
+    reasons = {
+        "no relevant document": judged - relevant,
+        "no scored relevant document or no second candidate": relevant - covered,
+        f"candidates.limit={config.candidates.limit}": covered - len(scored),
+        "held out to evaluate on": len(scored) - len(whole),
+        "cut": len(whole) - len(table),
+        "fewer than two candidates": len(table) - taught,
+    }
+    found = accounted(split, judged, taught, reasons)
+    log.info("training on %s", used_queries(found))
+    return found
+
+
+def measured_and_trained(table: ScoreTable, split: str, evaluator: Evaluator) -> int:
+    """How many of the queries of ``split`` that ``evaluator`` measures are in ``table``, by id or by text."""
+    collection, trained = table.collection, table.candidates.query_rows
+    rows = collection.query_rows(split, evaluator.limit, evaluator.seed)
+    if (same := collection.same_queries) is not None:
+        rows, trained = same.first[rows], same.first[trained]
+    return int(np.isin(rows, trained).sum())
+
+
+def training_scores(
+    config: DictConfig, teacher, retrievers: Retrievers, collection: Collection, stages: Sequence[Stage]
+) -> ScoreTable:
+    """What the stages train on; whether their groups fit its pools shows before anything is scored."""
+    split, limit = config.candidates.split, config.candidates.limit
+    with fields_of("candidates"):
+        if isinstance(teacher, FileTeacher):
+            table = teacher.table(collection, split, limit)
+            check_targets(stages, table.offers)
+            return table
+        pools = mine(collection, retrievers, split, limit)
+    check_targets(
+        stages, ["scores", *getattr(teacher, "columns", ()), *(RANKS + name for name in pools.ranks)]
+    )
+    for stage in stages:
+        check_fit(stage.sampler, pools)
+        check_batches(stage.arguments, len(pools) - (config.evaluation.dev_queries or 0))
+    return score_candidates(teacher, pools)
+
+
+def check_targets(stages: Sequence[Stage], offered: Sequence[str]) -> None:
+    """Raises ``InputError`` if a stage reads a column that is not ``offered`` by the score table."""
+    for stage in stages:
+        check_columns(stage.loss, offered)
+        for name in stage.scores["teacher_weights"] or ():
+            if name not in offered:
+                raise InputError(
+                    f"{stage.name}: scores.teacher_weights has {name}, no column of the score table; it has "
+                    f"{', '.join(offered)}"
+                )
+
+
+def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFrame:
+    """``agreement`` on the test queries' candidates; ``student`` are its scores (N,) of these pairs."""
+    found = analysis.agreement(table, student)
+    means = found[["kendall_tau", "top1"]].mean()
+    log.info(
+        "agreement with the teacher %s, %d queries: Kendall's tau %.3f, same document first %.3f",
+        when,
+        len(found),
+        *means,
+    )
+    return found
+
+
+def measured_scores(teacher, retrievers, collection: Collection, split: str, evaluator: Evaluator):
+    """The score table that the teacher is measured on; None if there is none, or no query of ``split``."""
+    if isinstance(teacher, NoTeacher):
+        return None
+    if not isinstance(teacher, FileTeacher):
+        return score_split(teacher, retrievers, collection, split, evaluator.limit, evaluator.seed)
+    rows = collection.query_rows(split)
+    covered, queries = teacher.covers(collection, split), len(rows)
+    if not covered:
+        log.info(
+            "%s: no scores of the %d queries of %s; the teacher isn't measured", teacher.path, queries, split
+        )
+        return None
+    table = teacher.table(collection, split)  # all of them: the evaluator draws its own
+    lacking = np.setdiff1d(rows, table.candidates.query_rows).tolist()
+    if lacking:
+        log.warning(
+            "%s: scores of %d of %d queries of %s; of the other %d the file has no scored relevant document "
+            "or no second candidate, and they count 0: %s",
+            teacher.path,
+            queries - len(lacking),
+            queries,
+            split,
+            len(lacking),
+            shorten(collection.query_ids[row] for row in lacking),
+        )
+    return table
+
+
+def unscored_queries(table: ScoreTable, measured: Evaluation) -> int:
+    """How many of the ``measured`` queries are not in ``table``, and count 0 for the teacher."""
+    queries = next(iter(measured.per_query.values()))
+    rows = [table.collection.query_row[query] for query in queries]
+    return int((~np.isin(rows, table.candidates.query_rows)).sum())
+
+
+def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:
+    """Of a teacher that ranks its candidates no better than the student ranks the collection."""
+    if teacher[measure] <= student[measure]:
+        log.warning(
+            "the teacher reranks to %s %.4f, the student has %.4f before: there is little to distil",
+            measure,
+            teacher[measure],
+            student[measure],
+        )
+
+
+def check_dev_queries(collection: Collection, dev: str, test: str, train: str) -> None:
+    """Raises ``InputError`` unless ``dev`` is a split that shares no query with ``test`` and ``train``."""
+    if dev not in collection.qrels:
+        raise InputError(
+            f"evaluation.dev_split={dev}: {collection.name} has {shorten(collection.qrels, 9)}; "
+            "evaluation.dev_queries=100 holds out training queries instead"
+        )
+    for split in (test, train):
+        check_apart(collection, dev, collection.query_rows(dev), collection.query_rows(split), split)
+
+
+def report(
+    results: dict[str, Evaluation],
+    student,
+    table,
+    history: list,
+    main: str,
+    config: DictConfig,
+    folder: RunFolder,
+    notes: Sequence[str],
+) -> None:
+    """Writes the run's files and prints the table before / after / teacher.
+
+    ``notes`` are for the model card: what was left out, and what was cut.
+    """
+    before, after = results["before"], results["after"]
+    text = summary(
+        {name: result.mean for name, result in results.items()},
+        main,
+        compare(before.per_query[main], after.per_query[main]) if len(before.per_query[main]) > 1 else None,
+    )
+    split, path = config.evaluation.split, folder.path
+    if after.active:
+        said = ", ".join(
+            f"{when} {active['queries']:,.1f} a query, {active['documents']:,.1f} a document"
+            for when, active in (("before", before.active), ("after", after.active))
+        )
+        text += f"\n\nActive dimensions, on average: {said}."
+    text += f"\n\nMeasured: {measured_queries(table.collection, split, len(after.per_query[main]))}."
+    card = model_card(plain(config), table, student, after.mean, text, notes, after.active)
+    for name, teacher in trained_teachers(folder.checkpoints, config.stages).items():
+        with folder.drafted(name) as draft:
+            shutil.copytree(teacher, draft)
+    with folder.drafted("model") as draft:
+        student.save_pretrained(str(draft), create_model_card=False)
+        write_text(draft / "README.md", card)
+    after.run.write(path / "run.trec.gz")
+    check = write_judgments(path, table.collection, split, after)
+    write_json(path / "history.json", history)
+    save(analysis.plot_learning_curve(history, queries=len(table)), path / "plots" / "learning_curve.png")
+    gains = analysis.plot_gains(before.per_query[main], after.per_query[main], main)
+    save(gains, path / "plots" / "gains.png")
+    measured = {name: result.per_query for name, result in results.items()}
+    save(analysis.plot_measures(measured), path / "plots" / "measures.png")
+    write_measures(results, path)
+    log.info("the results\n\n%s\n\nResults in %s; the same figures of its run: %s", text, path, check)
+
+
+def trained_teachers(checkpoints: Path, stages: Sequence[str]) -> dict[str, Path]:
+    """What the teachers that were trained inside the steps of ``stages`` are saved as, and where they are."""
+    found = {name: checkpoints / name / "finished" / "teacher" for name in stages}
+    found = {f"teacher_{name}": path for name, path in found.items() if path.is_dir()}
+    return found
+
+
+def main() -> None:
+    command(run, "config")
+
+
+if __name__ == "__main__":
+    main()

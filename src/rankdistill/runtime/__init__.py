@@ -1,0 +1,1 @@
+"""Processes, hardware, files and folders: what every room rests on."""

@@ -1,0 +1,141 @@
+"""What lies in the cache, and what of it goes when there is too much."""
+
+import errno
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rankdistill.errors import InputError
+from rankdistill.runtime.cache import about, cache_folder, draft_of, files_of, in_use, seal_of
+
+log = logging.getLogger(__name__)
+LIMIT = "100GB"  # of embeddings, unless RANKDISTILL_CACHE_LIMIT says otherwise
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+DAY = 86400
+AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
+KINDS = ("candidates", "collections", "embeddings", "models", "scores", "seals", "tokens")  # its folders
+OWN = re.compile(r"\.?(?:\w+-)?[0-9a-f]{16,}(?:\.(?!lock$|sha256$)\w+)*")  # what entries are called
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file or folder of the cache: its ``kind`` (embeddings, scores, ...), bytes, when it was last used."""
+
+    path: Path
+    kind: str
+    size: int
+    used: float
+    about: str
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is being written, or was left when that was interrupted."""
+        return self.path.name.startswith(".") or self.path.suffix == ".part"
+
+
+def items(kind: str = "*") -> list[Item]:
+    """What the cache holds, the longest unused first; nothing that somebody else put into its folder."""
+    kinds = KINDS if kind == "*" else [kind]
+    there = (path for kind in kinds for path in (cache_folder() / kind).glob("*"))
+    found = (path for path in there if OWN.fullmatch(path.name) and not path.is_symlink())
+    return sorted(filter(None, map(_item, found)), key=lambda item: (item.used, item.path))
+
+
+def _item(path: Path) -> Item | None:
+    try:
+        size = sum(file.stat().st_size for file in files_of(path).values())
+        lock = Path(f"{path}.lock")
+        used = (lock if lock.exists() else path).stat().st_mtime
+    except OSError:  # gone by now
+        return None
+    return Item(path, path.parent.name, size, used, about(path))
+
+
+def _target(path: Path) -> Path:
+    """What ``path`` becomes when it is finished: itself, unless it is a draft or interrupted scores."""
+    if path.suffix == ".part":
+        return path.with_suffix(".arrow")
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}", path.name)
+    return path.with_name(found[1]) if found else path
+
+
+def embeddings_limit() -> int:
+    """Bytes that embeddings may take, of RANKDISTILL_CACHE_LIMIT."""
+    return size_of(os.environ.get("RANKDISTILL_CACHE_LIMIT") or LIMIT, "RANKDISTILL_CACHE_LIMIT")
+
+
+def limit_embeddings(most: int) -> None:
+    """Removes embeddings, the longest unused first, until they take no more than ``most`` bytes."""
+    for item in prune([item for item in items("embeddings") if not item.unfinished], most):
+        log.info("removed embeddings %s (%s), by RANKDISTILL_CACHE_LIMIT", item.path, shown(item.size))
+
+
+def prune(
+    found: Iterable[Item], most: int | None = None, oldest: float | None = None, dry: bool = False
+) -> Iterator[Item]:
+    """Removes of ``found``, the longest unused first, what is too much; gives each item that went.
+
+    Until no more than ``most`` bytes are left, and nothing unused for ``oldest`` seconds. What somebody
+    builds or has open stays, and what is unfinished for a day. ``dry`` removes nothing. Raises ``InputError``
+    where the cache is read-only.
+    """
+    found, now = list(found), time.time()
+    left = sum(item.size for item in found)
+    for item in found:
+        unused = now - item.used
+        much, old = most is not None and left > most, oldest is not None and unused > oldest
+        if (much or old) and not (item.unfinished and unused < DAY) and _remove(item.path, dry):
+            left -= item.size
+            yield item
+
+
+def _remove(path: Path, dry: bool) -> bool:
+    """Whether ``path`` could be removed, with its seal and lock: not while somebody builds or has it open."""
+    lock = FileLock(f"{_target(path)}.lock", blocking=False)
+    try:
+        with lock:
+            if any(map(in_use, files_of(path).values())):
+                return False
+            if dry:
+                return True
+            seal, going = seal_of(path), draft_of(path)
+            path.rename(going)  # at once, so that nobody opens half of it
+            shutil.rmtree(going) if going.is_dir() else going.unlink()
+            if _target(path) == path:
+                seal.unlink(missing_ok=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except (Timeout, OSError) as error:
+        if getattr(error, "errno", None) == errno.EROFS:
+            raise InputError(f"{path}: {error.strerror}; nothing can be removed there") from None
+        log.debug("%s: stays (%s)", path, error)
+        return False
+    return True
+
+
+def size_of(text: str, name: str) -> int:
+    """Bytes of ``text``, such as 10GB; raises ``InputError`` if it is no size."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", text.strip().upper())
+    if not found:
+        raise InputError(f"{name}={text}: it is a size such as 500MB or 10GB")
+    return int(float(found[1]) * UNITS[found[2] or ""])
+
+
+def age_of(text: str, name: str) -> float:
+    """Seconds of ``text``, such as 30d; raises ``InputError`` if it is no time."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mhdw])", text.strip().lower())
+    if not found:
+        raise InputError(f"{name}={text}: it is a time such as 12h, 30d or 8w")
+    return float(found[1]) * AGES[found[2]]
+
+
+def shown(size: int) -> str:
+    """``size`` in bytes, to be read: 1.3 GB."""
+    unit = next((unit for unit in ("TB", "GB", "MB", "KB") if size >= UNITS[unit]), "B")
+    return f"{size / UNITS[unit]:.1f} {unit}" if unit != "B" else f"{size} B"

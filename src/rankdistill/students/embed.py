@@ -1,0 +1,234 @@
+"""Texts to vectors, as a model is used; kept on disk, or in passing."""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import faiss
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
+from sentence_transformers.util import batch_to_device, truncate_embeddings
+from tqdm.auto import tqdm
+
+from rankdistill.data.collection import Collection
+from rankdistill.errors import InputError
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import (
+    cache_folder,
+    draft_of,
+    fingerprint,
+    map_npy,
+    once,
+    seal,
+    sealed,
+    sync,
+    writing,
+)
+from rankdistill.runtime.hardware import autocast, has_bf16
+from rankdistill.runtime.pruning import embeddings_limit, limit_embeddings
+from rankdistill.students import fingerprint_of
+from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
+from rankdistill.students.fast.packing import first_position, packed
+from rankdistill.students.finite import check_finite
+from rankdistill.students.prompts import prompt_of
+from rankdistill.students.sides import sides, stored_modules, stored_part, width_of
+from rankdistill.students.stored import above
+
+log = logging.getLogger(__name__)
+BAR_FROM = 1000  # texts; fewer are embedded within seconds
+WINDOW = 2_000  # texts tokenised and sorted at a time
+BLOCK = 50_000  # texts embedded at a time
+NAMES = {"query": "queries", "document": "documents"}
+
+
+def embed_queries(model: BaseModel, texts: Sequence[str], progress: bool = True) -> np.ndarray:
+    """float32 (Q, d), with the model's query prompt, normalised if its similarity is cosine."""
+    return _embed(model, "query", texts, progress)
+
+
+def embed_documents(model: BaseModel, texts: Sequence[str], progress: bool = True) -> np.ndarray:
+    """float32 (D, d), with the model's document prompt, normalised if its similarity is cosine."""
+    return _embed(model, "document", texts, progress)
+
+
+def _side(model: BaseModel, kind: str) -> SentenceTransformer:
+    """What embeds texts of ``kind``: a bi-encoder, as all are that embed a text in one vector here."""
+    return cast(SentenceTransformer, sides(model)[kind])
+
+
+def _embed(whole: BaseModel, kind: str, texts: Sequence[str], progress: bool) -> np.ndarray:
+    model = _side(whole, kind)
+    if model.similarity_fn_name not in (None, "cosine", "dot"):
+        raise InputError(
+            f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
+            "product; set its similarity_fn_name if these serve as well"
+        )
+    first = first_position(model)
+    progress = progress and len(texts) >= BAR_FROM
+    with autocast(model.device):
+        if first is None:
+            encode = model.encode_query if kind == "query" else model.encode_document
+            embeddings = encode(list(texts), batch_size=64, show_progress_bar=progress)
+        else:
+            embeddings = _embed_packed(model, kind, texts, first, progress)
+    embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+    check_finite(embeddings, texts)
+    if model.similarity_fn_name == "cosine":
+        faiss.normalize_L2(embeddings)
+    return embeddings
+
+
+@torch.inference_mode()
+def _embed_packed(
+    model: SentenceTransformer, kind: str, texts: Sequence[str], first: int, progress: bool
+) -> np.ndarray:
+    """Embeddings float32 (n, d) of texts without padding, longest first within a window of texts."""
+    model.eval()
+    budget = tokens_at_once(model.device)
+    embeddings = np.empty((len(texts), width_of(model)), dtype=np.float32)
+    bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress)
+    with bar, packed(model):
+        for start in range(0, len(texts), WINDOW):
+            some = list(texts[start : start + WINDOW])
+            features = dict(model.preprocess(some, prompt=prompt_of(model, kind), task=kind))
+            for rows, chunk in chunks(features, by_length(features), budget, first):
+                found = model(batch_to_device(chunk, model.device), task=kind)["sentence_embedding"]
+                found = truncate_embeddings(found, model.truncate_dim)
+                embeddings[start + rows.numpy()] = found.float().cpu().numpy()
+                bar.update(len(rows))
+    return embeddings
+
+
+def stored_embeddings(model: BaseModel, collection: Collection, kind: str = "document") -> np.ndarray:
+    """``embed_documents`` of the whole collection, cached by the model's weights; float32 (D, d).
+
+    Or ``embed_queries`` of all its queries. Memory-mapped, and written block by block, so that it may be
+    larger than memory. The processes of a job share the work. Those that were used longest ago go when all
+    take more than RANKDISTILL_CACHE_LIMIT.
+    """
+    side = _side(model, kind)
+    return _open(
+        store_embeddings(side, collection, kind),
+        (len(_texts(collection, kind)), width_of(side)),
+    )
+
+
+def store_embeddings(model: BaseModel, collection: Collection, kind: str) -> Path:
+    """Where ``stored_embeddings`` are kept, made unless they are there."""
+    side, texts = _side(model, kind), _texts(collection, kind)
+    key = fingerprint(collection.texts_fingerprint(kind), fingerprint_of(side), has_bf16(), kind)
+    path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.npy")
+    with once(path) as missing:
+        if not missing:
+            log.info("reusing embeddings %s", path)
+        else:
+            most = embeddings_limit()
+            log.info("embedding %d %s of %s", len(texts), NAMES[kind], collection.name)
+            draft = processes.broadcast(draft_of(path))
+            try:
+                _embed_into(draft, side, collection, kind)
+                if processes.is_main():
+                    sync(draft)
+                    draft.rename(path)
+                    seal(path, f"{collection.name}, {len(texts):,} {NAMES[kind]}")
+            finally:
+                if processes.is_main():
+                    draft.unlink(missing_ok=True)
+    if missing and processes.is_main():
+        _open(path, (len(texts), width_of(side)))
+        limit_embeddings(most)  # these are in use now
+    return path
+
+
+def _texts(collection: Collection, kind: str) -> Sequence[str]:
+    return collection.queries if kind == "query" else collection.documents
+
+
+def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """The embeddings at ``path``, memory-mapped; raises ``InputError`` unless finite float32 of ``shape``."""
+    trusted = sealed(path)
+    try:
+        embeddings = map_npy(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete it to build it again") from None
+    found = embeddings.shape, embeddings.dtype
+    if found != (shape, np.float32):
+        raise InputError(f"{path}: damaged ({found[0]} {found[1]}, not {shape}); delete it to build it again")
+    if not trusted:
+        if not all(np.isfinite(embeddings[i : i + BLOCK]).all() for i in range(0, len(embeddings), BLOCK)):
+            raise InputError(f"{path}: damaged (numbers that are not finite); delete it to build it again")
+        seal(path)
+    return embeddings
+
+
+def passing_embeddings(model: BaseModel, texts: Sequence[str]) -> np.ndarray:
+    """``embed_documents``, the processes of a job sharing the work; nothing is kept.
+
+    But for what a frozen encoder makes of them: that is stored, as of a collection of these texts.
+    """
+    collection = Collection("texts", [str(i) for i in range(len(texts))], texts, [], [], {})
+    side = _side(model, "document")
+    if stored_modules(side) == len(side):
+        return stored_embeddings(side, collection)
+    if processes.count() == 1:
+        return _embedder(side, collection, "document")(0, len(texts))
+    file = processes.broadcast(cache_folder() / "embeddings" / f".{uuid.uuid4().hex}.npy")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _embed_into(file, side, collection, "document")
+    embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
+    processes.wait()  # until all have opened it; what is mapped stays
+    if processes.is_main():
+        file.unlink()
+    return embeddings
+
+
+def _embedder(
+    side: SentenceTransformer, collection: Collection, kind: str
+) -> Callable[[int, int], np.ndarray]:
+    """What embeds the texts of ``kind`` from a first to an end row.
+
+    Of a frozen encoder under what is trained, an adapter, the vectors are those that are stored.
+    """
+    if not 0 < stored_modules(side) < len(side):
+        texts = _texts(collection, kind)
+        return lambda start, end: _embed(side, kind, texts[start:end], end - start == len(texts))
+    vectors, texts = stored_embeddings(stored_part(side), collection, kind), _texts(collection, kind)
+
+    @torch.inference_mode()
+    def mapped(start: int, end: int) -> np.ndarray:
+        some = torch.from_numpy(np.array(vectors[start:end])).to(side.device)
+        found = above(side.eval(), some).float().cpu().numpy()
+        check_finite(found, texts[start:end])
+        if side.similarity_fn_name == "cosine":
+            faiss.normalize_L2(found)
+        return found
+
+    return mapped
+
+
+def _embed_into(file: Path, side: SentenceTransformer, collection: Collection, kind: str) -> None:
+    """Writes the embeddings of all texts of ``kind`` to the .npy ``file``, each process a share of blocks."""
+    embed, count = _embedder(side, collection, kind), len(_texts(collection, kind))
+    if processes.is_main():
+        width = width_of(side)
+        open_memmap(file, mode="w+", dtype=np.float32, shape=(count, width)).flush()
+        if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a fault of memory
+            with open(file, "r+b") as made:
+                os.posix_fallocate(made.fileno(), 0, file.stat().st_size)
+    processes.wait()
+    embeddings = open_memmap(file, mode="r+")
+    size = min(BLOCK, -(-count // processes.count()))
+    starts = range(0, count, size)[processes.rank() :: processes.count()]
+    for start in tqdm(
+        starts, desc="embedding", unit="block", disable=len(starts) < 2 or not processes.is_main()
+    ):
+        embeddings[start : start + size] = embed(start, min(start + size, count))
+    embeddings.flush()
+    processes.wait()

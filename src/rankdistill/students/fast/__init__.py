@@ -1,0 +1,1 @@
+"""What makes a step fast: texts without padding, chunks, stored tokens."""
