@@ -208,6 +208,7 @@ def changed(folder, place, **fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"num_hidden_layers": 1}, r"does not speak of \('encoder.layer.*they would be dropped"),
         ({"num_hidden_layers": 4}, r"lacks weights that its config.json speaks of \('encoder.layer"),
         ({"vocab_size": 20}, "weights have other sizes than its config.json says \\("),
     ],

@@ -1,6 +1,5 @@
 """What kind of model a folder or a hub's repository holds, by its own files."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankdistill.errors import InputError
+from rankdistill.students.settings import read_settings
 from rankdistill.students.sides import transformer_of
 
 NAMES = {
@@ -38,9 +38,9 @@ def kind_of(name: str, fetch: bool = False) -> str:
     said = _read(name, "config_sentence_transformers.json", {}, fetch).get("model_type")
     if said is not None:
         return "MultiVectorEncoder" if said == "ColBERT" else said  # PyLate's
-    modules = _read(name, "modules.json", None, fetch)
+    modules = _read(name, "modules.json", None, fetch, list)
     if modules is not None:
-        types = " ".join(module.get("type", "") for module in modules).lower()
+        types = " ".join(str(module.get("type")) for module in modules if isinstance(module, dict)).lower()
         marks = {"sparse_encoder": "SparseEncoder", "splade": "SparseEncoder", "pylate": "MultiVectorEncoder"}
         marks |= {"multi_vector": "MultiVectorEncoder", "cross_encoder": "CrossEncoder"}
         return next((kind for mark, kind in marks.items() if mark in types), "SentenceTransformer")
@@ -50,9 +50,9 @@ def kind_of(name: str, fetch: bool = False) -> str:
     return "CrossEncoder" if "ForSequenceClassification" in architectures else "SentenceTransformer"
 
 
-def _read(name: str, file: str, missing: Any, fetch: bool = False) -> Any:
+def _read(name: str, file: str, missing: Any, fetch: bool = False, kind: type = dict) -> Any:
     path = load_file_path(name, file, local_files_only=not fetch)
-    return missing if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    return missing if path is None else read_settings(Path(path), kind)
 
 
 def check_kind(name: str, model: str, wanted: tuple[str, ...]) -> None:
@@ -78,7 +78,7 @@ def refusal(model: str, kind: str, wanted: str) -> InputError:
 
 def has_language_head(name: str) -> bool:
     """Whether ``name`` is a plain transformer with a masked-language head."""
-    plain = _read(name, "modules.json", None) is None
+    plain = _read(name, "modules.json", None, kind=list) is None
     return plain and "ForMaskedLM" in " ".join(_read(name, "config.json", {}).get("architectures") or [])
 
 

@@ -28,9 +28,11 @@ from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of, warn_of_unused
+from rankdistill.students.settings import check_settings, check_tokenizers
 from rankdistill.students.sides import encoders, sides, transformer_of
 
 log = logging.getLogger(__name__)
+NUMBERED = r"\.(?:\{|\d)"  # what follows a list's name, as in layer.0 and layer.{0, 1}
 STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder, MultiVectorEncoder)}
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
 
@@ -153,8 +155,9 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
         log.info("%s: no such folder, looking on the model hub and among what came from there before", name)
     try:
         if local:
+            check_settings(Path(name))
             check_kind(name, model, wanted)
-        with nullcontext() if local else asking_hub(), missing_weights(quiet=bool(others)) as missing:
+        with nullcontext() if local else asking_hub(), weights_apart(quiet=bool(others)) as (missing, unused):
             loaded = kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
             if not local:
                 check_kind(name, model, wanted)
@@ -162,6 +165,11 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
             raise InputError(
                 f"model {model!r} lacks weights that its config.json speaks of ({shorten(missing)}), and "
                 "random ones would be in their place; get the files again"
+            )
+        if dropped := [name for name in unused if _is_of_a_list(name, loaded)]:
+            raise InputError(
+                f"model {model!r} has weights that its config.json does not speak of ({shorten(dropped)}), "
+                "and they would be dropped; get the files again"
             )
         if damaged := [name for name, weight in loaded.named_parameters() if weight.isnan().any()]:
             raise InputError(
@@ -177,6 +185,8 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
     except InputError:
         raise
     except Exception as error:  # of whatever reads a file of a model: each library has its own
+        if local:
+            check_tokenizers(Path(name))
         reason = " ".join((str(error) or type(error).__name__).split())[:300]
         if isinstance(error, KeyError) and error.args == ("sentence_embedding",):
             reason = "it has no pooling, and gives no vector of a text (modules.json)"
@@ -199,27 +209,39 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
 
 
 @contextmanager
-def missing_weights(quiet: bool = False) -> Iterator[list[str]]:
-    """The names of weights of layers and embeddings that are in no file of a model that is loaded in here.
+def weights_apart(quiet: bool = False) -> Iterator[tuple[list[str], list[str]]]:
+    """Names of weights in no file of a model that is loaded in here, and of those in a file that it lacks.
 
-    transformers makes random ones in their place and prints a table, which is what they are read from. A new
-    head, and a pooler that nobody uses, are none of these, and with ``quiet`` nothing is printed of them.
+    Of layers and embeddings the former, of numbered layers the latter. transformers makes random ones in
+    place of the former and prints a table, which is what they are read from. A new head, and a pooler that
+    nobody uses, are none of these, and with ``quiet`` nothing is printed of them.
     """
-    found: list[str] = []
+    missing: list[str] = []
+    unused: list[str] = []
 
     def read(record: logging.LogRecord) -> bool:
         rows = [re.sub(r"\x1b\[\d*m", "", row) for row in record.getMessage().splitlines()]
-        names = [row.split("|")[0].strip() for row in rows if "MISSING" in row and "|" in row]
-        lost = [name for name in names if re.search(r"\.(\{|\d)|embed", name)]
-        found.extend(lost)
-        return not (lost or (quiet and names))  # the error says it, or who asked for a head
+        absent, extra = (
+            [row.split("|")[0].strip() for row in rows if status in row and "|" in row]
+            for status in ("MISSING", "UNEXPECTED")
+        )
+        lost = [name for name in absent if re.search(r"\.(\{|\d)|embed", name)]
+        missing.extend(lost)
+        unused.extend(name for name in extra if re.search(NUMBERED, name))
+        return not (lost or (quiet and absent))  # the error says it, or who asked for a head
 
     reports = logging.getLogger("transformers.modeling_utils")
     reports.addFilter(read)
     try:
-        yield found
+        yield missing, unused
     finally:
         reports.removeFilter(read)
+
+
+def _is_of_a_list(name: str, model: nn.Module) -> bool:
+    """Whether ``model`` has the list of layers that the weight ``name`` of a layer would be in."""
+    layers = ".".join(re.split(NUMBERED, name)[0].split(".")[-2:])
+    return any(f".{layers}." in f".{known}" for known, _ in model.named_parameters())
 
 
 def module_folders(name: str) -> list[str]:
