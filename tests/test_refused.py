@@ -113,9 +113,14 @@ def test_what_nobody_reads_in_a_file_of_ones_own_is_named(tiny, tmp_path):
             "# @package _global_\nevaluatr: {limit: 3}\n",
             "evaluatr: no such field; did you mean evaluator?",
         ),
+        (
+            "marked",
+            "\ufeff# @package _global_\nsampler: {negatives: 3}\n",
+            "marked.yaml begins with a byte order mark",
+        ),
         ("value", "# @package _global_\nsampler: hard\n", "- override /sampler: hard"),
     ):
-        (experiments / f"{name}.yaml").write_text(text)
+        (experiments / f"{name}.yaml").write_text(text, encoding="utf-8")
         own = ["--config-dir", str(tmp_path / "own"), *tiny[:7], f"+experiment={name}"]
         done = start("train", own, tmp_path)
         assert done.returncode == 2 and message in done.stderr, (name, done.stderr[-2000:])

@@ -1,5 +1,6 @@
 """What the commands share: where configurations lie, and how errors end."""
 
+import codecs
 import dataclasses
 import errno
 import functools
@@ -88,6 +89,8 @@ def check_names(config: DictConfig, config_name: str) -> None:
     choice = HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None
     if choice and config_name != "config":
         hint = f"is experiment={choice} for rankdistill train?"
+    if (marked := next(byte_marked(), None)) is not None:
+        hint = f"{marked} begins with a byte order mark, which hides its first line: save it without"
     for name in map(str, config):
         if name not in known:
             raise InputError(f"{name}: no such field; {choices(name, known)} ({hint})")
@@ -96,6 +99,17 @@ def check_names(config: DictConfig, config_name: str) -> None:
                 f"{name}={config[name]}: a file chooses an option under defaults, as - override "
                 f"/{name}: {config[name]}"
             )
+
+
+def byte_marked() -> Iterator[Path]:
+    """Configuration files of one's own that begin with a byte order mark, which Hydra takes for a letter."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    for source in sources:
+        if source.schema == "file" and Path(source.path).resolve() != config_folder().resolve():
+            for file in sorted(Path(source.path).rglob("*.yaml")):
+                with open(file, "rb") as opened:
+                    if opened.read(3) == codecs.BOM_UTF8:
+                        yield file
 
 
 def make_retrievers(config: DictConfig) -> dict[str, Any]:
