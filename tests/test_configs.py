@@ -111,6 +111,7 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
             f"data.qrels={{train:{qrels['train']},test:{qrels['test']}}}",
         ],
         "student=asymmetric": ["+student.query.vectors=input"],  # in no time
+        "student=static": ["student.vectors=input"],
         "student=adapter_file": [
             *("data=beir", f"data.path={beir}"),
             *(f"student.{name}={tmp_path}/{name}.npy" for name in ("documents", "queries")),

@@ -89,7 +89,7 @@ class Killed(BaseException):
     pass
 
 
-def killed(monkeypatch, config, folder, place="train.evaluated"):
+def killed(monkeypatch, config, folder, place="commands.train.evaluated"):
     """A run that ends at ``place``, a function that it calls, by its module's name."""
     with monkeypatch.context() as patched:
         patched.setattr(f"rankdistill.{place}", lambda *_: (_ for _ in ()).throw(Killed))
@@ -120,7 +120,7 @@ def stop():
 
 def test_another_number_of_processes_cannot_go_on_with_a_run(job, tmp_path, monkeypatch):
     """They would see other batches: it would end as no run from the beginning does."""
-    killed(monkeypatch, job, tmp_path / "run", "train.passing_index")
+    killed(monkeypatch, job, tmp_path / "run", "commands.train.passing_index")
     two = {"queries": 8, "processes": 2, "accumulated": 1, "per device": 4}
     with monkeypatch.context() as patched:
         patched.setattr(module, "batch_of", lambda _: two)
@@ -171,7 +171,7 @@ def test_a_stage_may_have_a_teacher_of_its_own_inside_the_step(job, tmp_path, mo
     assert "teacher, trained too (`first`); a copy of the student as the stage began (`second`)" in card
     conditions = json.loads((tmp_path / "whole" / "conditions.json").read_text())
     assert conditions["step_teacher"]
-    killed(monkeypatch, job, tmp_path / "run", "train.passing_index")
+    killed(monkeypatch, job, tmp_path / "run", "commands.train.passing_index")
     with changed(tmp_path / "teacher" / "model.safetensors"):
         with pytest.raises(InputError, match="step_teacher"):
             distil(job, tmp_path / "run")
@@ -285,7 +285,7 @@ def test_a_dict_and_a_folder_are_enough(job, tmp_path):
 
 def test_the_pages_show_it(monkeypatch):
     page = (Path(__file__).resolve().parents[1] / "docs" / "runs.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(from rankdistill.commands.train import .*?)```", page, re.DOTALL)
+    (block,) = re.findall(r"```python\n(from rankdistill.train import .*?)```", page, re.DOTALL)
     asked = []
     monkeypatch.setattr(module, "distil", lambda *given: asked.append(given))
     exec(block, {})
