@@ -349,3 +349,24 @@ def test_a_header_that_leaves_the_columns_open_is_refused(header, tmp_path):
 def test_a_line_with_other_cells_than_the_header_is_named(tmp_path):
     with pytest.raises(InputError, match=r"test.tsv:3: expected .* in 3 cells, as the header.*got 'd2"):
         read_beir(write(tmp_path, qrels="corpus-id\tquery-id\tscore\nd1\tq1\t1\nd2\tq1\n"))
+
+
+def test_judgments_by_whatever_case_and_none_of_hidden_files(tmp_path):
+    folder = write(tmp_path / "lakes")
+    (folder / "qrels" / "train.TSV").write_text(HEADER + "q1\td4\t1\n")
+    (folder / "qrels" / "._test.tsv").write_bytes(b"\0\5\26\7")  # macOS's
+    assert read_beir(folder).qrels == {
+        "test": {"q1": {"d1": 2, "d2": 0}, "q2": {"d4": 1}},
+        "train": {"q1": {"d4": 1}},
+    }
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
+def test_of_a_file_beside_its_gzipped_namesake_it_is_told_which_is_read(tmp_path, caplog, name):
+    folder = write(tmp_path / "lakes")
+    expected = read_beir(folder)
+    assert not caplog.records
+    (folder / f"{name}.gz").write_bytes(b"another")
+    assert read_beir(folder).fingerprint == expected.fingerprint
+    file = (folder / name).name
+    assert f"{file} is read, and {file}.gz beside it is not: they may differ; keep one" in caplog.text

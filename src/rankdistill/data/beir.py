@@ -1,6 +1,8 @@
 """Collections in BEIR layout: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, each also .gz."""
 
 import json
+import logging
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +10,9 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_judgments, read_objects
 from rankdistill.data.rows import assemble
 from rankdistill.errors import InputError
+
+log = logging.getLogger(__name__)
+SPLIT = re.compile(r"(.+)\.(?:tsv|TSV)(?:\.gz)?")  # the name of a file of judgments
 
 
 def read_beir(
@@ -33,9 +38,12 @@ def read_beir(
         )
     corpus, queries = _find(folder / "corpus.jsonl"), _find(folder / "queries.jsonl")
     files: dict[str, Path] = {}
-    for file in sorted(folder.glob("qrels/*")):
-        if file.name.endswith((".tsv", ".tsv.gz")):
-            files.setdefault(file.name.removesuffix(".gz").removesuffix(".tsv"), file)
+    for file in sorted(folder.glob("qrels/[!.]*")):  # ._train.tsv is macOS's, of train.tsv
+        if (named := SPLIT.fullmatch(file.name)) is None:
+            continue
+        first = files.setdefault(named[1], file)
+        if first != file:
+            _say_left(first, file)
     if not files:
         raise InputError(f"{folder / 'qrels'}: no <split>.tsv (query, document and grade, tab-separated)")
     return assemble(
@@ -70,5 +78,12 @@ def write_beir(collection: Collection, folder: Path) -> None:
 def _find(file: Path) -> Path:
     for candidate in (file, file.with_name(file.name + ".gz")):
         if candidate.is_file():
+            packed = file.with_name(file.name + ".gz")
+            if candidate == file and packed.is_file():
+                _say_left(file, packed)
             return candidate
     raise InputError(f"{file}: no such file (nor {file.name}.gz)")
+
+
+def _say_left(read: Path, left: Path) -> None:
+    log.warning("%s is read, and %s beside it is not: they may differ; keep one", read, left.name)

@@ -106,7 +106,7 @@ def _files(
     """The files of ``kind`` in ``folder``, or those ``beside`` it."""
     found = sorted([*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}/**/*")])
     found = found or (sorted(beside.glob("**/*")) if beside else [])
-    found = [file for file in found if _kind(file) in readers]
+    found = [file for file in found if _kind(file) in readers and file.name[0] != "."]
     if not found:
         kinds = " or ".join(f"{kind}/*{suffix}" for suffix in readers)
         raise InputError(f"{folder}: no {kinds} in it" + (f", nor in {beside}" if beside else ""))
@@ -129,7 +129,7 @@ def _read_parquet(file: Path) -> Iterator[Row]:
             for row in batch.to_pylist():
                 yield f"{file} row {number}", row
                 number += 1
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not Parquet, or cut short ({str(error).split(chr(10))[0]})") from None
 
 

@@ -74,7 +74,10 @@ def test_a_folder_of_parquet_files(small, tmp_path):
         ({"scores": [None, [2.0, 3.0]]}, "query 'q0' has 2 documents and 0 scores"),
         ({"scores": [1.0, 2.0]}, "must both be lists, or neither"),
         ({"scores": [["a", "b"], ["c", "d"]]}, "scores numbers"),
-        ({"scores": [[1.0, None], [2.0, 3.0]]}, "score nan for query 'q0', document 'd4'"),
+        (
+            {"scores": [[1.0, None], [2.0, 3.0]]},
+            "score nan for query 'q0', document 'd4'; teacher scores must be given",
+        ),
         ({"document_ids": [[0.5, 1.0], [1.0, 2.0]]}, "ids must be texts or integers"),
     ],
 )
@@ -203,3 +206,26 @@ def test_the_subset_of_a_folder_is_a_folder_in_it(small, tmp_path):
         read_scores(tmp_path / "s", small, subset="fr")
     with pytest.raises(InputError, match=r"train_0.parquet: no folder de in it; there is: none"):
         read_scores(tmp_path / "s" / "en" / "train_0.parquet", small, subset="de")
+
+
+@pytest.mark.parametrize(
+    ("score", "said"), [(1e39, r"1e\+39, beyond float32's 3.4e38,"), (float("inf"), "inf")]
+)
+def test_a_score_beyond_float32_is_told_as_it_was_given(small, tmp_path, score, said):
+    pq.write_table(pa.table(PAIRS | {"score": [1.0, score, 2.0, -2.0]}), tmp_path / "s.parquet")
+    with pytest.raises(InputError, match=f"score {said} for query 'q0', document 'd4'"):
+        read_columns(tmp_path / "s.parquet", small)
+
+
+def test_a_damaged_name_of_a_column_is_told(small, tmp_path):
+    pq.write_table(pa.table(PAIRS), tmp_path / "s.parquet", store_schema=False)
+    written = (tmp_path / "s.parquet").read_bytes()
+    (tmp_path / "s.parquet").write_bytes(written.replace(b"corpus_id", b"corpus\xffid"))
+    with pytest.raises(InputError, match="s.parquet: damaged, or neither Parquet nor Arrow .*utf-8"):
+        read_columns(tmp_path / "s.parquet", small)
+
+
+def test_what_macos_puts_beside_a_file_is_not_read(small, tmp_path):
+    pq.write_table(pa.table(PAIRS), tmp_path / "train.parquet")
+    (tmp_path / "._train.parquet").write_bytes(b"\0\5\26\7")
+    assert rows_of(read_columns(tmp_path, small)) == EXPECTED

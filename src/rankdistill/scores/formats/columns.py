@@ -127,7 +127,7 @@ def _subset(path: Path, subset: str | None) -> Path:
 
 def _files(path: Path, split: str) -> list[Path]:
     """The files of ``path``, those of ``split`` where they are named for splits."""
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(path.rglob("[!.]*.parquet")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise InputError(
             f"{path}: no such file, or no Parquet file in it; a hub's dataset is named owner/name"
@@ -163,9 +163,11 @@ def _metadata(files: Sequence[Path]) -> dict[bytes, bytes]:
 def _readers(files: Sequence[Path]) -> Iterator[tuple[Path, pa.RecordBatchReader]]:
     for file in files:
         try:
-            yield file, _reader(file)
-        except (pa.ArrowException, OSError) as error:
+            reader = _reader(file)
+            _ = reader.schema.names  # of a damaged file they may be no text
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: damaged, or neither Parquet nor Arrow ({_line(error)})") from None
+        yield file, reader
 
 
 def _reader(file: Path) -> pa.RecordBatchReader:

@@ -53,12 +53,14 @@ def to_table(
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for queries, documents, scores in _texts_alone(chunks, path):
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
-            scores = np.asarray(scores).astype(np.float32)
+            given = np.asarray(scores)
+            scores = given.astype(np.float32)
         if not np.isfinite(scores).all():
             at = int(np.flatnonzero(~np.isfinite(scores))[0])
             raise InputError(
-                f"{path}: score {scores[at]} for query {_short(queries[at])}, document "
-                f"{_short(documents[at])}; teacher scores must be finite"
+                f"{path}: score {_number(given[at])} for query {_short(queries[at])}, document "
+                f"{_short(documents[at])}; teacher scores must be "
+                f"{'given, and ' if np.isnan(given[at]) else ''}finite"
             )
         q = _rows(queries, query_row, unknown["queries"])
         d = _rows(documents, document_row, unknown["documents"])
@@ -79,6 +81,11 @@ def _texts_alone(chunks: Iterable[Chunk], path) -> Iterator[Chunk]:
             f"{path}: {error.object[:60]!r} holds half a character (a lone surrogate), and so is no text; "
             "write the file again as UTF-8"
         ) from None
+
+
+def _number(score: float) -> str:
+    """``score``, which float32 does not hold, as it was given."""
+    return f"{score:g}, beyond float32's 3.4e38," if np.isfinite(score) else f"{score}"
 
 
 def _short(value: pa.Scalar) -> str:
