@@ -388,6 +388,17 @@ def test_spreads_far_apart_are_warned_of(student_folder, table, tmp_path, caplog
     with caplog.at_level(logging.WARNING, logger="rankdistill"):
         trainer.train()
     assert "times as far as the student's" in caplog.text
+    assert "teacher_scale=match avoids that" in caplog.text
+
+
+def test_matched_spreads_are_not_told_to_be_matched(student_folder, table, tmp_path, caplog):
+    """A teacher that scores all alike has none that a factor could stretch."""
+    alike = dataclasses.replace(table, scores=np.ones_like(table.scores))
+    trainer = trainer_of(student_folder, alike, tmp_path, max_steps=1, teacher_scale="match")
+    with caplog.at_level(logging.WARNING, logger="rankdistill"):
+        trainer.train()
+    assert "no scale changes that: within a group the teacher scores all documents alike" in caplog.text
+    assert "match avoids" not in caplog.text
 
 
 @pytest.mark.parametrize(

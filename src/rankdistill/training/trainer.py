@@ -502,8 +502,12 @@ class DistillationTrainer(Trainer):
         if not 1 / FAR_APART <= ratio <= FAR_APART:
             log.warning(
                 "the teacher's scores spread %.2g times as far as the student's: a listwise or margin loss "
-                "will first of all rescale the student; teacher_scale=match avoids that",
+                "will first of all rescale the student; %s",
                 ratio,
+                "teacher_scale=match avoids that"
+                if self.teacher_scale != "match"
+                else "no scale changes that: within a group "
+                f"{'the teacher' if student > 0 else 'the student'} scores all documents alike",
             )
 
     def _warn_of_one_hot(self, teachers: Sequence[Tensor], factor: float) -> None:
