@@ -39,3 +39,11 @@ def test_epochs_and_seeds_draw_other_groups(table):
         for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))
     )
     assert others[-1] == first and first not in others[:2]
+
+
+@pytest.mark.parametrize("name", ["absolute_margin", "relative_margin"])
+def test_a_margin_that_leaves_no_negative_is_named(table, name):
+    """Not the pools, which have enough documents."""
+    sampler = HardNegativeSampler(1, 3, **{name: 1e9})
+    with pytest.raises(InputError, match=f"shows one document of each query, .*; lower sampler.{name}$"):
+        shown_table(table, sampler)

@@ -330,10 +330,3 @@ def test_a_table_without_queries_is_said(table):
     alone = table.take([0, 1], [np.array([0]), np.array([0])])
     with pytest.raises(InputError, match="no query has two documents to show"):
         TrainingGroups(alone, RandomSampler(0, 1))
-
-
-@pytest.mark.parametrize("name", ["absolute_margin", "relative_margin"])
-def test_a_margin_that_leaves_no_negative_is_named(table, name):
-    sampler = HardNegativeSampler(1, 3, **{name: 1e9})
-    with pytest.raises(InputError, match=f"leaves out every negative of every query; lower sampler.{name}$"):
-        TrainingGroups(table, sampler)

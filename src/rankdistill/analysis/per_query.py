@@ -49,9 +49,17 @@ def offered(table: ScoreTable) -> ScoreTable:
 def shown_table(table: ScoreTable, sampler, seed: int = 0, epoch: int = 0) -> ScoreTable:
     """What ``sampler`` shows of ``table`` in ``epoch``: the training groups as a table of their own.
 
-    Its documents are in the order of the pools. Queries with fewer than two documents are left out.
+    Its documents are in the order of the pools. Queries with fewer than two documents are left out. Raises
+    ``InputError`` if every group has one document alone.
     """
     groups = TrainingGroups(table, sampler, seed)
     shown = [groups[epoch * len(groups) + i] for i in range(len(groups))]
+    if all(len(group.document_rows) < 2 for group in shown):
+        margins = [x for x in ("absolute_margin", "relative_margin") if getattr(sampler, x, None) is not None]
+        remedy = f"lower {' and '.join(f'sampler.{x}' for x in margins)}" if margins else "choose another"
+        raise InputError(
+            f"sampler: {type(sampler).__name__} shows one document of each query, and leaves out the rest; "
+            f"{remedy}"
+        )
     places = [np.sort(np.searchsorted(group.pool_rows, group.document_rows)) for group in shown]
     return groups.table.take(groups.queries, places)  # without what is the query itself

@@ -64,23 +64,6 @@ class TrainingGroups(Dataset):
         self.show(table)
         named = inspect.signature(sampler.select).parameters
         self.wants_ranks, self.wants_sources = "ranks" in named, "ranks_by_source" in named
-        self._check_shown()
-
-    def _check_shown(self) -> None:
-        """Raises ``InputError`` if no group has two documents: there is nothing to compare."""
-        if not any(len(self[i].document_rows) > 1 for i in range(len(self))):
-            margins = [
-                name for name in ("absolute_margin", "relative_margin") if getattr(self.sampler, name, None)
-            ]
-            remedy = (
-                f"lower {' and '.join(f'sampler.{name}' for name in margins)}"
-                if margins
-                else "choose another"
-            )
-            raise InputError(
-                f"sampler: {type(self.sampler).__name__} leaves out every negative of every query; {remedy}"
-            )
-        self.read = 0
 
     def show(self, table: ScoreTable) -> None:
         """From now on groups are of ``table``; items are those of before if it has the same queries."""
