@@ -21,7 +21,8 @@ from commands import POOLS, RESULTS, child, die, start
 from conftest import write_collection
 from safetensors import SafetensorError
 
-from rankdistill.commands.launch import Stopped, end_on_signals, explain
+from rankdistill.commands.explain import explain
+from rankdistill.commands.launch import Stopped, end_on_signals
 from rankdistill.data import read_beir
 from rankdistill.runtime.folders import written
 

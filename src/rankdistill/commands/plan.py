@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from rankdistill.commands.launch import choices, make
+from rankdistill.commands.explain import choices
+from rankdistill.commands.launch import make
 from rankdistill.errors import InputError, check_counts, fields_of
 from rankdistill.runtime.fields import check_fields
 from rankdistill.runtime.folders import plain
