@@ -89,3 +89,12 @@ def test_a_missing_file_is_named(folders, tmp_path, kind, file):
     (tmp_path / "model" / file).unlink()
     with pytest.raises(InputError, match=f"{file}: missing.*; get the file again"):
         LOADED_BY[kind](str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("kind", ["dense", "static", "cross-encoder"])
+def test_what_no_library_reads_may_be_anything(folders, tmp_path, kind):
+    """Hubs hold lists of what a model was trained on, and notes, beside its files."""
+    shutil.copytree(folders / kind, tmp_path / "model")
+    (tmp_path / "model" / "data_config.json").write_text('[{"name": "pairs", "weight": 1}]')
+    (tmp_path / "model" / "notes.config.json").write_text("no JSON")
+    LOADED_BY[kind](str(tmp_path / "model"))

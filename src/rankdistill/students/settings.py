@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ NEEDED = {  # by the class of a module, what its folder must hold; without it de
     "Router": "router_config.json",
     "StaticEmbedding": "tokenizer.json",
     **dict.fromkeys(("Dense", "LayerNorm", "MultiVectorMask", "Pooling", "SpladePooling"), "config.json"),
+}
+READ = {  # by the libraries; others may lie there, such as data_config.json, a list of what a model was trained on
+    *("config.json", "tokenizer_config.json", "special_tokens_map.json", "config_sentence_transformers.json"),
+    *("router_config.json", "adapter_config.json"),
 }
 LARGE = "tokenizer.json"  # megabytes: read by whoever needs it
 OWN = "config_sentence_transformers.json"
@@ -35,7 +40,7 @@ def check_settings(folder: Path) -> None:
     modules = list(_modules(folder))
     for place, name in [(folder, ""), *modules]:
         for file in sorted(place.glob("*.json")):
-            if "config" in file.name or file.name == "special_tokens_map.json":
+            if file.name in READ or fnmatchcase(file.name, "sentence_*_config.json"):
                 read_settings(file)
         needed = NEEDED.get(name.rpartition(".")[2], "")
         if place.is_dir() and not (place / needed).exists():
