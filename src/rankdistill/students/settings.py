@@ -13,7 +13,7 @@ NEEDED = {  # by the class of a module, what its folder must hold; without it de
     "StaticEmbedding": "tokenizer.json",
     **dict.fromkeys(("Dense", "LayerNorm", "MultiVectorMask", "Pooling", "SpladePooling"), "config.json"),
 }
-READ = {  # by the libraries; others may lie there, such as data_config.json, a list of what a model was trained on
+READ = {  # by the libraries; others may be there, such as data_config.json, what a model was trained on
     *("config.json", "tokenizer_config.json", "special_tokens_map.json", "config_sentence_transformers.json"),
     *("router_config.json", "adapter_config.json"),
 }
