@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import sys
@@ -17,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from commands import POOLS, RESULTS, child, die, start
+from commands import POOLS, RESULTS, child, die, start, typed
 from conftest import write_collection
 from safetensors import SafetensorError
 
@@ -95,9 +94,9 @@ def test_the_best_weights_on_queries_held_out_are_kept_in_both_stages(tiny, tmp_
     """The command of the page on when to stop, on few queries."""
     page = (Path(__file__).parents[1] / "docs" / "choosing.md").read_text(encoding="utf-8")
     command = re.search(r"```bash\n(.*?evaluation.dev_queries.*?)```", page, re.DOTALL)[1]
-    words = shlex.split(command.replace("\\\n", " "))
+    _, words = typed(command.replace("\\\n", " "))
     few = ["evaluation.dev_queries=4", "trainer.eval_steps=1", f"hydra.run.dir={tmp_path / 'run'}"]
-    done = start("train", [*words[words.index("rankdistill.train") + 1 :], *tiny, *few], tmp_path)
+    done = start("train", [*words, *tiny, *few], tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     stages = {row["stage"] for row in history if "eval_nDCG@10" in row}
@@ -115,7 +114,7 @@ def test_a_sweep_shares_candidates_and_scores(tiny, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     logs = [(tmp_path / "sweep" / job / "train.log").read_text() for job in "01"]
     assert "reusing teacher scores" not in logs[0] and logs[1].count("reusing teacher scores") == 2
-    assert "mining" not in logs[1]
+    assert "mining candidates" not in logs[1]
     assert all("by='entropy') keeps 8 of 16 training queries" in log for log in logs)
     assert all("distillation: 8 groups" in log for log in logs)
 

@@ -42,7 +42,7 @@ def test_candidates_and_scores_are_written_and_converted(mined, beir, student_fo
     collection = read_beir(beir)
     one = read_scores(tmp_path / "scores.parquet", collection)
     assert len(one) == 16 and one.teacher.startswith("dense")
-    assert "mining" not in done.stdout
+    assert "mining candidates" not in done.stdout
     done = start("score", [*mined, *teacher, "output=scores.csv"], tmp_path)
     assert done.returncode == 0 and "reusing teacher scores" in done.stdout, done.stderr[-2000:]
     two = read_scores(tmp_path / "scores.csv", collection)
@@ -90,7 +90,7 @@ def test_a_file_of_scores_is_distilled(measured, mined, beir, table, tmp_path):
     done = start("train", arguments, tmp_path, plots=True)
     assert done.returncode == 0, done.stderr[-3000:]
     log = (tmp_path / "run" / "train.log").read_text()
-    assert "mining" not in log and "distillation: 12 groups" in log
+    assert "mining candidates" not in log and "distillation: 12 groups" in log
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     if measured:
         assert metrics["teacher"] == {"nDCG@10": 1, "RR@10": 1, "R@100": 1, "AP": 1}

@@ -14,9 +14,10 @@ from conftest import WordTeacher
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import Random, mine
-from rankdistill.data import cache, python_functions
+from rankdistill.data import python_functions
 from rankdistill.errors import InputError
 from rankdistill.retrieval import stored_embeddings
+from rankdistill.runtime import cache
 from rankdistill.runtime.cache import cache_folder
 from rankdistill.students import load_student
 from rankdistill.students.fast.tokens import stored_tokens

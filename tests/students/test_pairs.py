@@ -13,7 +13,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from rankdistill.students import pairs
+from rankdistill.students.fast import pair_tokens as pairs
 from rankdistill.students.fast.pair_tokens import PairTokenizer, same, truncated
 
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
