@@ -299,6 +299,20 @@ def test_an_extension_s_command_composes_and_its_files_exist(name):
     assert module.RESUMED == f"resumed: distillation, step {before}"
 
 
+def test_the_page_of_extensions_has_a_row_for_each():
+    """As the script prints it: the same files, YAML and settings, with its head."""
+    module = extensions()
+    page = (DOCS / "extensions.md").read_text(encoding="utf-8")
+    assert module.HEAD in page
+    rows = [
+        line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| extension")
+    ]
+    figures = [row.split(" | ")[4:] for row in rows]
+    for name, row, cells in zip(module.EXTENSIONS, rows, figures, strict=True):
+        assert row == module.line_of(name, " | ".join(cells).removesuffix(" |").split(" | ")), name
+    assert all(cells[4] == "yes" for cells in figures)
+
+
 def test_the_page_of_attacks_has_a_row_for_each():
     """In the words of the script, which prints the table."""
     script = (DOCS.parent / "scripts" / "attack.py").read_text(encoding="utf-8")

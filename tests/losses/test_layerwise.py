@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rankdistill import processes
 from rankdistill.losses import layerwise
+from rankdistill.runtime import processes
 
 TEACHERS = np.array(
     [[[3.0, 1.0, -1.0], [0.0, 2.0, 1.0]], [[1.0, 1.5, 0.0], [2.0, 0.0, 0.5]]]
