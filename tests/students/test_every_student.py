@@ -51,11 +51,13 @@ class Folders(NamedTuple):
 
 
 def static(
-    width: int | None = 8, *after: nn.Module, **settings: Any
+    width: int | None = 8, *after: Callable[[], nn.Module], **settings: Any
 ) -> Callable[[Folders], SentenceTransformer]:
+    """``after`` makes the modules behind the table, each student's its own."""
+
     def make(of: Folders) -> SentenceTransformer:
         table = static_student(of.bi_encoder, dimensions=width)[0]
-        return SentenceTransformer(modules=[table, *after], device="cpu", **settings)
+        return SentenceTransformer(modules=[table, *(x() for x in after)], device="cpu", **settings)
 
     return make
 
@@ -108,7 +110,7 @@ CASES: dict[str, Callable[[Folders], Any]] = {
     "dense, LoRA": transformer(lora={"r": 2}),
     "matryoshka": transformer(dimensions=[8, 4]),
     "static": static(),
-    "static, normalised, truncated": static(8, Normalize(), truncate_dim=4),
+    "static, normalised, truncated": static(8, Normalize, truncate_dim=4),
     "static, prompts": static(prompts=PROMPTS),
     "static, matryoshka": lambda of: static_student(of.bi_encoder, dimensions=[8, 4]),
     "static, frozen transformer": asymmetric(static(None), transformer()),
@@ -116,7 +118,7 @@ CASES: dict[str, Callable[[Folders], Any]] = {
     "static, transformer": asymmetric(static(None), transformer(), None),
     "frozen static, transformer": asymmetric(static(None), transformer(), "query"),
     "two transformers": asymmetric(transformer(layers=1), transformer(), None, max_length=9),
-    "frozen, static with a head": asymmetric(transformer(), static(None, head(), Normalize()), "query"),
+    "frozen, static with a head": asymmetric(transformer(), static(None, head, Normalize), "query"),
     "LoRA, frozen": asymmetric(transformer(lora={"r": 2}), transformer(prompts=PROMPTS)),
     "asymmetric, dot product": asymmetric(static(None), compared_by(transformer(), "dot")),
     "asymmetric, truncated": asymmetric(
