@@ -55,7 +55,11 @@ def test_every_option_composes_and_fits_its_target(group, option):
     check(composed(f"{group}={option}"))
 
 
-@pytest.mark.parametrize("option", sorted(f.stem for f in (FOLDER / "experiment").glob("*.yaml")))
+EXPERIMENTS = FOLDER / "experiment"
+NAMES = sorted(str(f.relative_to(EXPERIMENTS).with_suffix("")) for f in EXPERIMENTS.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("option", NAMES)
 def test_every_experiment_composes(option):
     check(composed(f"+experiment={option}"))
 
@@ -136,6 +140,8 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
 
 
 def test_every_line_of_a_config_that_needs_it_says_its_effect():
-    for file in FOLDER.glob("*/*.yaml"):
+    for file in FOLDER.rglob("*.yaml"):
+        if file.parent == FOLDER:
+            continue
         lines = file.read_text().splitlines()
         assert len(lines) <= 30, file

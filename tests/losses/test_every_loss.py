@@ -14,6 +14,7 @@ from rankdistill.losses import (
     KLDivergence,
     WeightedSum,
     approx_ndcg,
+    decoupled_kd,
     info_nce,
     kl_divergence,
     margin_mse,
@@ -21,31 +22,70 @@ from rankdistill.losses import (
 )
 
 
-def margin_mse_oracle(student, teacher, positive, mask):
+def margin_mse_oracle(student, teacher, positive, mask, pairs="positive"):
     errors = []
     for s, t, y, m in zip(student, teacher, positive, mask, strict=True):
         for i in range(len(s)):
             for j in range(len(s)):
-                if m[i] and m[j] and y[i] and not y[j]:
+                counted = {
+                    "positive": y[i] and not y[j],
+                    "teacher": t[i] > t[j],
+                    "all": i != j,
+                    "all_with_diagonal": True,
+                }[pairs]
+                if m[i] and m[j] and counted:
                     errors.append(((s[i] - s[j]) - (t[i] - t[j])) ** 2)
     return sum(errors) / len(errors) if errors else 0.0
 
 
-def kl_oracle(student, teacher, positive, mask, student_temperature=1, teacher_temperature=1, rescale=False):
+def kl_oracle(
+    student,
+    teacher,
+    positive,
+    mask,
+    student_temperature=1,
+    teacher_temperature=1,
+    rescale=False,
+    direction="forward",
+    student_scores="raw",
+):
+    def divergence(p, q):
+        return sum(np.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
+
     divergences = []
     for s, t, m in zip(student, teacher, mask, strict=True):
         kept = [j for j in range(len(s)) if m[j]]
         if kept:
+            own = [s[j] for j in kept]
+            if student_scores == "minmax":
+                own = [(x - min(own)) / (max(own) - min(own) or 1) for x in own]
             p = [t[j] / teacher_temperature for j in kept]
-            q = [s[j] / student_temperature for j in kept]
+            q = [x / student_temperature for x in own]
             p, q = p - np.logaddexp.reduce(p), q - np.logaddexp.reduce(q)
-            divergences.append(sum(np.exp(a) * (a - b) for a, b in zip(p, q, strict=True)))
+            m = np.logaddexp(p, q) - np.log(2)
+            divergences.append(
+                {
+                    "forward": divergence(p, q),
+                    "reverse": divergence(q, p),
+                    "symmetric": (divergence(p, q) + divergence(q, p)) / 2,
+                    "jensen_shannon": (divergence(p, m) + divergence(q, m)) / 2,
+                }[direction]
+            )
     mean = sum(divergences) / len(divergences) if divergences else 0.0
     return mean * student_temperature**2 if rescale else mean
 
 
 def info_nce_oracle(
-    student, teacher, positive, mask, temperature=1, false_negative_margin=None, more=None, more_mask=None
+    student,
+    teacher,
+    positive,
+    mask,
+    temperature=1,
+    false_negative_margin=None,
+    more=None,
+    more_mask=None,
+    positives="each",
+    focus=0.0,
 ):
     means = []
     for row, (s, t, y, m) in enumerate(zip(student, teacher, positive, mask, strict=True)):
@@ -56,21 +96,59 @@ def info_nce_oracle(
         if false_negative_margin is not None:
             lowest = min(t[i] for i in relevant) - Fraction(false_negative_margin)
             others = [j for j in others if t[j] <= lowest]
-        negatives = [s[j] for j in others]
+        negatives = [s[j] / temperature for j in others]
         if more is not None:
-            negatives += [more[row][u] for u in range(len(more[row])) if more_mask[row][u]]
-        terms = [np.logaddexp.reduce([0.0, *((n - s[i]) / temperature for n in negatives)]) for i in relevant]
-        means.append(sum(terms) / len(terms))
+            negatives += [more[row][u] / temperature for u in range(len(more[row])) if more_mask[row][u]]
+        own = [s[i] / temperature for i in relevant]
+        own = {"each": own, "any": [np.logaddexp.reduce(own)], "sum": [sum(own)]}[positives]
+        terms = [np.logaddexp.reduce([0.0, *(n - x for n in negatives)]) for x in own]
+        means.append(sum(term * (1 - np.exp(-term)) ** focus for term in terms) / len(terms))
     return sum(means) / len(means) if means else 0.0
 
 
-def rank_net_oracle(student, teacher, positive, mask):
-    means = []
+def rank_net_oracle(student, teacher, positive, mask, weights="none", pooled=False):
+    queries = []
     for s, t, m in zip(student, teacher, mask, strict=True):
-        pairs = [(i, j) for i in range(len(s)) for j in range(len(s)) if m[i] and m[j] and t[i] > t[j]]
-        terms = [np.logaddexp(0, s[j] - s[i]) for i, j in pairs]
-        means += [sum(terms) / len(terms)] if terms else []
+        kept = [j for j in range(len(s)) if m[j]]
+        rank = {
+            i: np.mean([1 + k for k, x in enumerate(sorted(-t[j] for j in kept)) if x == -t[i]]) for i in kept
+        }
+        pairs = [(i, j) for i in kept for j in kept if t[i] > t[j]]
+        queries.append(
+            [
+                np.logaddexp(0, s[j] - s[i]) / (rank[i] + rank[j] if weights == "first" else 1)
+                for i, j in pairs
+            ]
+        )
+    if pooled:
+        queries = [[term for terms in queries for term in terms]]
+    means = [sum(terms) / len(terms) for terms in queries if terms]
     return sum(means) / len(means) if means else 0.0
+
+
+def decoupled_oracle(student, teacher, positive, mask, label_weight=1, order_weight=1, temperatures=(1, 1)):
+    def kl(p, q):
+        p, q = p - np.logaddexp.reduce(p), q - np.logaddexp.reduce(q)
+        return sum(np.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
+
+    values = []
+    for s, t, y, m in zip(student, teacher, positive, mask, strict=True):
+        own = [j for j in range(len(s)) if m[j] and y[j]]
+        others = [j for j in range(len(s)) if m[j] and not y[j]]
+        (p, r), (q, u) = (
+            ([x[j] / T for j in own], [x[j] / T for j in others])
+            for x, T in ((s, temperatures[0]), (t, temperatures[1]))
+        )
+        if own or others:
+            label = order = 0.0
+            if own and others:
+                label = kl(
+                    *(np.array([np.logaddexp.reduce(a), np.logaddexp.reduce(b)]) for a, b in ((q, u), (p, r)))
+                )
+            if others:
+                order = kl(u, r)
+            values.append(label_weight * label + order_weight * order)
+    return sum(values) / len(values) if values else 0.0
 
 
 def approx_ndcg_oracle(student, grades, positive, mask, temperature=1):
@@ -103,28 +181,59 @@ def in_batch_nce(student, teacher, positive, mask):
 
 
 class Case(NamedTuple):
+    """``reads_teacher``: whether a NaN of the teacher's must show; ``invariant``: to a constant added to a
+    row of the student's scores, and of the teacher's; ``whole``: whether its gradient is that of its value,
+    no factor being without one."""
+
     loss: Callable
     oracle: Callable
+    reads_teacher: bool = True
+    invariant: tuple[bool, bool] = (True, True)
+    whole: bool = True
 
 
-def with_settings(loss, oracle, **settings):
-    return Case(partial(loss, **settings), partial(oracle, **settings))
+def with_settings(loss, oracle, reads_teacher=True, invariant=(True, True), whole=True, **settings):
+    return Case(partial(loss, **settings), partial(oracle, **settings), reads_teacher, invariant, whole)
+
+
+labels = partial(with_settings, reads_teacher=False)  # InfoNCE reads teacher scores only as a filter
 
 
 CASES = {
     "margin-mse": Case(margin_mse, margin_mse_oracle),
+    "margin-mse-teacher": with_settings(margin_mse, margin_mse_oracle, pairs="teacher"),
+    "margin-mse-all": with_settings(margin_mse, margin_mse_oracle, pairs="all"),
+    "margin-mse-diagonal": with_settings(margin_mse, margin_mse_oracle, pairs="all_with_diagonal"),
     "kl": Case(kl_divergence, kl_oracle),
     "kl-temperatures": with_settings(
         kl_divergence, kl_oracle, student_temperature=0.5, teacher_temperature=2.0
     ),
     "kl-rescaled": with_settings(kl_divergence, kl_oracle, student_temperature=3.0, rescale=True),
+    "kl-reverse": with_settings(kl_divergence, kl_oracle, direction="reverse"),
+    "kl-symmetric": with_settings(kl_divergence, kl_oracle, direction="symmetric"),
+    "kl-jensen": with_settings(kl_divergence, kl_oracle, direction="jensen_shannon"),
+    "kl-minmax": with_settings(kl_divergence, kl_oracle, student_scores="minmax"),
+    "decoupled": Case(decoupled_kd, decoupled_oracle),
+    "decoupled-weights": with_settings(decoupled_kd, decoupled_oracle, label_weight=0.5, order_weight=3.0),
     "ranknet": Case(rank_net, rank_net_oracle),
-    "approx-ndcg": Case(approx_ndcg, approx_ndcg_oracle),
-    "approx-ndcg-cold": with_settings(approx_ndcg, approx_ndcg_oracle, temperature=0.1),
-    "infonce": Case(info_nce, info_nce_oracle),
-    "infonce-cold": with_settings(info_nce, info_nce_oracle, temperature=0.05),
-    "infonce-margin": with_settings(info_nce, info_nce_oracle, false_negative_margin=0.5),
-    "infonce-in-batch": Case(in_batch_nce, partial(info_nce_oracle, more=MORE.tolist(), more_mask=MORE_MASK)),
+    "ranknet-first": with_settings(rank_net, rank_net_oracle, weights="first"),
+    "ranknet-pooled": with_settings(rank_net, rank_net_oracle, pooled=True),
+    "approx-ndcg": with_settings(approx_ndcg, approx_ndcg_oracle, invariant=(True, False)),
+    "approx-ndcg-cold": with_settings(
+        approx_ndcg, approx_ndcg_oracle, invariant=(True, False), temperature=0.1
+    ),
+    "infonce": labels(info_nce, info_nce_oracle),
+    "infonce-cold": labels(info_nce, info_nce_oracle, temperature=0.05),
+    "infonce-margin": labels(info_nce, info_nce_oracle, false_negative_margin=0.5),
+    "infonce-any": labels(info_nce, info_nce_oracle, positives="any"),
+    "infonce-sum": labels(info_nce, info_nce_oracle, invariant=(False, True), positives="sum"),
+    "infonce-focus": labels(info_nce, info_nce_oracle, whole=False, focus=2.0),
+    "infonce-in-batch": Case(
+        in_batch_nce,
+        partial(info_nce_oracle, more=MORE.tolist(), more_mask=MORE_MASK),
+        reads_teacher=False,
+        invariant=(False, True),
+    ),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -164,7 +273,7 @@ def test_value_is_that_of_plain_loops(case):
         assert case.loss(*inputs).item() == pytest.approx(expected, rel=1e-12, abs=3e-9)
 
 
-@every
+@pytest.mark.parametrize("case", [pytest.param(c, id=name) for name, c in CASES.items() if c.whole])
 def test_gradient_is_that_of_the_value(case):
     student, *rest = batch()
     assert torch.autograd.gradcheck(lambda s: case.loss(s, *rest), student.requires_grad_())
@@ -180,8 +289,7 @@ def test_order_of_columns_does_not_matter(case):
     torch.testing.assert_close(permuted, gradient[:, order])
 
 
-SHIFTED = [(name, 0) for name in CASES if name != "infonce-in-batch"]
-SHIFTED += [(name, 1) for name, _ in SHIFTED if "ndcg" not in name]  # 2^g - 1 is of the grade itself
+SHIFTED = [(name, side) for name, case in CASES.items() for side in (0, 1) if case.invariant[side]]
 
 
 @pytest.mark.parametrize(("name", "side"), SHIFTED)
@@ -287,8 +395,7 @@ def test_a_mask_that_is_not_bool_raises(case, which, dtype):
         case.loss(*inputs)
 
 
-# InfoNCE reads no teacher scores, except as a filter for which NaN is "unknown".
-READ = [(name, 0) for name in CASES] + [(name, 1) for name in CASES if not name.startswith("infonce")]
+READ = [(name, side) for name, case in CASES.items() for side in (0, 1) if side == 0 or case.reads_teacher]
 
 
 @pytest.mark.parametrize(("name", "side"), READ)

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, info_nce
 
 NAN = float("nan")
@@ -212,3 +213,60 @@ def test_padding_does_not_set_the_limit():
     positive, mask = torch.tensor([[True, False, True]]), torch.tensor([[True, True, False]])
     value = info_nce(student, teacher, positive, mask, false_negative_margin=0.5)
     assert value == info_nce(student, teacher, positive, mask) and value > 0
+
+
+# Several positives, and queries that are answered already.
+
+TWO = torch.tensor([[True, True, False]])
+
+
+def test_at_least_one_positive():
+    value = info_nce(S, T, TWO, ALL, positives="any")
+    assert value.item() == pytest.approx(0.094344, abs=1e-6)
+    assert InfoNCE(positives="any")(S, T, FIRST, ALL).item() == pytest.approx(0.407606, abs=1e-6)
+    assert info_nce(S, T, ALL, ALL, positives="any").item() == 0
+
+
+def test_at_least_one_positive_pulls_the_one_that_is_best_already():
+    """A planted false positive far below costs the mean over positives most, and this nearly nothing."""
+    student, positive = torch.tensor([[3.0, -3.0, 0.0]]), TWO
+
+    def pull(which):
+        scores = student.clone().requires_grad_()
+        info_nce(scores, T, positive, ALL, positives=which).backward()
+        return scores.grad[0]
+
+    assert pull("any")[0] < 20 * pull("any")[1] < 0
+    assert pull("each")[1] < 10 * pull("each")[0] < 0
+
+
+def test_the_sum_of_equal_positives_is_as_many_times_as_sharp():
+    student = torch.tensor([[0.5, 0.5, 0.5, 1.0]])
+    positive, mask = torch.tensor([[True, True, True, False]]), torch.ones(1, 4, dtype=torch.bool)
+    value = InfoNCE(positives="sum")(student, student, positive, mask)
+    assert value.item() == pytest.approx(math.log1p(math.exp(1.0 - 3 * 0.5)), abs=1e-6)
+    assert info_nce(S, T, FIRST, ALL, positives="sum") == info_nce(S, T, FIRST, ALL)
+
+
+@pytest.mark.parametrize(("focus", "expected"), [(0.0, 0.407606), (0.5, 0.235834), (2.0, 0.045678)])
+def test_focus_of_the_toy_group(focus, expected):
+    assert InfoNCE(focus=focus)(S, T, FIRST, ALL).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_focus_is_a_factor_without_a_gradient():
+    """The gradient is that of plain InfoNCE times (1 - q)^gamma, query by query."""
+    student = torch.tensor([[2.0, 1.0, 0.0], [-1.0, 2.0, 0.5]], requires_grad=True)
+    positive, mask = FIRST.expand(2, 3), ALL.expand(2, 3)
+    (focused,) = torch.autograd.grad(info_nce(student, student, positive, mask, focus=2.0), student)
+    (plain,) = torch.autograd.grad(info_nce(student, student, positive, mask), student)
+    weight = (1 - student.detach().softmax(dim=1)[:, :1]) ** 2
+    torch.testing.assert_close(focused, weight * plain)
+    assert weight[0] < 0.2 < weight[1]  # the answered query counts less
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"positives": "all"}, "positives='all'"), ({"focus": -1}, "focus=-1")]
+)
+def test_settings_of_no_meaning_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        InfoNCE(**settings)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from rankdistill.errors import InputError
 from rankdistill.losses import MarginMSE, margin_mse
 
 S, T = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[3.0, 1.0, -1.0]])
@@ -63,3 +64,26 @@ def test_scaling_one_side_changes_it():
     """Margins are compared as they are: a cosine student cannot reach a logit teacher's."""
     assert margin_mse(2 * S, T, FIRST, ALL).item() == 0
     assert margin_mse(S, 2 * T, FIRST, ALL).item() > 2.5
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [("positive", 2.5), ("teacher", 2.0), ("all", 2.0), ("all_with_diagonal", 12 / 9)],
+)
+def test_toy_group_by_its_pairs(pairs, expected):
+    """The margins of 2, 4 and 2 are missed by 1, 2 and 1, in both directions."""
+    assert MarginMSE(pairs)(S, T, FIRST, ALL).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("pairs", "sees"), [("positive", False), ("teacher", True), ("all", True)])
+def test_without_labels_two_negatives_in_the_wrong_order_count(pairs, sees):
+    assert (margin_mse(S, -T, ~ALL, ALL, pairs).item() > 1) is sees
+
+
+def test_tied_teacher_scores_make_no_pair_and_no_nan():
+    assert margin_mse(S, torch.zeros(1, 3), FIRST, ALL, "teacher").item() == 0
+
+
+def test_pairs_of_another_kind_are_refused():
+    with pytest.raises(InputError, match="pairs='every'"):
+        MarginMSE("every")

@@ -9,6 +9,7 @@ signature of its ``forward`` (``value_of`` says what there is to name).
 
 from rankdistill.losses.approx_ndcg import ApproxNDCG, approx_ndcg
 from rankdistill.losses.base import Loss
+from rankdistill.losses.decoupled import DecoupledKD, decoupled_kd
 from rankdistill.losses.flops import FLOPS, flops
 from rankdistill.losses.infonce import InfoNCE, info_nce
 from rankdistill.losses.joint import Joint, joint
@@ -24,6 +25,7 @@ __all__ = [
     "FLOPS",
     "L1",
     "ApproxNDCG",
+    "DecoupledKD",
     "InfoNCE",
     "Joint",
     "KLDivergence",
@@ -34,6 +36,7 @@ __all__ = [
     "RankNet",
     "WeightedSum",
     "approx_ndcg",
+    "decoupled_kd",
     "flops",
     "info_nce",
     "joint",

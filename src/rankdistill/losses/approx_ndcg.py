@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from rankdistill.losses.base import Loss
+from rankdistill.losses.ranks import smoothly_above
 from rankdistill.losses.shapes import check_group, check_temperature
 from rankdistill.vocabulary import Batch, Outputs
 
@@ -25,10 +26,8 @@ def approx_ndcg(
     highest = grades.amax(dim=1, keepdim=True) if grades.shape[1] else grades.new_zeros(len(grades), 1)
     gains = torch.exp2(grades - highest) - torch.exp2(-highest)  # over 2^highest, which may be infinite
     gains = gains.masked_fill(~mask, 0.0)
-    lead = (student.unsqueeze(1) - student.unsqueeze(2)) / temperature  # (B, i, j): s_j - s_i
-    own = torch.eye(student.shape[1], dtype=torch.bool, device=student.device)
-    above = torch.sigmoid(lead).masked_fill(own | ~mask.unsqueeze(1), 0.0)
-    gained = (gains / torch.log2(2 + above.sum(dim=2))).sum(dim=1)
+    above = smoothly_above(student, mask, temperature)
+    gained = (gains / torch.log2(2 + above)).sum(dim=1)
     places = torch.arange(student.shape[1], device=student.device)
     ideal = (gains.sort(dim=1, descending=True).values / torch.log2(2.0 + places)).sum(dim=1)
     graded = ~(ideal <= 0)  # a NaN is not passed over

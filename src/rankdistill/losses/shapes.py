@@ -2,9 +2,12 @@
 
 import math
 from numbers import Real
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
+
+from rankdistill.errors import InputError
 
 
 def check_group(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor):
@@ -36,3 +39,16 @@ def check_temperature(name: str, value: float | Tensor) -> None:
 def is_number(value: object) -> bool:
     """Whether ``value`` is a number or, as one that is learnt, a tensor; True and False are none."""
     return isinstance(value, (Real, Tensor)) and not isinstance(value, bool)
+
+
+def check_at_least(least: float, **values: float) -> None:
+    """Raises ``InputError`` naming the first of ``values`` that is no finite number of ``least`` or more."""
+    for name, value in values.items():
+        if not is_number(value) or not least <= value < math.inf:
+            raise InputError(f"{name}={value!r}: it must be a finite number, {least} or more")
+
+
+def check_choice(name: str, value: str, options: Any) -> None:
+    """Raises ``InputError`` unless ``value`` is one of ``options``, a ``Literal``."""
+    if value not in get_args(options):
+        raise InputError(f"{name}={value!r}: it must be {', '.join(get_args(options))}")
