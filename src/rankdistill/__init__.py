@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from rankdistill.errors import InputError
     from rankdistill.evaluation import Evaluator, Run, compare, report
     from rankdistill.losses import InfoNCE, KLDivergence, MarginMSE, RankNet, WeightedSum
-    from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
+    from rankdistill.samplers import (
+        AmbiguousSampler,
+        BalancedMarginSampler,
+        EnsembleSampler,
+        HardNegativeSampler,
+        RandomSampler,
+        StratifiedSampler,
+    )
     from rankdistill.scores import ScoreTable, read_scores, write_scores
     from rankdistill.students import load_student
     from rankdistill.teachers import (
@@ -44,13 +51,16 @@ except PackageNotFoundError:  # a checkout on the path, not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "AmbiguousSampler",
     "BM25",
     "BM25Teacher",
+    "BalancedMarginSampler",
     "Collection",
     "CrossEncoderTeacher",
     "Dense",
     "DenseTeacher",
     "DistillationTrainer",
+    "EnsembleSampler",
     "EnsembleTeacher",
     "Evaluator",
     "FileTeacher",
@@ -103,7 +113,14 @@ _PLACES = {
     "errors": ("InputError",),
     "evaluation": ("Evaluator", "Run", "compare", "report"),
     "losses": ("InfoNCE", "KLDivergence", "MarginMSE", "RankNet", "WeightedSum"),
-    "samplers": ("HardNegativeSampler", "RandomSampler", "StratifiedSampler"),
+    "samplers": (
+        "AmbiguousSampler",
+        "BalancedMarginSampler",
+        "EnsembleSampler",
+        "HardNegativeSampler",
+        "RandomSampler",
+        "StratifiedSampler",
+    ),
     "scores": ("ScoreTable", "read_scores", "write_scores"),
     "students": ("load_student",),
     "teachers": (

@@ -7,15 +7,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
+from rankdistill.samplers import (
+    AmbiguousSampler,
+    BalancedMarginSampler,
+    EnsembleSampler,
+    HardNegativeSampler,
+    RandomSampler,
+    StratifiedSampler,
+)
 from rankdistill.teachers import score_candidates
 from rankdistill.training import TrainingGroups
 
+MARGINS = {"absolute_margin": 1.0, "relative_margin": 0.05}
 KINDS = {
     "random": (RandomSampler, {}),
+    "random-filtered": (RandomSampler, MARGINS),
+    "ambiguous": (AmbiguousSampler, {}),
+    "ambiguous-filtered": (AmbiguousSampler, MARGINS),
+    "balanced-margin": (BalancedMarginSampler, {}),
+    "balanced-margin-filtered": (BalancedMarginSampler, {"bins": 3, **MARGINS}),
+    "ensemble": (EnsembleSampler, {"each": 2}),
+    "ensemble-filtered": (EnsembleSampler, {"each": 2, **MARGINS}),
+    "stratified-filtered": (StratifiedSampler, MARGINS),
     "hard": (HardNegativeSampler, {}),
     "hard-by-retriever": (HardNegativeSampler, {"by": "retriever"}),
-    "hard-filtered": (HardNegativeSampler, {"absolute_margin": 1.0, "relative_margin": 0.05}),
+    "hard-filtered": (HardNegativeSampler, MARGINS),
     **{
         f"{space}/{placement}{'/jitter' * jitter}": (
             StratifiedSampler,
@@ -37,7 +53,10 @@ def make(kind, positives=1, negatives=7):
 
 def choose(sampler, scores, positive, seed=0):
     """The group; where the sampler asks for ranks, those of a retriever that likes low indices."""
-    by_rank = {"ranks": np.arange(len(scores))} if getattr(sampler, "by", "") == "retriever" else {}
+    ranks = np.arange(np.size(scores))
+    by_rank = {"ranks": ranks} if getattr(sampler, "by", "") == "retriever" else {}
+    if isinstance(sampler, EnsembleSampler):
+        by_rank = {"ranks_by_source": {"one": ranks, "other": ranks[::-1]}}
     return sampler.select(scores, positive, np.random.default_rng(seed), **by_rank)
 
 
@@ -68,7 +87,7 @@ def test_group_is_distinct_positives_first_and_no_larger_than_asked(kind, pool, 
     if positives:
         assert not positive[group[shown:]].any()
     available = (~positive).sum() if positives else len(scores)
-    if kind == "hard-filtered" and shown:
+    if "filtered" in kind and shown:
         assert len(group) <= shown + min(negatives, available)
     else:
         assert len(group) == shown + min(negatives, available)
@@ -94,7 +113,7 @@ def test_no_finite_score_is_too_large_or_too_small(kind, scores, labels):
     with np.errstate(all="raise", under="ignore"):
         group = choose(make(kind, 1, 5), scores, positive)
     assert len(set(group.tolist())) == len(group) and 0 <= group.min(initial=0) <= group.max(initial=0)
-    assert len(group) == min(1, positive.sum()) + min(5, (~positive).sum()) or kind == "hard-filtered"
+    assert len(group) == min(1, positive.sum()) + min(5, (~positive).sum()) or "filtered" in kind
 
 
 @every
@@ -120,7 +139,7 @@ def test_group_depends_on_nothing_but_pool_and_generator(kind, pool, seed):
     assert np.array_equal(scores, before[0]) and np.array_equal(positive, before[1])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "random"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "random" not in kind])
 def test_positives_are_the_highest_scored(kind):
     scores = np.array([1, 5, 9, 7, 0, 3], dtype=np.float32)
     positive = np.array([1, 1, 0, 1, 0, 1], dtype=bool)
@@ -142,7 +161,7 @@ def test_a_score_that_is_not_finite_raises(kind, bad, n):
 @pytest.mark.parametrize(("scores", "positive"), [((5,), (4,)), ((5,), (5, 1)), ((5, 1), (5, 1)), ((), ())])
 def test_other_shapes_raise(kind, scores, positive):
     with pytest.raises(ValueError, match="expected"):
-        make(kind).select(np.zeros(scores), np.zeros(positive, dtype=bool), np.random.default_rng(0))
+        choose(make(kind), np.zeros(scores), np.zeros(positive, dtype=bool))
 
 
 @every
@@ -169,6 +188,12 @@ def test_a_size_that_is_no_whole_number_raises(kind, field, value):
         (HardNegativeSampler, {"relative_margin": True}),
         (StratifiedSampler, {"jitter": "false"}),
         (StratifiedSampler, {"jitter": 1}),
+        (StratifiedSampler, {"relative_margin": "0.1"}),
+        (BalancedMarginSampler, {"bins": 0}),
+        (BalancedMarginSampler, {"bins": 2.5}),
+        (AmbiguousSampler, {"a": -1.0}),
+        (AmbiguousSampler, {"b": np.nan}),
+        (EnsembleSampler, {"each": True}),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_named(sampler, fields):
@@ -198,4 +223,4 @@ def test_no_group_shows_a_copy_of_a_positive(kind, positives, copied):
         shown = [copied.documents[row].strip() for row in group.document_rows[~group.positive]]
         assert not texts & set(shown), query
         assert group.positive[:positives].all()
-        assert len(group.document_rows) == positives + 5 or kind == "hard-filtered"
+        assert len(group.document_rows) == positives + 5 or "filtered" in kind

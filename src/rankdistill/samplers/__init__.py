@@ -9,11 +9,24 @@ A sampler has one method, ``select(scores, positive, rng) -> indices``:
   and ``negatives`` negatives, fewer where the pool holds fewer.
 
 With ``positives=0`` no label is used: ``negatives`` documents are taken from the whole pool.
-A sampler that also names ``ranks`` in its signature is given the retriever's ranks, int (n,).
+A sampler that also names ``ranks`` in its signature is given the retriever's ranks, int (n,), one that names
+``ranks_by_source`` those of each retriever. Those of the library share ``PoolSampler``.
 """
 
+from rankdistill.samplers.ambiguous import AmbiguousSampler
+from rankdistill.samplers.balanced_margin import BalancedMarginSampler
+from rankdistill.samplers.ensemble import EnsembleSampler
 from rankdistill.samplers.hard import HardNegativeSampler
+from rankdistill.samplers.pool import PoolSampler
 from rankdistill.samplers.random import RandomSampler
 from rankdistill.samplers.stratified import StratifiedSampler
 
-__all__ = ["HardNegativeSampler", "RandomSampler", "StratifiedSampler"]
+__all__ = [
+    "AmbiguousSampler",
+    "BalancedMarginSampler",
+    "EnsembleSampler",
+    "HardNegativeSampler",
+    "PoolSampler",
+    "RandomSampler",
+    "StratifiedSampler",
+]

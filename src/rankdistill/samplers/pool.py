@@ -1,8 +1,59 @@
-"""What every sampler does first: check the pool, split it by label."""
+"""What every sampler does first: check the pool, split it by label, leave out likely positives."""
 
-from numbers import Integral
+from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class PoolSampler:
+    """The sizes of a group, and which negatives may be in none.
+
+    Negatives that may be unlabelled positives can be left out: those the teacher scores above
+    ``t - absolute_margin`` or above ``t - relative_margin * |t|``, with ``t`` the lowest teacher
+    score of the query's positives. The absolute value keeps the second rule right for negative
+    scores (the positive-aware filter of NV-Retriever, arXiv 2407.15831, is ``t * 0.95``, which
+    lets everything through there). Without a positive, or without labels, nothing is left out.
+    """
+
+    positives: int = 1
+    negatives: int = 7
+    absolute_margin: float | None = field(default=None, kw_only=True)
+    relative_margin: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        check_sizes(self.positives, self.negatives)
+        for name in ("absolute_margin", "relative_margin"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), ", or null for none")
+
+    def split(self, scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the positives and of the documents that negatives are chosen from, int64.
+
+        Raises ``ValueError`` as ``split`` does.
+        """
+        relevant, others = split(scores, positive, self.positives)
+        if not len(relevant) or (self.absolute_margin is None and self.relative_margin is None):
+            return relevant, others
+        scores = np.asarray(scores)
+        lowest = float(scores[relevant].min())
+        limit = np.inf
+        if self.absolute_margin is not None:
+            limit = lowest - self.absolute_margin
+        if self.relative_margin is not None:
+            limit = min(limit, lowest - self.relative_margin * abs(lowest))
+        with np.errstate(over="ignore"):  # no float32 score is below a limit that overflows
+            kept = scores[others] <= limit
+        if limit < lowest:  # of large scores the margin may be lost in rounding
+            kept &= scores[others] < lowest
+        return relevant, others[kept]
+
+
+def check_number(name: str, value: float, or_else: str = "") -> None:
+    """Raises ``ValueError`` unless ``value`` is a finite number; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(float(value)):
+        raise ValueError(f"{name}={value!r}: it is a finite number{or_else}")
 
 
 def check_sizes(positives: int, negatives: int) -> None:

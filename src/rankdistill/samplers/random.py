@@ -4,22 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankdistill.samplers.pool import check_sizes, split
+from rankdistill.samplers.pool import PoolSampler
 
 
 @dataclass(frozen=True)
-class RandomSampler:
-    """Positives and negatives drawn uniformly from the pool, without replacement."""
+class RandomSampler(PoolSampler):
+    """Positives and negatives drawn uniformly from the pool, without replacement.
 
-    positives: int = 1
-    negatives: int = 7
-
-    def __post_init__(self):
-        check_sizes(self.positives, self.negatives)
+    Negatives that the margins leave out: see ``PoolSampler``.
+    """
 
     def select(self, scores: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See ``rankdistill.samplers``."""
-        relevant, others = split(scores, positive, self.positives)
+        relevant, others = self.split(scores, positive)
         return np.concatenate(
             [rng.permutation(relevant)[: self.positives], rng.permutation(others)[: self.negatives]]
         )

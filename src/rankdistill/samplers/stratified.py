@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from rankdistill.samplers.pool import best, check_sizes, split
+from rankdistill.samplers.pool import PoolSampler, best
 
 
 @dataclass(frozen=True)
-class StratifiedSampler:
+class StratifiedSampler(PoolSampler):
     """Negatives at evenly spaced anchors of the teacher's score distribution.
 
     There are ``negatives`` anchors, each at a level in [0, 1]:
@@ -36,17 +36,15 @@ class StratifiedSampler:
 
     Positives are the highest-scored ones and stand beside the anchors, which are spread over the
     other documents. With ``positives=0`` the anchors are spread over the whole pool and no label
-    is used.
+    is used. Negatives that the margins leave out (see ``PoolSampler``) are no part of the distribution.
     """
 
-    positives: int = 1
-    negatives: int = 7
     space: Literal["quantile", "score"] = "quantile"
     placement: Literal["mid", "ends"] = "mid"
     jitter: bool = False
 
     def __post_init__(self):
-        check_sizes(self.positives, self.negatives)
+        super().__post_init__()
         if self.space not in ("quantile", "score"):
             raise ValueError(f"space={self.space!r}: it is 'quantile' or 'score'")
         if self.placement not in ("mid", "ends"):
@@ -56,7 +54,7 @@ class StratifiedSampler:
 
     def select(self, scores: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See ``rankdistill.samplers``."""
-        relevant, others = split(scores, positive, self.positives)
+        relevant, others = self.split(scores, positive)
         ordered = best(scores, others, len(others))  # highest first
         if len(ordered) > self.negatives:
             values = np.asarray(scores, dtype=np.float64)[ordered]
