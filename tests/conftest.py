@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported: a test has one core
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import tiny_arguments
+from commands import POOLS, tiny_arguments
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -55,6 +56,30 @@ def write_collection(folder, documents=60, queries=24, seed=0):
             out.write("query-id\tcorpus-id\tscore\n")
             out.writelines(f"q{i}\td{i}\t1\n" for i in chosen)
     return folder
+
+
+@pytest.fixture
+def small_job(tmp_path, student_folder, cross_encoder_folder):
+    """What sets up a training run of 12 queries on a collection and models that a test may change."""
+    shutil.copytree(student_folder, tmp_path / "student")
+    shutil.copytree(cross_encoder_folder, tmp_path / "teacher")
+    return [
+        "data=beir",
+        f"data.path={write_collection(tmp_path / 'beir')}",
+        f"student.model={tmp_path / 'student'}",
+        "student.max_length=64",
+        "teacher=cross_encoder",
+        f"teacher.model={tmp_path / 'teacher'}",
+        "teacher.max_length=64",
+        *POOLS,
+        "candidates.limit=12",
+        "sampler.negatives=3",
+        "trainer.per_device_train_batch_size=4",
+        "trainer.gradient_accumulation_steps=1",
+        "trainer.save_steps=1",
+        "evaluation.teacher=false",
+        "evaluator.limit=5",
+    ]
 
 
 def tables(collection):

@@ -15,29 +15,17 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
+from rankdistill.analysis import Cut
 from rankdistill.commands import train as module
 from rankdistill.commands.summary import used_queries
-from rankdistill.commands.train import compose, distil, evaluated, training_queries
+from rankdistill.commands.tables import Source, measured_and_trained, training_queries
+from rankdistill.commands.train import compose, distil, evaluated
 from rankdistill.data import read_beir
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.losses import MarginMSE
 from rankdistill.scores import ScoreTable
 from rankdistill.teachers import FileTeacher
-
-SMALL = [
-    "candidates.retrievers.bm25.n=8",
-    "candidates.retrievers.dense.n=5",
-    "candidates.retrievers.random.n=6",
-    "candidates.limit=12",
-    "sampler.negatives=3",
-    "warmup=none",
-    "trainer.per_device_train_batch_size=4",
-    "trainer.gradient_accumulation_steps=1",
-    "trainer.save_steps=1",
-    "evaluation.teacher=false",
-    "evaluator.limit=5",
-]
 
 
 @pytest.fixture(autouse=True)
@@ -48,20 +36,9 @@ def no_plots(monkeypatch):
 
 
 @pytest.fixture
-def job(tmp_path, student_folder, cross_encoder_folder):
+def job(small_job):
     """A configuration whose collection and models may be changed in place."""
-    shutil.copytree(student_folder, tmp_path / "student")
-    shutil.copytree(cross_encoder_folder, tmp_path / "teacher")
-    return compose(
-        "data=beir",
-        f"data.path={write_collection(tmp_path / 'beir')}",
-        f"student.model={tmp_path / 'student'}",
-        "student.max_length=64",
-        "teacher=cross_encoder",
-        f"teacher.model={tmp_path / 'teacher'}",
-        "teacher.max_length=64",
-        *SMALL,
-    )
+    return compose(*small_job, "warmup=none")
 
 
 CHANGES = {
@@ -371,8 +348,8 @@ def test_every_training_query_is_accounted_for(table):
     whole = scored.take(range(11))
     few = [np.arange(np.diff(whole.candidates.offsets)[i]) for i in range(9)]
     few[0] = few[0][:1]
-    config = OmegaConf.create({"candidates": {"split": "train", "limit": 13}})
-    found = training_queries(config, SimpleNamespace(), scored, whole, whole.take(range(9), few))
+    source = Source("", SimpleNamespace(), OmegaConf.create({"split": "train", "limit": 13}), Cut())
+    found = training_queries(source, scored, whole, whole.take(range(9), few))
     assert used_queries(found) == (
         "8 of 18 queries of train; left out: 2 (no relevant document), 3 (candidates.limit=13), 2 (held "
         "out to evaluate on), 2 (cut), 1 (fewer than two candidates)"
@@ -439,14 +416,16 @@ def test_measured_queries_that_are_trained_on_are_said(job, tmp_path, caplog):
 def test_measured_queries_are_known_by_their_text_too(table):
     """q16 of the test split has the text of q0, which is trained on, but for white space."""
     collection = table.collection
-    assert module.measured_and_trained(table, "test", Evaluator()) == 0
+    assert measured_and_trained([table], "test", Evaluator()) == 0
     queries = [*collection.queries]
     queries[16] = f" {queries[0]}\n"
     copied = ScoreTable(
         replace(table.candidates, collection=replace(collection, queries=queries)), table.scores
     )
-    assert module.measured_and_trained(copied, "test", Evaluator()) == 1
-    assert module.measured_and_trained(copied.take(range(1, 16)), "test", Evaluator()) == 0
+    assert measured_and_trained([copied], "test", Evaluator()) == 1
+    others = copied.take(range(1, 16))
+    assert measured_and_trained([others], "test", Evaluator()) == 0
+    assert measured_and_trained([copied, others], "test", Evaluator()) == 1
 
 
 def test_a_card_says_what_search_its_figures_are_of():

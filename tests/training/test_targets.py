@@ -10,7 +10,7 @@ from conftest import WordTeacher
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.commands.train import check_targets
+from rankdistill.commands.tables import check_reads
 from rankdistill.errors import InputError
 from rankdistill.losses import ApproxNDCG, KLDivergence, Loss, PairwisePreference, WeightedSum, approx_ndcg
 from rankdistill.samplers import RandomSampler
@@ -201,15 +201,15 @@ def test_members_that_could_be_no_column_are_refused(name):
 def test_what_the_table_will_lack_is_known_before_anything_is_scored():
     stage = SimpleNamespace(name="warmup", loss=ApproxNDCG(), scores={"teacher_weights": {"words": 1.0}})
     offered = ["scores", "words", "ranks.bm25"]
-    check_targets([stage], offered)
+    check_reads([stage], offered)
     stage.scores = {"teacher_weights": {"dense": 1.0}}
     said = (
         "^warmup: scores.teacher_weights has dense, no column of the score table; it has scores, words, ranks"
     )
     with pytest.raises(InputError, match=said):
-        check_targets([stage], offered)
+        check_reads([stage], offered)
     stage.loss, stage.scores = Reading("ranks.dense"), {"teacher_weights": None}
     with pytest.raises(
         InputError, match="^loss: Reading reads ranks.dense, which the score table does not have"
     ):
-        check_targets([stage], offered)
+        check_reads([stage], offered)

@@ -32,7 +32,11 @@ SCORES = (
     "chunk_tokens",
     "grad_cache",
 )
-PARTS = ("loss", "order", "refresh", "sampler", "scores", "step_teacher", "trainer", "trains")  # of a stage
+# of a stage; its table is from the first three, see rankdistill.commands.tables
+PARTS = (
+    *("candidates", "cut", "teacher"),
+    *("loss", "order", "refresh", "sampler", "scores", "step_teacher", "trainer", "trains"),
+)
 
 
 def plan(config: DictConfig, folder: Path) -> list[Stage]:
@@ -115,7 +119,7 @@ def stage_names(config: DictConfig) -> list[str]:
                 "if none does"
             )
         if part is not None and (
-            not OmegaConf.is_dict(part) or "_target_" in part or name in (*PARTS, "candidates", "evaluation")
+            not OmegaConf.is_dict(part) or "_target_" in part or name in (*PARTS, "evaluation")
         ):
             raise InputError(f"stages: {name} is no stage, a part with a loss, a sampler or trainer fields")
         if name in names[:i]:

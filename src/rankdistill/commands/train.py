@@ -17,15 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import set_seed
 
 from rankdistill import analysis
-from rankdistill.analysis import Cut
 from rankdistill.analysis.plots import save, save_group_plots
 from rankdistill.candidates import Dense, mine
 from rankdistill.candidates.mining import Retrievers, by_name
 from rankdistill.commands.cards import model_card
-from rankdistill.commands.launch import check_names, command, compose, make, make_retrievers
+from rankdistill.commands.launch import check_names, command, compose, make
 from rankdistill.commands.plan import check_dev, check_scores_of, plan
 from rankdistill.commands.summary import (
-    accounted,
     evaluation_queries,
     measured_queries,
     read_measures,
@@ -35,11 +33,10 @@ from rankdistill.commands.summary import (
     write_judgments,
     write_measures,
 )
+from rankdistill.commands.tables import Source, measured_and_trained, sources_of, training_tables
 from rankdistill.data import Candidates, Collection
-from rankdistill.data.candidates import RANKS
 from rankdistill.errors import InputError, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
-from rankdistill.losses.base import check_columns
 from rankdistill.retrieval import DenseIndex, Index, passing_index, stored_index
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint
@@ -60,11 +57,9 @@ from rankdistill.students.rankers import (
     reranks,
     similarity_of,
 )
-from rankdistill.teachers import FileTeacher, NoTeacher, score_candidates, score_split
-from rankdistill.teachers.scoring import identity
-from rankdistill.training.arguments import batch_in_words, batch_of, check_batches
-from rankdistill.training.dev import check_apart, hold_out
-from rankdistill.training.groups import check_fit, offered_sizes
+from rankdistill.teachers import FileTeacher, NoTeacher, score_split
+from rankdistill.training.arguments import batch_in_words, batch_of
+from rankdistill.training.dev import check_apart
 from rankdistill.training.refresh import check_refresh
 from rankdistill.training.stages import Stage, resumed_at, shown_queries, train_stage
 from rankdistill.training.step import check_offers
@@ -75,9 +70,6 @@ BF16 = "It was measured in bf16; in float32 scores differ in the third digit, an
 CUT = "`:{}` is measured with the first {} dimensions of its vectors alone (`truncate_dim`)."
 FIELDS = {
     "seed": int,
-    "candidates.split": str,
-    "candidates.limit": int | None,
-    "candidates.retrievers": dict,
     "scores.similarity": str | None,
     "scores.scale": float | None,
     "scores.teacher_scores": str,
@@ -121,7 +113,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     check_seed(config.seed)
     set_seed(config.seed)
     evaluator = make(config.evaluator, Evaluator)
-    sampler, cut = make(config.sampler), make(config.cut, Cut)
+    sampler = make(config.sampler)
     check_scores_of("scores", config.scores)
     stages = plan(config, folder.checkpoints)
     check_dev(config.evaluation, stages)
@@ -137,22 +129,24 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if (dev := config.evaluation.dev_split) is not None:
         check_dev_queries(collection, dev, test, config.candidates.split)
         evaluator.check(collection, dev)
-    teacher = make(config.teacher)  # before anything long, in case it cannot be had
-    stages = [with_scorer(stage, teacher, student) for stage in stages]
-    inputs = inputs_of(collection, student, teacher, stages)
+    sources = sources_of(config, [stage.name for stage in stages])
+    stages = [with_scorer(stage, sources, student) for stage in stages]
+    inputs = inputs_of(collection, student, sources, stages)
     if folder.finished(**inputs):
         metrics = read_measures(folder.path)
         if main:
             print(f"\n{summary(metrics, '', None)}\n\nResults in {folder.path}")
         return next(iter(metrics["after"].values()))
-    retrievers = {} if isinstance(teacher, FileTeacher) else make_retrievers(config.candidates.retrievers)
-    scored = whole = training_scores(config, teacher, retrievers, collection, stages)
-    if (count := config.evaluation.dev_queries) is not None:
-        whole, dev = hold_out(scored, count, config.candidates.split, evaluator.seed)
-    table = cut(whole)
-    if len(table) < len(whole):
-        log.info("%s keeps %d of %d training queries", cut, len(table), len(whole))
-    inputs |= {"candidates": table.candidates.fingerprint, "teacher": table.teacher}
+    tables, trained, held = training_tables(
+        sources, collection, stages, config.evaluation.dev_queries, evaluator.seed
+    )
+    dev = dev if held is None else held
+    for source, table in zip(sources, tables, strict=True):
+        inputs[source.key("candidates")] = table.candidates.fingerprint
+        inputs[source.key("teacher")] = table.teacher
+    # the last stage's: who is measured as the teacher, and what is shown
+    teacher, retrievers, table = sources[-1].teacher, sources[-1].retrievers, tables[-1]
+    of_stage = {name: i for i, source in enumerate(sources) for name in source.stages}
     batches = {stage.name: batch_of(stage.arguments) for stage in stages}
     jobs = next(iter(batches.values()))["processes"]
     identity = folder.begin(**inputs, **{"number of processes": str(jobs)})  # others have other batches
@@ -161,7 +155,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             log.info("resumed: %s", where)
             folder.note_resumed(where)
     processes.wait()
-    queries = {"training": training_queries(config, teacher, scored, whole, table)}
+    of_source = [source.name for source in sources]
+    names = [source.key("training") for source in sources]
+    queries = dict(zip(names, trained, strict=True))
     documents = stored_index(student, collection)
     pools = reranked_pools(student, teacher, retrievers, collection, test, evaluator)
     results = evaluations("before", evaluator, student, collection, test, documents, pools)
@@ -178,17 +174,17 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     measured = len(results["before"].per_query[evaluator.main])
     log.info("measured: %s", measured_queries(collection, test, measured))
     queries["evaluation"] = evaluation_queries(collection, test, measured, evaluator.limit)
-    queries["evaluation"]["trained on"] = shared = measured_and_trained(table, test, evaluator)
+    queries["evaluation"]["trained on"] = shared = measured_and_trained(tables, test, evaluator)
     seen = f"{shared:,} of the {measured:,} measured queries are training queries too, by id or by text"
     if shared:
         log.warning("%s: evaluation.split=%s, candidates.split=%s", seen, test, config.candidates.split)
     unscored = 0 if teacher_table is None else unscored_queries(teacher_table, results["before"])
     if unscored:
         queries["evaluation"]["without teacher scores of relevant documents"] = unscored
-    truncated = truncated_inputs(student, table, pools, evaluator, test)
+    truncated = truncated_inputs(student, dict(zip(names, tables, strict=True)), pools, evaluator, test)
     watched = watched_pools(student, teacher, retrievers, collection, dev, evaluator)
     taught = not isinstance(teacher, NoTeacher)
-    del teacher  # its memory is needed, where no stage refreshes
+    del teacher, retrievers, sources  # their memory is needed, where no stage refreshes
 
     if main:
         (folder.path / "plots").mkdir(exist_ok=True)
@@ -209,11 +205,13 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         if stage.arguments.eval_strategy != "no":
             more |= watching
         before = history[-1]["step"] if history else 0
-        history += train_stage(student, table, stage, more, history, identity)
+        history += train_stage(student, tables[of_stage[stage.name]], stage, more, history, identity)
         steps[stage.name], last = (history[-1][name] - before for name in ("kept_step", "step"))
         if steps[stage.name] != last:
             best[stage.name] = {"step": steps[stage.name], "of": last}
-    queries["training"]["shown"] = shown_queries(stages, steps, table, queries["training"]["used"])
+    for i, counted in enumerate(trained):
+        own = [stage for stage in stages if of_stage[stage.name] == i]
+        counted["shown"] = shown_queries(own, steps, tables[i], counted["used"])
     merge_adapter(student)
 
     documents = passing_index(student, collection.documents)
@@ -228,7 +226,11 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
     if main:
-        notes = [f"Trained on {used_queries(queries['training'])}.", *(f"{x}." for x in said_of(truncated))]
+        notes = [
+            f"{f'In {source}, trained' if source else 'Trained'} on {used_queries(counted)}."
+            for source, counted in zip(of_source, trained, strict=True)
+        ]
+        notes += [f"{x}." for x in said_of(truncated)]
         for name, kept in best.items():
             where = "{step} of {of}".format(**kept)
             notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
@@ -297,14 +299,24 @@ def retrieved(
 
 
 def truncated_inputs(
-    student: Model, table: ScoreTable, pools: Candidates | None, evaluator: Evaluator, split: str
+    student: Model,
+    tables: Mapping[str, ScoreTable],
+    pools: Candidates | None,
+    evaluator: Evaluator,
+    split: str,
 ) -> Counts:
-    """What ``student`` cuts; of a cross-encoder also of the measured pairs, ``pools`` or BM25's."""
-    found = cut_inputs(student, table.candidates, "training pairs")
+    """What ``student`` cuts; of a cross-encoder in ``tables`` by name, and of the measured pairs.
+
+    These are ``pools``, or BM25's.
+    """
+    counts: Counts = {}
+    for name, table in tables.items():
+        counts |= cut_inputs(student, table.candidates, f"{name} pairs")
+        collection = table.collection
     if isinstance(student, CrossEncoderModel):
-        measured = evaluator.pools(table.collection, split) if pools is None else pools
-        found |= cut_pairs(student, measured, "measured pairs")
-    return found
+        measured = evaluator.pools(collection, split) if pools is None else pools
+        counts |= cut_pairs(student, measured, "measured pairs")
+    return counts
 
 
 def measured_how(evaluator: Evaluator, documents: int) -> list[str]:
@@ -376,22 +388,22 @@ def watched_pools(
     return reranked_pools(student, teacher, retrievers, held, "dev", evaluator)
 
 
-def with_scorer(stage: Stage, teacher, student: Model) -> Stage:
-    """``stage`` with ``teacher`` to score what a refresh finds; raises ``InputError`` if it can't."""
+def with_scorer(stage: Stage, sources: Sequence[Source], student: Model) -> Stage:
+    """``stage`` with its teacher to score what a refresh finds; raises ``InputError`` if it can't."""
     if stage.refresh is None:
         return stage
-    refresh = replace(stage.refresh, teacher=teacher)
+    refresh = replace(stage.refresh, teacher=next(x.teacher for x in sources if stage.name in x.stages))
     check_refresh(refresh, student, stage.arguments)
     return replace(stage, refresh=refresh)
 
 
-def inputs_of(collection: Collection, student: Model, teacher, stages: Sequence[Stage]) -> dict[str, str]:
+def inputs_of(
+    collection: Collection, student: Model, sources: Sequence[Source], stages: Sequence[Stage]
+) -> dict[str, str]:
     """The fingerprints of what may change in place under the same settings, before anything is computed."""
     inputs = {"collection": collection.fingerprint, "student": start_of(student)}
-    if isinstance(teacher, FileTeacher):
-        inputs["scores"] = teacher.fingerprint_for(collection)
-    else:
-        inputs["teacher"] = identity(teacher)
+    for source in sources:
+        inputs |= source.inputs(collection)
     inside = [stage.step_teacher for stage in stages if stage.step_teacher is not None]
     if inside:
         inputs["step_teacher"] = fingerprint(*(one.fingerprint for one in inside))
@@ -410,72 +422,6 @@ def evaluated(collection: Collection, split: str) -> str:
         digest.update(f"{name}\0{text}\0".encode())
     digest.update(str([(query, sorted(judged[query].items())) for query, _ in texts]).encode())
     return digest.hexdigest()[:16]
-
-
-def training_queries(
-    config: DictConfig, teacher, scored: ScoreTable, whole: ScoreTable, table: ScoreTable
-) -> dict[str, Any]:
-    """How many queries of the training split are trained on, and how many are left out for what reason.
-
-    ``scored`` are the pools with scores, ``whole`` those that are not held out, ``table`` what the cut keeps
-    of these.
-    """
-    collection, split = whole.collection, config.candidates.split
-    judged, relevant = len(collection.judged(split)), len(collection.query_rows(split))
-    covered = teacher.covers(collection, split) if isinstance(teacher, FileTeacher) else relevant
-    taught = int((offered_sizes(table) >= 2).sum())
-    reasons = {
-        "no relevant document": judged - relevant,
-        "no scored relevant document or no second candidate": relevant - covered,
-        f"candidates.limit={config.candidates.limit}": covered - len(scored),
-        "held out to evaluate on": len(scored) - len(whole),
-        "cut": len(whole) - len(table),
-        "fewer than two candidates": len(table) - taught,
-    }
-    found = accounted(split, judged, taught, reasons)
-    log.info("training on %s", used_queries(found))
-    return found
-
-
-def measured_and_trained(table: ScoreTable, split: str, evaluator: Evaluator) -> int:
-    """How many of the queries of ``split`` that ``evaluator`` measures are in ``table``, by id or by text."""
-    collection, trained = table.collection, table.candidates.query_rows
-    rows = collection.query_rows(split, evaluator.limit, evaluator.seed)
-    if (same := collection.same_queries) is not None:
-        rows, trained = same.first[rows], same.first[trained]
-    return int(np.isin(rows, trained).sum())
-
-
-def training_scores(
-    config: DictConfig, teacher, retrievers: Retrievers, collection: Collection, stages: Sequence[Stage]
-) -> ScoreTable:
-    """What the stages train on; whether their groups fit its pools shows before anything is scored."""
-    split, limit = config.candidates.split, config.candidates.limit
-    with fields_of("candidates"):
-        if isinstance(teacher, FileTeacher):
-            table = teacher.table(collection, split, limit)
-            check_targets(stages, table.offers)
-            return table
-        pools = mine(collection, retrievers, split, limit)
-    check_targets(
-        stages, ["scores", *getattr(teacher, "columns", ()), *(RANKS + name for name in pools.ranks)]
-    )
-    for stage in stages:
-        check_fit(stage.sampler, pools)
-        check_batches(stage.arguments, len(pools) - (config.evaluation.dev_queries or 0))
-    return score_candidates(teacher, pools)
-
-
-def check_targets(stages: Sequence[Stage], offered: Sequence[str]) -> None:
-    """Raises ``InputError`` if a stage reads a column that is not ``offered`` by the score table."""
-    for stage in stages:
-        check_columns(stage.loss, offered)
-        for name in stage.scores["teacher_weights"] or ():
-            if name not in offered:
-                raise InputError(
-                    f"{stage.name}: scores.teacher_weights has {name}, no column of the score table; it has "
-                    f"{', '.join(offered)}"
-                )
 
 
 def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFrame:

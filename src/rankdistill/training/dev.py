@@ -34,15 +34,20 @@ def hold_out(
             f"dev_queries={queries}: {len(known)} training queries are judged, and some must be left"
         )
     drawn = np.random.default_rng(seed).choice(known, queries, replace=False)
-    same = collection.same_queries
-    gone = rows[drawn] if same is None else list(same.rows(rows[drawn]))
-    left = np.flatnonzero(~np.isin(rows, gone))
+    left = without(table, rows[drawn])
     if not len(left):
         raise InputError(f"dev_queries={queries}: no training query with another text is left")
     judged = collection.judged(split)
     held = [collection.query_ids[row] for row in sorted(rows[drawn])]
     log.info("%d of %d training queries are held out to evaluate on", len(held), len(rows))
-    return table.take(left), {query: judged[query] for query in held}
+    return left, {query: judged[query] for query in held}
+
+
+def without(table: ScoreTable, rows: np.ndarray) -> ScoreTable:
+    """``table`` without query ``rows`` of its collection, nor those that have the text of one of them."""
+    same = table.collection.same_queries
+    gone = rows if same is None else list(same.rows(rows))
+    return table.take(np.flatnonzero(~np.isin(table.candidates.query_rows, gone)))
 
 
 def dev_collection(table: ScoreTable, dev: str | Qrels) -> tuple[Collection, str]:
