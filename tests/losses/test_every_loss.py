@@ -13,11 +13,16 @@ from rankdistill.losses import (
     InfoNCE,
     KLDivergence,
     WeightedSum,
+    adr_mse,
     approx_ndcg,
     decoupled_kd,
     info_nce,
     kl_divergence,
+    lambda_loss,
+    lambda_rank,
+    mann_whitney,
     margin_mse,
+    plackett_luce,
     rank_net,
 )
 
@@ -106,13 +111,112 @@ def info_nce_oracle(
     return sum(means) / len(means) if means else 0.0
 
 
+def ranks_of(scores, kept):
+    """From 1, the highest first; equal ones share their mean rank."""
+    ordered = sorted(-scores[j] for j in kept)
+    return {i: np.mean([1 + k for k, x in enumerate(ordered) if x == -scores[i]]) for i in kept}
+
+
+def mann_whitney_oracle(
+    student, teacher, positive, mask, temperature=1, across=True, more=None, more_mask=None
+):
+    positives, negatives = [], []
+    for row, (s, y, m) in enumerate(zip(student, positive, mask, strict=True)):
+        positives += [(row, s[j]) for j in range(len(s)) if m[j] and y[j]]
+        negatives += [(row, s[j]) for j in range(len(s)) if m[j] and not y[j]]
+        if more is not None and any(m):
+            negatives += [(row, more[row][u]) for u in range(len(more[row])) if more_mask[row][u]]
+    terms = [
+        np.logaddexp(0, (n - p) / temperature) for i, p in positives for j, n in negatives if across or i == j
+    ]
+    return sum(terms) / len(terms) if terms else 0.0
+
+
+def lambda_rank_oracle(student, teacher, positive, mask, cut=200):
+    means = []
+    for s, y, m in zip(student, positive, mask, strict=True):
+        kept = [j for j in range(len(s)) if m[j]]
+        value = {i: 1 / rank if rank <= cut else 0 for i, rank in ranks_of(s, kept).items()}
+        terms = [
+            abs(value[i] - value[j]) * np.logaddexp(0, s[j] - s[i])
+            for i in kept
+            for j in kept
+            if y[i] and not y[j]
+        ]
+        means += [sum(terms) / len(terms)] if terms else []
+    return sum(means) / len(means) if means else 0.0
+
+
+def lambda_loss_oracle(student, grades, positive, mask, weights="ndcg_loss2++", mu=10):
+    """The teacher's place holds the grades; gains are divided by 2^(the highest)."""
+    means = []
+    for s, g, m in zip(student, grades, mask, strict=True):
+        kept = [j for j in range(len(s)) if m[j]]
+        highest = max((g[j] for j in kept), default=0)
+        if highest <= 0:
+            continue
+        gain = {j: 2.0 ** (max(g[j], 0) - highest) - 2.0**-highest for j in kept}
+        ideal = sum(x / np.log2(2 + k) for k, x in enumerate(sorted(gain.values(), reverse=True)))
+        rank, terms = ranks_of(s, kept), []
+        for i in kept:
+            for j in kept:
+                if gain[i] > gain[j]:
+                    swap = abs(1 / np.log2(1 + rank[i]) - 1 / np.log2(1 + rank[j]))
+                    apart = max(abs(rank[i] - rank[j]), 1)
+                    bound = 1 / np.log2(1 + apart) - 1 / np.log2(2 + apart)
+                    factor = swap if weights == "lambdarank" else mu * bound + swap
+                    terms.append(factor * (gain[i] - gain[j]) / ideal * np.logaddexp(0, s[j] - s[i]))
+        means += [sum(terms) / len(terms)] if terms else []
+    return sum(means) / len(means) if means else 0.0
+
+
+def adr_mse_oracle(student, teacher, positive, mask, temperature=1):
+    means = []
+    for s, t, m in zip(student, teacher, mask, strict=True):
+        kept = [j for j in range(len(s)) if m[j]]
+        wanted, terms = ranks_of(t, kept), []
+        for i in kept:
+            smooth = 1 + sum(np.exp(-np.logaddexp(0, (s[i] - s[j]) / temperature)) for j in kept if j != i)
+            terms.append((wanted[i] - smooth) ** 2 / np.log2(1 + wanted[i]))
+        means += [sum(terms) / len(terms)] if terms else []
+    return sum(means) / len(means) if means else 0.0
+
+
+def plackett_luce_oracle(
+    student,
+    teacher,
+    positive,
+    mask,
+    places=None,
+    weights="none",
+    of="group",
+    hardest=None,
+    more=None,
+    more_mask=None,
+):
+    """Draws document after document from those that are left."""
+    values = []
+    for row, (s, t, y, m) in enumerate(zip(student, teacher, positive, mask, strict=True)):
+        left = [j for j in range(len(s)) if m[j] and not (of == "negatives" and y[j])]
+        left = sorted(left, key=lambda j: -s[j])[:hardest]
+        if not left:
+            continue
+        left.sort(key=lambda j: -t[j])  # stable: equal ones in the student's order
+        p = np.exp(np.array([t[j] for j in left]) - np.logaddexp.reduce([t[j] for j in left]))
+        others = [] if more is None else [more[row][u] for u in range(len(more[row])) if more_mask[row][u]]
+        value = 0.0
+        for r in range(len(left) if places is None else min(places, len(left))):
+            term = np.logaddexp.reduce([s[j] for j in left[r:]] + others) - s[left[r]]
+            value += term * (p[r] if weights == "teacher" else 1)
+        values.append(value)
+    return sum(values) / len(values) if values else 0.0
+
+
 def rank_net_oracle(student, teacher, positive, mask, weights="none", pooled=False):
     queries = []
     for s, t, m in zip(student, teacher, mask, strict=True):
         kept = [j for j in range(len(s)) if m[j]]
-        rank = {
-            i: np.mean([1 + k for k, x in enumerate(sorted(-t[j] for j in kept)) if x == -t[i]]) for i in kept
-        }
+        rank = ranks_of(t, kept)
         pairs = [(i, j) for i in kept for j in kept if t[i] > t[j]]
         queries.append(
             [
@@ -175,9 +279,15 @@ MORE = torch.randn(8, 5, generator=torch.Generator().manual_seed(5), dtype=torch
 MORE_MASK = torch.rand(8, 5, generator=torch.Generator().manual_seed(6)) > 0.3
 
 
-def in_batch_nce(student, teacher, positive, mask):
+def with_more(loss, student, *rest, **settings):
+    """The loss of the batch's documents too, of any batch."""
     more, more_mask = MORE[: len(student)], MORE_MASK[: len(student)]
-    return info_nce(student, teacher, positive, mask, in_batch=more, in_batch_mask=more_mask)
+    return loss(student, *rest, in_batch=more, in_batch_mask=more_mask, **settings)
+
+
+def in_batch(loss, oracle, **settings):
+    more = {"more": MORE.tolist(), "more_mask": MORE_MASK}
+    return partial(with_more, loss, **settings), partial(oracle, **more, **settings)
 
 
 class Case(NamedTuple):
@@ -229,11 +339,36 @@ CASES = {
     "infonce-sum": labels(info_nce, info_nce_oracle, invariant=(False, True), positives="sum"),
     "infonce-focus": labels(info_nce, info_nce_oracle, whole=False, focus=2.0),
     "infonce-in-batch": Case(
-        in_batch_nce,
-        partial(info_nce_oracle, more=MORE.tolist(), more_mask=MORE_MASK),
-        reads_teacher=False,
-        invariant=(False, True),
+        *in_batch(info_nce, info_nce_oracle), reads_teacher=False, invariant=(False, True)
     ),
+    "list-mle": Case(plackett_luce, plackett_luce_oracle),
+    "plackett-luce-2": with_settings(plackett_luce, plackett_luce_oracle, places=2),
+    "plackett-luce-weights": with_settings(plackett_luce, plackett_luce_oracle, weights="teacher"),
+    "plackett-luce-negatives": with_settings(
+        plackett_luce, plackett_luce_oracle, of="negatives", hardest=3, places=2
+    ),
+    "plackett-luce-in-batch": Case(
+        *in_batch(plackett_luce, plackett_luce_oracle, places=2), invariant=(False, True)
+    ),
+    "mann-whitney": labels(mann_whitney, mann_whitney_oracle, invariant=(False, True), temperature=0.5),
+    "star": Case(
+        partial(mann_whitney, across_queries=False),
+        partial(mann_whitney_oracle, across=False),
+        reads_teacher=False,
+    ),
+    "mann-whitney-in-batch": Case(
+        *in_batch(mann_whitney, mann_whitney_oracle), reads_teacher=False, invariant=(False, True)
+    ),
+    "lambda-rank": labels(lambda_rank, lambda_rank_oracle, whole=False),
+    "lambda-rank-cut": labels(lambda_rank, lambda_rank_oracle, whole=False, cut=2),
+    "lambda-loss": with_settings(
+        lambda_loss, lambda_loss_oracle, invariant=(True, False), whole=False, mu=2.0
+    ),
+    "lambda-loss-swaps": with_settings(
+        lambda_loss, lambda_loss_oracle, invariant=(True, False), whole=False, weights="lambdarank"
+    ),
+    "adr-mse": Case(adr_mse, adr_mse_oracle),
+    "adr-mse-cold": with_settings(adr_mse, adr_mse_oracle, temperature=0.1),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

@@ -7,6 +7,7 @@ four is a ``Loss``, which says what it ``reads`` and which ``columns`` of the ta
 signature of its ``forward`` (``value_of`` says what there is to name).
 """
 
+from rankdistill.losses.adr_mse import ADRMSE, adr_mse
 from rankdistill.losses.approx_ndcg import ApproxNDCG, approx_ndcg
 from rankdistill.losses.base import Loss
 from rankdistill.losses.decoupled import DecoupledKD, decoupled_kd
@@ -15,13 +16,18 @@ from rankdistill.losses.infonce import InfoNCE, info_nce
 from rankdistill.losses.joint import Joint, joint
 from rankdistill.losses.kl import KLDivergence, kl_divergence
 from rankdistill.losses.l1 import L1, l1
+from rankdistill.losses.lambda_loss import LambdaLoss, lambda_loss
+from rankdistill.losses.lambda_rank import LambdaRank, lambda_rank
 from rankdistill.losses.layerwise import Layerwise, layerwise
+from rankdistill.losses.mann_whitney import MannWhitney, mann_whitney
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
 from rankdistill.losses.pairwise import PairwisePreference, pairwise_preference
+from rankdistill.losses.plackett_luce import PlackettLuce, plackett_luce
 from rankdistill.losses.ranknet import RankNet, rank_net
 from rankdistill.losses.weighted_sum import WeightedSum
 
 __all__ = [
+    "ADRMSE",
     "FLOPS",
     "L1",
     "ApproxNDCG",
@@ -29,12 +35,17 @@ __all__ = [
     "InfoNCE",
     "Joint",
     "KLDivergence",
+    "LambdaLoss",
+    "LambdaRank",
     "Layerwise",
     "Loss",
+    "MannWhitney",
     "MarginMSE",
     "PairwisePreference",
+    "PlackettLuce",
     "RankNet",
     "WeightedSum",
+    "adr_mse",
     "approx_ndcg",
     "decoupled_kd",
     "flops",
@@ -42,8 +53,12 @@ __all__ = [
     "joint",
     "kl_divergence",
     "l1",
+    "lambda_loss",
+    "lambda_rank",
     "layerwise",
+    "mann_whitney",
     "margin_mse",
     "pairwise_preference",
+    "plackett_luce",
     "rank_net",
 ]

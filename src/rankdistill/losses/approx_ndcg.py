@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from rankdistill.losses.base import Loss
+from rankdistill.losses.gains import gains_and_ideal
 from rankdistill.losses.ranks import smoothly_above
 from rankdistill.losses.shapes import check_group, check_temperature
 from rankdistill.vocabulary import Batch, Outputs
@@ -22,14 +23,9 @@ def approx_ndcg(
     """
     check_temperature("temperature", temperature)
     student, grades, _, mask = check_group(student, grades, positive, mask)
-    grades = grades.clamp(min=0).masked_fill(~mask, 0.0)
-    highest = grades.amax(dim=1, keepdim=True) if grades.shape[1] else grades.new_zeros(len(grades), 1)
-    gains = torch.exp2(grades - highest) - torch.exp2(-highest)  # over 2^highest, which may be infinite
-    gains = gains.masked_fill(~mask, 0.0)
+    gains, ideal = gains_and_ideal(grades, mask)
     above = smoothly_above(student, mask, temperature)
     gained = (gains / torch.log2(2 + above)).sum(dim=1)
-    places = torch.arange(student.shape[1], device=student.device)
-    ideal = (gains.sort(dim=1, descending=True).values / torch.log2(2.0 + places)).sum(dim=1)
     graded = ~(ideal <= 0)  # a NaN is not passed over
     terms = (1 - gained / ideal.where(graded, torch.ones_like(ideal))).masked_fill(~graded, 0.0)
     return terms.sum() / graded.sum().clamp(min=1)

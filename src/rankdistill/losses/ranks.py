@@ -10,7 +10,8 @@ def ranks(scores: Tensor, mask: Tensor) -> Tensor:
     Of a padding it is some number.
     """
     lead = (scores.unsqueeze(1) - scores.unsqueeze(2)).masked_fill(~mask.unsqueeze(1), -1.0)  # (B, i, j)
-    return 0.5 + (lead > 0).sum(dim=2) + 0.5 * (lead == 0).sum(dim=2)  # each ties with itself
+    above, tied = ((lead > 0).sum(dim=2), (lead == 0).sum(dim=2))  # each ties with itself
+    return (above + 0.5 * tied + 0.5).to(scores.dtype)
 
 
 def smoothly_above(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
