@@ -58,6 +58,7 @@ class Outputs:
     ``scores`` float (B, G); ``in_batch`` float (B, V), of all documents, NaN where a teacher is not known to
     have scored one; ``queries`` of B texts, ``documents`` of U, in the order of ``Batch.document_rows``.
     ``cuts`` are the same of a student's vectors cut to fewer dimensions: the loss is the mean over all.
+    ``scale`` is what the scores are times the similarity of two vectors, None where they are of no vectors.
     """
 
     scores: Tensor
@@ -65,3 +66,4 @@ class Outputs:
     queries: Embeddings | None = None
     documents: Embeddings | None = None
     cuts: tuple["Outputs", ...] = ()
+    scale: float | None = None

@@ -22,8 +22,11 @@ from rankdistill.losses import (
     lambda_rank,
     mann_whitney,
     margin_mse,
+    multi_similarity,
     plackett_luce,
+    pointwise_bce,
     rank_net,
+    z_loss,
 )
 
 
@@ -212,6 +215,54 @@ def plackett_luce_oracle(
     return sum(values) / len(values) if values else 0.0
 
 
+def pointwise_bce_oracle(student, teacher, positive, mask, targets="labels", more=None, more_mask=None):
+    means = []
+    for row, (s, t, y, m) in enumerate(zip(student, teacher, positive, mask, strict=True)):
+        terms = []
+        for j in range(len(s)):
+            if m[j]:
+                p = {
+                    "labels": float(y[j]),
+                    "logits": np.exp(-np.logaddexp(0, -t[j])),
+                    "probabilities": min(max(t[j], 0), 1),
+                }[targets]
+                terms.append(p * np.logaddexp(0, -s[j]) + (1 - p) * np.logaddexp(0, s[j]))
+        if terms and more is not None:
+            terms += [np.logaddexp(0, more[row][u]) for u in range(len(more[row])) if more_mask[row][u]]
+        means += [sum(terms) / len(terms)] if terms else []
+    return sum(means) / len(means) if means else 0.0
+
+
+def z_loss_oracle(student, teacher, positive, mask, a=1, b=2):
+    means = []
+    for s, y, m in zip(student, positive, mask, strict=True):
+        kept = [s[j] for j in range(len(s)) if m[j]]
+        if kept and max(kept) > min(kept):
+            z = [(s[j] - np.mean(kept)) / np.std(kept) for j in range(len(s)) if m[j] and y[j]]
+            means += [np.mean([np.logaddexp(0, a * (b - x)) / a for x in z])] if z else []
+    return sum(means) / len(means) if means else 0.0
+
+
+def multi_similarity_oracle(
+    student, teacher, positive, mask, alpha=2, beta=40, threshold=0.5, margin=0.1, more=None, more_mask=None
+):
+    values = []
+    for row, (s, y, m) in enumerate(zip(student, positive, mask, strict=True)):
+        own = [s[j] for j in range(len(s)) if m[j] and y[j]]
+        others = [s[j] for j in range(len(s)) if m[j] and not y[j]]
+        if more is not None:
+            others += [more[row][u] for u in range(len(more[row])) if more_mask[row][u]]
+        if not own or not others:
+            continue
+        if margin is not None:
+            lowest, highest = min(own), max(others)
+            own = [x for x in own if x < highest + margin]
+            others = [x for x in others if x > lowest - margin]
+        near = np.logaddexp.reduce([0.0, *(-alpha * (x - threshold) for x in own)]) / alpha
+        values.append(near + np.logaddexp.reduce([0.0, *(beta * (x - threshold) for x in others)]) / beta)
+    return sum(values) / len(values) if values else 0.0
+
+
 def rank_net_oracle(student, teacher, positive, mask, weights="none", pooled=False):
     queries = []
     for s, t, m in zip(student, teacher, mask, strict=True):
@@ -366,6 +417,25 @@ CASES = {
     ),
     "lambda-loss-swaps": with_settings(
         lambda_loss, lambda_loss_oracle, invariant=(True, False), whole=False, weights="lambdarank"
+    ),
+    "bce": labels(pointwise_bce, pointwise_bce_oracle, invariant=(False, True)),
+    "bce-logits": with_settings(
+        pointwise_bce, pointwise_bce_oracle, invariant=(False, False), targets="logits"
+    ),
+    "bce-probabilities": with_settings(
+        pointwise_bce, pointwise_bce_oracle, invariant=(False, False), targets="probabilities"
+    ),
+    "bce-in-batch": Case(
+        *in_batch(pointwise_bce, pointwise_bce_oracle, targets="logits"), invariant=(False, False)
+    ),
+    "z-loss": labels(z_loss, z_loss_oracle),
+    "z-loss-sharp": labels(z_loss, z_loss_oracle, a=3.0, b=1.0),
+    "multi-similarity": labels(multi_similarity, multi_similarity_oracle, invariant=(False, True)),
+    "multi-similarity-unmined": labels(
+        multi_similarity, multi_similarity_oracle, invariant=(False, True), beta=5.0, margin=None
+    ),
+    "multi-similarity-in-batch": Case(
+        *in_batch(multi_similarity, multi_similarity_oracle), reads_teacher=False, invariant=(False, True)
     ),
     "adr-mse": Case(adr_mse, adr_mse_oracle),
     "adr-mse-cold": with_settings(adr_mse, adr_mse_oracle, temperature=0.1),

@@ -236,6 +236,21 @@ def test_scores_are_the_similarity_of_the_encodings(student, table, tmp_path):
 
 
 @every
+def test_scores_are_the_scale_times_what_their_vectors_give(student, table, tmp_path):
+    """Of two documents too, as a loss scores them; None where there are no vectors."""
+    trainer = trainer_of(student, table, tmp_path)
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in (0, 3, 5)])
+    outputs = trainer.model.outputs(Batch(**batch))[0]
+    if reranks(student):
+        assert outputs.scale is None and outputs.queries is None
+    elif outputs.queries.mask is not None:  # token vectors
+        assert outputs.scale == trainer.model.student.scale
+    else:
+        products = outputs.scale * outputs.queries.vectors @ outputs.documents.vectors.T
+        torch.testing.assert_close(products.gather(1, batch["index"]), outputs.scores)
+
+
+@every
 def test_weights_that_are_nan_are_never_measured(student, table):
     """Not as 0, nor as the best, by any index."""
     with torch.no_grad():

@@ -10,8 +10,11 @@ signature of its ``forward`` (``value_of`` says what there is to name).
 from rankdistill.losses.adr_mse import ADRMSE, adr_mse
 from rankdistill.losses.approx_ndcg import ApproxNDCG, approx_ndcg
 from rankdistill.losses.base import Loss
+from rankdistill.losses.bce import PointwiseBCE, pointwise_bce
+from rankdistill.losses.bixse import BiXSE
 from rankdistill.losses.decoupled import DecoupledKD, decoupled_kd
 from rankdistill.losses.flops import FLOPS, flops
+from rankdistill.losses.harmonic import Harmonic, harmonic
 from rankdistill.losses.infonce import InfoNCE, info_nce
 from rankdistill.losses.joint import Joint, joint
 from rankdistill.losses.kl import KLDivergence, kl_divergence
@@ -21,17 +24,21 @@ from rankdistill.losses.lambda_rank import LambdaRank, lambda_rank
 from rankdistill.losses.layerwise import Layerwise, layerwise
 from rankdistill.losses.mann_whitney import MannWhitney, mann_whitney
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
+from rankdistill.losses.multi_similarity import MultiSimilarity, multi_similarity
 from rankdistill.losses.pairwise import PairwisePreference, pairwise_preference
 from rankdistill.losses.plackett_luce import PlackettLuce, plackett_luce
 from rankdistill.losses.ranknet import RankNet, rank_net
 from rankdistill.losses.weighted_sum import WeightedSum
+from rankdistill.losses.z_loss import ZLoss, z_loss
 
 __all__ = [
     "ADRMSE",
     "FLOPS",
     "L1",
     "ApproxNDCG",
+    "BiXSE",
     "DecoupledKD",
+    "Harmonic",
     "InfoNCE",
     "Joint",
     "KLDivergence",
@@ -41,14 +48,18 @@ __all__ = [
     "Loss",
     "MannWhitney",
     "MarginMSE",
+    "MultiSimilarity",
     "PairwisePreference",
     "PlackettLuce",
+    "PointwiseBCE",
     "RankNet",
     "WeightedSum",
+    "ZLoss",
     "adr_mse",
     "approx_ndcg",
     "decoupled_kd",
     "flops",
+    "harmonic",
     "info_nce",
     "joint",
     "kl_divergence",
@@ -58,7 +69,10 @@ __all__ = [
     "layerwise",
     "mann_whitney",
     "margin_mse",
+    "multi_similarity",
     "pairwise_preference",
     "plackett_luce",
+    "pointwise_bce",
     "rank_net",
+    "z_loss",
 ]

@@ -102,7 +102,8 @@ class Encoder(Ranker):
             in_batch = scores
             if processes.count() > 1:
                 in_batch = self.similarity(queries, processes.gather_rows(documents))
-        return Outputs(scores.gather(1, batch.index), in_batch, Embeddings(queries), Embeddings(documents))
+        vectors = Embeddings(queries), Embeddings(documents)
+        return Outputs(scores.gather(1, batch.index), in_batch, *vectors, scale=self.scale)
 
     def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
         """float32 (B, U): ``scale`` times cosine or dot product."""

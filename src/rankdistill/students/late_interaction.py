@@ -119,7 +119,8 @@ class LateInteraction(DenseEncoder):
                 in_batch = self.max_sim(queries, gathered(together(documents)))
             if "documents" in wanted:
                 all_documents = Embeddings(*together(documents))
-        return Outputs(scores.gather(1, batch.index), in_batch, Embeddings(*queries), all_documents)
+        found = scores.gather(1, batch.index)
+        return Outputs(found, in_batch, Embeddings(*queries), all_documents, scale=self.scale)
 
     def max_sim(self, queries: tuple[Tensor, Tensor], documents: tuple[Tensor, Tensor]) -> Tensor:
         """float32 (B, U), of vectors (n, L, d) and masks (n, L)."""
