@@ -58,7 +58,7 @@ def test_scores_and_active_dimensions(model, collection):
 def test_kept_and_passing_are_the_same_and_what_is_damaged_is_named(model, collection, tmp_path, monkeypatch):
     monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
     first, second = (stored_index(model, collection).matrix for _ in range(2))
-    passing = passing_index(model, collection.documents).matrix
+    passing = passing_index(model, collection).matrix
     assert (first != second).nnz == 0 and (first != passing).nnz == 0
     (folder,) = (tmp_path / "embeddings").glob("*.csr")
     (folder / "data.npy").write_bytes(b"")

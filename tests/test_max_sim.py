@@ -54,7 +54,7 @@ def test_scores_are_of_the_pairs(model, collection):
 def test_kept_and_passing_are_the_same_and_what_is_damaged_is_named(model, collection, tmp_path, monkeypatch):
     monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
     first, second = (stored_index(model, collection).tokens for _ in range(2))
-    passing = passing_index(model, collection.documents).tokens
+    passing = passing_index(model, collection).tokens
     for other in (second, passing):
         np.testing.assert_array_equal(first.vectors, other.vectors)
         np.testing.assert_array_equal(first.offsets, other.offsets)

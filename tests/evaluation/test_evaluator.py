@@ -173,7 +173,7 @@ def model(student_folder):
 
 @pytest.mark.parametrize("given", [False, True], ids=["embeds", "given"])
 def test_a_model_is_measured_by_the_run_it_retrieves(model, collection, given):
-    documents = passing_index(model, collection.documents) if given else None
+    documents = passing_index(model, collection) if given else None
     measures = ["nDCG@10", "R@20", "AP"]
     found = Evaluator(measures, k=20).evaluate(model, collection, documents=documents)
     similarity = embed_queries(model, collection.queries) @ embed_documents(model, collection.documents).T

@@ -263,7 +263,7 @@ def test_weights_that_are_nan_are_never_measured(student, table):
         Evaluator(k=20).evaluate(student, collection)
     for make in (index_of, stored_index, passing_index):
         with pytest.raises(InputError, match=message):
-            made = make(student, collection.documents if make is not stored_index else collection)
+            made = make(student, collection.documents if make is index_of else collection)
             made.scores(collection.queries[:2], np.array([0, 1]), np.array([3, 4]))
 
 

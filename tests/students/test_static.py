@@ -5,13 +5,15 @@ import pytest
 import torch
 from conftest import tiny_tokenizer
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 from tokenizers import Tokenizer
 
 from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
-from rankdistill.retrieval import embed_documents, embed_queries
+from rankdistill.retrieval import embed_documents, embed_queries, passing_embeddings
 from rankdistill.samplers import RandomSampler
+from rankdistill.students import embed as students_embed
 from rankdistill.students import load_student, static, static_student
 from rankdistill.students.fast.tokens import read_limit, stored_tokens
 from rankdistill.students.lengths import cut_texts
@@ -216,3 +218,27 @@ def test_a_bare_tokenizer_without_a_limit_reads_all():
     tokenizer.no_truncation()
     model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=4)], device="cpu")
     assert read_limit(model) is None
+
+
+@pytest.mark.parametrize("kind", ["whole", "truncated", "normalised", "prompts", "short", "head", "dot"])
+def test_stored_tokens_embed_as_the_class_does(student_folder, collection, kind, monkeypatch):
+    """Of the whole collection, in windows, whatever the weights are by then."""
+    prompts = {"query": "w1 ", "document": "w2 w3 "} if kind == "prompts" else None
+    made = static_student(student_folder, 8, max_length=5 if kind == "short" else None, prompts=prompts)
+    more = {"normalised": [Normalize()], "head": [Dense(8, 6)]}.get(kind, [])
+    student = SentenceTransformer(
+        modules=[made[0], *more],
+        prompts=made.prompts,
+        truncate_dim=4 if kind == "truncated" else None,
+        similarity_fn_name="dot" if kind == "dot" else "cosine",
+        device="cpu",
+    )
+    monkeypatch.setattr(students_embed, "WINDOW", 7)
+    expected = embed_documents(student, collection.documents)
+    monkeypatch.setattr(students_embed, "_embed", None)
+    np.testing.assert_allclose(passing_embeddings(student, collection), expected, atol=1e-6)
+    with torch.no_grad():
+        student[0].embedding.weight.mul_(2)
+    scale = 2 if kind == "dot" else 1
+    if kind != "head":  # which is not linear
+        np.testing.assert_allclose(passing_embeddings(student, collection), scale * expected, atol=1e-5)

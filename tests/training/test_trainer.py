@@ -170,8 +170,6 @@ def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path, 
     student = load_student(student_folder)
     student.prompts, student.default_prompt_name = prompts, default
     student.set_pooling_include_prompt(pooled)
-    trainer = trainer_of(student_folder, table, tmp_path, student=student, chunk_tokens=50)
-    groups = [trainer.train_dataset[i] for i in range(5)]
     seen = {}
 
     class Spy(nn.Module):
@@ -179,7 +177,8 @@ def test_the_loss_is_that_of_the_encoded_texts(student_folder, table, tmp_path, 
             seen.update(locals())
             return student.sum()
 
-    trainer.model.loss = Spy()
+    trainer = trainer_of(student_folder, table, tmp_path, Spy(), student=student, chunk_tokens=50)
+    groups = [trainer.train_dataset[i] for i in range(5)]
     trainer.compute_loss(trainer.model, trainer.data_collator(groups))
     collection = table.collection
     for b, group in enumerate(groups):

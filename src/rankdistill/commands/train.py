@@ -214,7 +214,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         counted["shown"] = shown_queries(own, steps, tables[i], counted["used"])
     merge_adapter(student)
 
-    documents = passing_index(student, collection.documents)
+    documents = passing_index(student, collection)
     results |= evaluations("after", evaluator, student, collection, test, documents, pools)
     active["after"] = results["after"].active
     if main and teacher_table is not None:

@@ -113,7 +113,7 @@ class Evaluator:
         if documents is None:
             if model is None:
                 raise InputError("model: must be given where documents is not")
-            documents = passing_index(model, collection.documents)
+            documents = passing_index(model, collection)
         if not hasattr(documents, "search") or len(documents) != len(collection.documents):
             raise InputError(
                 f"documents: a {type(documents).__name__} of {len(documents):,}, and {collection.name} has "

@@ -105,12 +105,12 @@ def stored_index(model: Model, collection: Collection) -> Index:
     return DenseIndex(model, stored_embeddings(model, collection))
 
 
-def passing_index(model: Model, documents: Sequence[str]) -> Index:
-    """``documents`` as ``model`` encodes them, the processes of a job sharing the work."""
+def passing_index(model: Model, collection: Collection) -> Index:
+    """``collection`` as ``model`` encodes it now, the processes of a job sharing the work."""
     if isinstance(model, CrossEncoderModel):
-        return PairIndex(model, documents)
+        return PairIndex(model, collection.documents)
     if isinstance(model, SparseModel):
-        return InvertedIndex(model, passing_sparse(model, documents))
+        return InvertedIndex(model, passing_sparse(model, collection.documents))
     if isinstance(model, LateInteractionModel):
-        return MaxSimIndex(model, passing_tokens(model, documents))
-    return DenseIndex(model, passing_embeddings(model, documents))
+        return MaxSimIndex(model, passing_tokens(model, collection.documents))
+    return DenseIndex(model, passing_embeddings(model, collection))

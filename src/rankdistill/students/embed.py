@@ -4,6 +4,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,9 @@ import torch
 from numpy.lib.format import open_memmap
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.model import BaseModel
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sentence_transformers.util import batch_to_device, truncate_embeddings
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from rankdistill.data.collection import Collection
@@ -35,6 +38,7 @@ from rankdistill.runtime.pruning import embeddings_limit, limit_embeddings
 from rankdistill.students import fingerprint_of
 from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
 from rankdistill.students.fast.packing import first_position, packed
+from rankdistill.students.fast.tokens import TokenStore, stored_tokens
 from rankdistill.students.finite import check_finite
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import sides, stored_modules, stored_part, width_of
@@ -167,17 +171,16 @@ def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
     return embeddings
 
 
-def passing_embeddings(model: BaseModel, texts: Sequence[str]) -> np.ndarray:
-    """``embed_documents``, the processes of a job sharing the work; nothing is kept.
+def passing_embeddings(model: BaseModel, collection: Collection) -> np.ndarray:
+    """``embed_documents`` of the collection, the processes of a job sharing the work; nothing is kept.
 
-    But for what a frozen encoder makes of them: that is stored, as of a collection of these texts.
+    But for what a frozen encoder makes of them, and the tokens that a static model reads: these are stored.
     """
-    collection = Collection("texts", [str(i) for i in range(len(texts))], texts, [], [], {})
     side = _side(model, "document")
     if stored_modules(side) == len(side):
         return stored_embeddings(side, collection)
     if processes.count() == 1:
-        return _embedder(side, collection, "document")(0, len(texts))
+        return _embedder(side, collection, "document")(0, len(collection.documents))
     file = processes.broadcast(cache_folder() / "embeddings" / f".{uuid.uuid4().hex}.npy")
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -194,23 +197,51 @@ def _embedder(
 ) -> Callable[[int, int], np.ndarray]:
     """What embeds the texts of ``kind`` from a first to an end row.
 
-    Of a frozen encoder under what is trained, an adapter, the vectors are those that are stored.
+    Of a frozen encoder under what is trained, an adapter, the vectors are those that are stored; of a static
+    model the tokens, which take longer to make than all the rest.
     """
-    if not 0 < stored_modules(side) < len(side):
-        texts = _texts(collection, kind)
-        return lambda start, end: _embed(side, kind, texts[start:end], end - start == len(texts))
-    vectors, texts = stored_embeddings(stored_part(side), collection, kind), _texts(collection, kind)
+    texts = _texts(collection, kind)
+    if 0 < stored_modules(side) < len(side):
+        vectors = stored_embeddings(stored_part(side), collection, kind)
+
+        def mapped(start: int, end: int) -> Tensor:
+            return above(side, torch.from_numpy(np.array(vectors[start:end])).to(side.device))
+
+        return _comparable(mapped, side, texts)
+    if isinstance(side[0], StaticEmbedding):
+        store = stored_tokens(side, collection, kind, prompt_of(side, kind))
+        if store is not None:
+            return _comparable(partial(_embed_tokens, side, store), side, texts)
+    return lambda start, end: _embed(side, kind, texts[start:end], end - start == len(texts))
+
+
+def _embed_tokens(side: SentenceTransformer, store: TokenStore, start: int, end: int) -> Tensor:
+    """What the static model ``side`` makes of the texts from row ``start`` to ``end``."""
+    parts = []
+    with autocast(side.device):
+        for first in range(start, end, WINDOW):
+            ids, begun = store.flat(np.arange(first, min(first + WINDOW, end)))
+            features = {"input_ids": ids.astype(np.int64), "offsets": begun}
+            tensors = {name: torch.from_numpy(value).to(side.device) for name, value in features.items()}
+            parts.append(side(tensors)["sentence_embedding"].float())
+    return truncate_embeddings(torch.cat(parts), side.truncate_dim)
+
+
+def _comparable(
+    embed: Callable[[int, int], Tensor], side: SentenceTransformer, texts: Sequence[str]
+) -> Callable[[int, int], np.ndarray]:
+    """``embed`` to arrays that are finite, and of one length if ``side`` compares by cosine."""
 
     @torch.inference_mode()
-    def mapped(start: int, end: int) -> np.ndarray:
-        some = torch.from_numpy(np.array(vectors[start:end])).to(side.device)
-        found = above(side.eval(), some).float().cpu().numpy()
-        check_finite(found, texts[start:end])
+    def embedded(start: int, end: int) -> np.ndarray:
+        side.eval()
+        vectors = np.ascontiguousarray(embed(start, end).float().cpu().numpy())
+        check_finite(vectors, texts[start:end])
         if side.similarity_fn_name == "cosine":
-            faiss.normalize_L2(found)
-        return found
+            faiss.normalize_L2(vectors)
+        return vectors
 
-    return mapped
+    return embedded
 
 
 def _embed_into(file: Path, side: SentenceTransformer, collection: Collection, kind: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankdistill.data.collection import Collection
-from rankdistill.data.labels import known_relevant
+from rankdistill.data.labels import among, known_relevant
 from rankdistill.students.base import Prepare, PreparePairs, Ranker
 from rankdistill.training.groups import Group
 
@@ -37,11 +37,18 @@ class GroupCollator:
     ``rows`` int64, ascending, and ``scores`` float32 (B, P) are the queries' candidates and their scores,
     known positives and the query itself without one (NaN), filled up with rows that no document has;
     ``taken`` bool (B, P) says which may not serve as in-batch negatives, being of the group, known positives,
-    the query itself, or copies of these.
+    the query itself, or copies of these. Without ``in_batch`` the loss has no use for ``pools``: they are {}.
     """
 
-    def __init__(self, collection: Collection, student: Preparer, teacher: Preparer | None = None):
+    def __init__(
+        self,
+        collection: Collection,
+        student: Preparer,
+        teacher: Preparer | None = None,
+        in_batch: bool = True,
+    ):
         self.collection, self.student, self.teacher = collection, student, teacher
+        self.in_batch = in_batch
 
     def __call__(self, groups: Sequence[Group]) -> dict[str, Any]:
         rows, where = np.unique(np.concatenate([g.document_rows for g in groups]), return_inverse=True)
@@ -55,24 +62,16 @@ class GroupCollator:
             inputs["teacher"] = self.teacher(queries, rows[order.numpy()], owners, place.numpy()[where])
 
         shape = len(groups), max(len(g.document_rows) for g in groups)
-        candidates = [self._pool(group) for group in groups]
-        pools = len(groups), max(len(pool) for pool, _, _ in candidates)
         index, teacher = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
         positive, mask = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
-        pool_rows = torch.full(pools, torch.iinfo(torch.long).max)
-        pool_scores, pool_taken = torch.zeros(pools), torch.zeros(pools, dtype=torch.bool)
         start = 0
         for b, group in enumerate(groups):
-            g, (pool, scores, taken) = len(group.document_rows), candidates[b]
-            n = len(pool)
+            g = len(group.document_rows)
             index[b, :g] = place[where[start : start + g]]
             teacher[b, :g] = torch.from_numpy(np.array(group.teacher))
             positive[b, :g] = torch.from_numpy(np.array(group.positive))
             mask[b, :g] = True
             start += g
-            pool_rows[b, :n] = torch.from_numpy(pool.astype(np.int64))
-            pool_scores[b, :n] = torch.from_numpy(np.array(scores))
-            pool_taken[b, :n] = torch.from_numpy(taken)
         return {
             "query_rows": torch.tensor([g.query_row for g in groups]),
             "document_rows": torch.from_numpy(rows.astype(np.int64))[order],
@@ -80,9 +79,24 @@ class GroupCollator:
             "positive": positive,
             "mask": mask,
             "targets": {"scores": teacher, **further(groups, shape)},
-            "pools": {"rows": pool_rows, "scores": pool_scores, "taken": pool_taken},
+            "pools": self._pools(groups) if self.in_batch else {},
             "inputs": inputs,
         }
+
+    def _pools(self, groups: Sequence[Group]) -> dict[str, Tensor]:
+        candidates = [self._pool(group) for group in groups]
+        shape = len(groups), max(len(rows) for rows, _, _ in candidates)
+        pools = {
+            "rows": torch.full(shape, torch.iinfo(torch.long).max),
+            "scores": torch.zeros(shape),
+            "taken": torch.zeros(shape, dtype=torch.bool),
+        }
+        for b, (rows, scores, taken) in enumerate(candidates):
+            n = len(rows)
+            pools["rows"][b, :n] = torch.from_numpy(rows.astype(np.int64))
+            pools["scores"][b, :n] = torch.from_numpy(np.array(scores))
+            pools["taken"][b, :n] = torch.from_numpy(taken)
+        return pools
 
     def _pool(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows ascending, scores, and which are taken: the group's pool, and what is missing there.
@@ -94,10 +108,11 @@ class GroupCollator:
         taken = known_relevant(self.collection, group.query_row, rows, positive)
         same, own = self.collection.same_documents, group.document_rows.tolist()
         taken |= set(own) if same is None else same.rows(own)
-        missing = np.array(sorted(taken.difference(rows.tolist())), dtype=rows.dtype)
-        at = np.searchsorted(rows, missing)
-        rows, scores = np.insert(rows, at, missing), np.insert(scores, at, np.nan)
-        return rows, scores, np.isin(rows, list(taken))
+        if missing := taken.difference(rows.tolist()):
+            more = np.array(sorted(missing), dtype=rows.dtype)
+            at = np.searchsorted(rows, more)
+            rows, scores = np.insert(rows, at, more), np.insert(scores, at, np.nan)
+        return rows, scores, among(rows, np.array(sorted(taken), dtype=rows.dtype))
 
 
 def further(groups: Sequence[Group], shape: tuple[int, int]) -> dict[str, Tensor]:

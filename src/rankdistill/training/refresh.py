@@ -61,7 +61,7 @@ class Refresh:
         collection, rows = table.collection, table.candidates.query_rows
         training = student.training
         student.eval()
-        index = passing_index(student, collection.documents)
+        index = passing_index(student, collection)
         queries = [collection.queries[row] for row in rows]
         own = collection.own_document[rows]
         mine = np.array_split(np.arange(len(rows)), processes.count())[processes.rank()]

@@ -22,7 +22,7 @@ from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Qrels
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
-from rankdistill.losses.base import check_columns, columns_of
+from rankdistill.losses.base import check_columns, columns_of, reads
 from rankdistill.losses.shapes import is_number
 from rankdistill.runtime import processes
 from rankdistill.runtime.hardware import kept_memory
@@ -224,17 +224,20 @@ class DistillationTrainer(Trainer):
         self._starts_measured = args.eval_on_start
         args.eval_on_start = False  # which would measure where a resumed run begins, too
         student.to(args.device)  # whether texts are packed depends on it
-        teacher, reads = None, None
+        teacher, own_inputs = None, None
         if step_teacher is not None:
             teacher = step_teacher.ranker(student, args.bf16, grad_cache)
             read = table.collection if step_teacher.view is None else step_teacher.view.of(table.collection)
-            reads = Preparer(teacher, read, chunk_tokens)
+            own_inputs = Preparer(teacher, read, chunk_tokens)
         super().__init__(
             model=Step(ranker, loss, teacher),
             args=args,
             train_dataset=groups,
             data_collator=GroupCollator(
-                table.collection, Preparer(ranker, table.collection, chunk_tokens), reads
+                table.collection,
+                Preparer(ranker, table.collection, chunk_tokens),
+                own_inputs,
+                in_batch="in_batch" in reads(loss),
             ),
             eval_dataset=eval_dataset,
             callbacks=callbacks,
@@ -381,12 +384,12 @@ class DistillationTrainer(Trainer):
         return super().create_optimizer(model)
 
     def _clip_grad_norm(self, model):
-        if self.accelerator.unwrap_model(model).student.sparse:
+        if self.model.student.sparse:
             return clip_gradients(model.parameters(), self.args.max_grad_norm)
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model, grad_norm=None):
-        if grad_norm is None and self.accelerator.unwrap_model(model).student.sparse:
+        if grad_norm is None and self.model.student.sparse:
             grad_norm = clip_gradients(model.parameters(), math.inf)  # trainer.max_grad_norm=0
         return super()._get_grad_norm(model, grad_norm)
 
@@ -430,7 +433,7 @@ class DistillationTrainer(Trainer):
             ("repeated_documents", places - len(inputs["document_rows"]), places),
         ):
             self._sums[name] += float(value), float(of)
-        self._tokens += self.accelerator.unwrap_model(self.model).student.tokens(inputs["inputs"]["student"])
+        self._tokens += self.model.student.tokens(inputs["inputs"]["student"])
 
     @torch.no_grad()
     def _match_scales(self) -> None:

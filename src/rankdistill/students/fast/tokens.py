@@ -52,7 +52,7 @@ class TokenStore:
         return json.loads((self.folder / "layout.json").read_text())
 
     def _open(self, name: str) -> np.ndarray:
-        return map_npy(self.folder / f"{name}.npy")
+        return np.asarray(map_npy(self.folder / f"{name}.npy"))  # a memmap's slices are slow to make
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -75,9 +75,10 @@ class TokenStore:
 
     def flat(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tokens of the texts at ``rows``, int32 (t,), and where each begins (n,)."""
-        starts, ends = self._offsets[rows], self._offsets[np.asarray(rows) + 1]
-        ids = np.concatenate([self._ids[start:end] for start, end in zip(starts, ends, strict=True)])
-        return ids, np.concatenate([[0], np.cumsum(ends - starts)[:-1]])
+        starts = self._offsets[rows]
+        lengths = self._offsets[np.asarray(rows) + 1] - starts
+        begun = np.cumsum(lengths) - lengths
+        return self._ids[np.repeat(starts - begun, lengths) + np.arange(lengths.sum())], begun
 
     def features(self, rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
         """As the model's ``preprocess`` of the texts at ``rows``: int64 (n, longest), and constants."""
