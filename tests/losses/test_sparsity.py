@@ -49,6 +49,16 @@ def test_it_reads_what_has_a_weight_and_is_part_of_a_sum():
     assert value(both) == pytest.approx(2 * 0.115611 + 0.5 * 2, abs=1e-5)
 
 
+def test_documents_that_are_short_enough_are_not_pulled():
+    """Of two entries and of one; they count in the mean all the same."""
+    spared = FLOPS(0, 1, ramp_steps=0, threshold=1)
+    assert value(spared) == 0.5**2 + 1.0**2
+    assert value(spared, documents=torch.tensor([[1.0, 0.0, 2.0], [5.0, 0.0, 0.0]])) == 0.5**2 + 1.0**2
+    assert value(FLOPS(0, 1, ramp_steps=0, threshold=2)) == 0
+    queries = FLOPS(1, 0, ramp_steps=0, threshold=2)
+    assert value(queries) == value(FLOPS(1, 0, ramp_steps=0))  # of queries nothing is left out
+
+
 def test_idf_is_a_number_for_each_dimension():
     assert value(FLOPS(1.0, 0.0, 0, idf=[1.0, 2.0, 4.0])) == 1.25
     with pytest.raises(InputError, match="idf: it has 2 numbers, and embeddings 3"):

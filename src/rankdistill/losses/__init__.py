@@ -24,10 +24,14 @@ from rankdistill.losses.lambda_rank import LambdaRank, lambda_rank
 from rankdistill.losses.layerwise import Layerwise, layerwise
 from rankdistill.losses.mann_whitney import MannWhitney, mann_whitney
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
+from rankdistill.losses.mixed_negatives import MixedNegatives
 from rankdistill.losses.multi_similarity import MultiSimilarity, multi_similarity
 from rankdistill.losses.pairwise import PairwisePreference, pairwise_preference
+from rankdistill.losses.passage_centric import PassageCentric, passage_centric
 from rankdistill.losses.plackett_luce import PlackettLuce, plackett_luce
 from rankdistill.losses.ranknet import RankNet, rank_net
+from rankdistill.losses.relations import Relations, relation_mse, relation_order
+from rankdistill.losses.relevance_margin import RelevanceMargin, relevance_margin
 from rankdistill.losses.weighted_sum import WeightedSum
 from rankdistill.losses.z_loss import ZLoss, z_loss
 
@@ -48,11 +52,15 @@ __all__ = [
     "Loss",
     "MannWhitney",
     "MarginMSE",
+    "MixedNegatives",
     "MultiSimilarity",
     "PairwisePreference",
+    "PassageCentric",
     "PlackettLuce",
     "PointwiseBCE",
     "RankNet",
+    "Relations",
+    "RelevanceMargin",
     "WeightedSum",
     "ZLoss",
     "adr_mse",
@@ -71,8 +79,12 @@ __all__ = [
     "margin_mse",
     "multi_similarity",
     "pairwise_preference",
+    "passage_centric",
     "plackett_luce",
     "pointwise_bce",
     "rank_net",
+    "relation_mse",
+    "relation_order",
+    "relevance_margin",
     "z_loss",
 ]

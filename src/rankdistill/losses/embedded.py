@@ -1,9 +1,11 @@
 """What losses of embeddings share: the vectors of the groups' texts."""
 
+import torch
 from torch import Tensor
 
 from rankdistill.errors import InputError
 from rankdistill.losses.base import Loss
+from rankdistill.runtime import processes
 from rankdistill.vocabulary import Batch, Outputs
 
 
@@ -35,3 +37,25 @@ class OfEmbeddings(Loss):
                 "its scale (Outputs.scale)"
             )
         return outputs.scale
+
+    def against(self, left: Tensor, documents: Tensor, student: Outputs, in_batch: bool) -> Tensor:
+        """The products of ``left`` (B, n, d) with a query's ``documents`` (B, G, d), then with the batch's.
+
+        float (B, n, G) or, ``in_batch``, (B, n, G + V): of all processes, as ``Outputs.in_batch`` has them.
+        """
+        own = left @ documents.transpose(1, 2)
+        if not in_batch:
+            return own
+        _, others = self.texts_of(student)
+        if processes.count() > 1:
+            others = processes.gather_rows(others)
+        return torch.cat([own, left @ others.T], dim=2)
+
+    @staticmethod
+    def negatives_of(batch: Batch, in_batch: bool) -> Tensor:
+        """Which of these are negatives, bool (B, G) or (B, G + V)."""
+        own = batch.mask & ~batch.positive
+        if not in_batch:
+            return own
+        assert batch.negatives is not None  # it reads in_batch
+        return torch.cat([own, batch.negatives], dim=1)

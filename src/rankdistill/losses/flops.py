@@ -36,8 +36,9 @@ class FLOPS(Sparsity):
         document_weight: float = 0.4,
         ramp_steps: int = 50_000,
         idf: Sequence[float] | Tensor | None = None,
+        threshold: int = 0,
     ):
-        super().__init__(query_weight, document_weight, ramp_steps)
+        super().__init__(query_weight, document_weight, ramp_steps, threshold)
         if idf is not None:
             idf = torch.as_tensor(idf, dtype=torch.float32)
             if idf.ndim != 1 or not bool(((idf > 0) & idf.isfinite()).all()):

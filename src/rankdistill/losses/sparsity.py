@@ -18,11 +18,13 @@ class Sparsity(Loss):
 
     The ramp is min(1, (step / ``ramp_steps``)²), of the optimiser's steps, each stage's from 0 on (Formal et
     al. 2021, arXiv 2109.10086): until embeddings rank, nothing pulls them to 0; ``ramp_steps=0`` has none. A
-    part of ``WeightedSum``. Documents are the batch's distinct ones, of all processes.
+    part of ``WeightedSum``. Documents are the batch's distinct ones, of all processes. Those of at most
+    ``threshold`` entries that are not 0 are short enough, and nothing pulls them (OpenSearch's trainer has
+    200).
     Raises ``InputError`` for a weight below 0, or if none is above 0.
     """
 
-    def __init__(self, query_weight: float, document_weight: float, ramp_steps: int):
+    def __init__(self, query_weight: float, document_weight: float, ramp_steps: int, threshold: int = 0):
         super().__init__()
         for name, weight in (("query_weight", query_weight), ("document_weight", document_weight)):
             if not is_number(weight) or not 0 <= weight < math.inf:
@@ -37,7 +39,9 @@ class Sparsity(Loss):
             if weight
         }
         self.reads = frozenset(self.weights)
-        self.ramp_steps = ramp_steps
+        if threshold != 0:
+            check_counts(threshold=threshold)
+        self.ramp_steps, self.threshold = ramp_steps, threshold
 
     def penalty(self, vectors: Tensor) -> Tensor:
         """A scalar, of embeddings float (n, d); it must depend on the mean of their absolute values alone."""
@@ -53,11 +57,19 @@ class Sparsity(Loss):
                 f"loss: {type(self).__name__} is of one sparse vector a text, not of token vectors"
             )
         rows = {"queries": batch.query_rows, "documents": batch.document_rows}
+        vectors = {side: embeddings.vectors for side, embeddings in sides.items()}
+        if self.threshold and "documents" in vectors:
+            vectors["documents"] = longer(vectors["documents"], self.threshold)
         values = [
-            weight * self.penalty(of_all_processes(sides[side].vectors, rows[side]))
+            weight * self.penalty(of_all_processes(vectors[side], rows[side]))
             for side, weight in self.weights.items()
         ]
         return self.ramp(batch.step) * reduce(add, values)
+
+
+def longer(vectors: Tensor, threshold: int) -> Tensor:
+    """``vectors`` (n, d), zeros in place of those that have ``threshold`` entries or fewer that are not 0."""
+    return vectors.masked_fill((vectors != 0).sum(dim=1, keepdim=True) <= threshold, 0.0)
 
 
 def of_all_processes(vectors: Tensor, rows: Tensor) -> Tensor:
