@@ -147,7 +147,7 @@ def _run(command, arguments, cwd, environment, plots, before, out, err) -> None:
     os.chdir(cwd)
     if not plots:
         drawing = importlib.import_module("rankdistill.analysis.plots")
-        drawing.save = drawing.save_group_plots = lambda *_: None
+        drawing.save = drawing.save_group_plots = drawing.save_run_plots = lambda *_: None
     if before is not None:
         before()
     sys.argv = [command, *arguments]

@@ -79,6 +79,7 @@ def small_job(tmp_path, student_folder, cross_encoder_folder):
         "trainer.save_steps=1",
         "evaluation.teacher=false",
         "evaluator.limit=5",
+        "plots=false",
     ]
 
 

@@ -23,12 +23,6 @@ STRONGER = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch):
-    monkeypatch.setattr(module, "save_group_plots", lambda *_: None)
-    monkeypatch.setattr(module, "save", lambda *_: None)
-
-
 @pytest.fixture
 def stronger(small_job):
     """A warm-up on 16 queries and BM25's scores of smaller pools; then the cross-encoder's of 6 of 12."""

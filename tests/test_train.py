@@ -28,13 +28,6 @@ from rankdistill.scores import ScoreTable
 from rankdistill.teachers import FileTeacher
 
 
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch):
-    """They take most of the time, and have tests of their own."""
-    monkeypatch.setattr(module, "save_group_plots", lambda *_: None)
-    monkeypatch.setattr(module, "save", lambda *_: None)
-
-
 @pytest.fixture
 def job(small_job):
     """A configuration whose collection and models may be changed in place."""

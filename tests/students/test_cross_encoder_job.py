@@ -8,7 +8,6 @@ from conftest import write_collection
 from sentence_transformers import CrossEncoder
 
 from rankdistill.commands import finetune_teacher
-from rankdistill.commands import train as module
 from rankdistill.commands.train import compose, distil
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
@@ -29,10 +28,9 @@ def folder(wide_cross_encoder_folder):
 
 
 @pytest.fixture
-def job(beir, student_folder, folder, monkeypatch):
-    monkeypatch.setattr(module, "save_group_plots", lambda *_: None)
-    monkeypatch.setattr(module, "save", lambda *_: None)
+def job(beir, student_folder, folder):
     return [
+        "plots=false",
         "student=cross_encoder",
         "data=beir",
         f"data.path={beir}",
@@ -121,14 +119,12 @@ def test_a_teacher_measured_on_queries_that_it_was_trained_on_says_so(
     split, shared, of, folder, student_folder, tmp_path, monkeypatch, caplog
 ):
     """Of the test split one query has the text of a training query."""
-    monkeypatch.setattr(module, "save_group_plots", lambda *_: None)
-    monkeypatch.setattr(module, "save", lambda *_: None)
     queries = write_collection(tmp_path / "beir") / "queries.jsonl"
     lines = queries.read_text().splitlines(keepends=True)
     lines[20] = json.dumps(json.loads(lines[3]) | {"_id": "q20"}) + "\n"
     queries.write_text("".join(lines))
     words = [f"model={folder}", "data=beir", f"data.path={tmp_path / 'beir'}", f"evaluation.split={split}"]
-    words += [f"candidates.encoder={student_folder}", *POOLS, "negatives=3", "max_length=64"]
+    words += [f"candidates.encoder={student_folder}", *POOLS, "negatives=3", "max_length=64", "plots=false"]
     config = compose(*words, "trainer.max_steps=1", name="finetune_teacher")
     with RunFolder(tmp_path / "run", config) as place:
         finetune_teacher.run(config, place)

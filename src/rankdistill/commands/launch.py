@@ -169,16 +169,13 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
     end_on_signals()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
-    for name in ("faiss.loader", "bm25s", "httpx", "fontTools", "sentence_transformers"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it tried; how it ended is said
-    disable_progress_bar()  # of loading weights, which takes no time
     again = ["the same command"]
     accepted: list[bool] = []  # of each job that was started in this process
 
     @functools.wraps(run)
     def logged(config: DictConfig):
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        quieten()  # here: a sweep's job may have a process of its own
         try:
             if processes.count() > 1 and sweep:
                 raise InputError("a sweep's jobs run in one process each; start them without torchrun")
@@ -228,6 +225,14 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
             for path, contents in kept.items():
                 path.write_bytes(contents)
         processes.leave()
+
+
+def quieten() -> None:
+    """Leaves out what other libraries say of their own steps."""
+    for name in ("faiss.loader", "bm25s", "httpx", "fontTools", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it tried; how it ended is said
+    disable_progress_bar()  # of loading weights, which takes no time
 
 
 def folder_of(config: DictConfig, path: Path) -> RunFolder:

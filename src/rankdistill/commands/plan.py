@@ -18,6 +18,7 @@ from rankdistill.runtime.folders import plain
 from rankdistill.training import training_arguments
 from rankdistill.training.dev import HOW
 from rankdistill.training.orders import ClusteredOrder
+from rankdistill.training.rates import AUTO
 from rankdistill.training.refresh import Refresh
 from rankdistill.training.stages import Stage
 from rankdistill.training.step_teacher import StepTeacher
@@ -70,6 +71,8 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
         for field, remedy in (("seed", "set seed=..."), ("output_dir", "set hydra.run.dir=...")):
             if field in fields:
                 raise InputError(f"trainer.{field}: {remedy}")
+        if searches := fields.get("learning_rate") == AUTO:
+            del fields["learning_rate"]
         with named_by(name, settings):
             arguments = training_arguments(str(folder / name), seed=config.seed, **fields)
         stages.append(
@@ -84,6 +87,7 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
                 patterns,
                 make(settings.order or None, ClusteredOrder | None) if "order" in settings else order,
                 make(settings.refresh or None, Refresh | None) if "refresh" in settings else refresh,
+                searches,
             )
         )
     if not stages:
@@ -140,10 +144,13 @@ def check_dev(evaluation: DictConfig, stages: Sequence[Stage]) -> None:
     if len(given) > 1:
         raise InputError("evaluation.dev_split and evaluation.dev_queries: give one of them")
     watched = [stage.name for stage in stages if stage.arguments.eval_strategy != "no"]
+    searching = [stage.name for stage in stages if stage.searches_rate]
     if watched and not given:
         raise InputError(f"trainer.eval_strategy: no queries to measure the {watched[0]} stage on; {HOW}")
+    if searching and not given:
+        raise InputError(f"trainer.learning_rate=auto: no queries to compare rates on; {HOW}")
     asked = [*given, *(["patience"] if evaluation.patience is not None else [])]
-    if asked and not watched:
+    if asked and not watched and (not searching or evaluation.patience is not None):
         raise InputError(
             f"evaluation.{asked[0]}: nothing is measured while training; add trainer.eval_strategy=steps "
             "trainer.eval_steps=50"

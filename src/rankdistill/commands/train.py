@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import set_seed
 
 from rankdistill import analysis
-from rankdistill.analysis.plots import save, save_group_plots
+from rankdistill.analysis.plots import save_group_plots, save_run_plots
 from rankdistill.candidates import Dense, mine
 from rankdistill.candidates.mining import Retrievers, by_name
 from rankdistill.commands.cards import model_card
@@ -60,6 +60,7 @@ from rankdistill.students.rankers import (
 from rankdistill.teachers import FileTeacher, NoTeacher, score_split
 from rankdistill.training.arguments import batch_in_words, batch_of
 from rankdistill.training.dev import check_apart
+from rankdistill.training.rates import AUTO, kept_rates
 from rankdistill.training.refresh import check_refresh
 from rankdistill.training.stages import Stage, resumed_at, shown_queries, train_stage
 from rankdistill.training.step import check_offers
@@ -70,6 +71,7 @@ BF16 = "It was measured in bf16; in float32 scores differ in the third digit, an
 CUT = "`:{}` is measured with the first {} dimensions of its vectors alone (`truncate_dim`)."
 FIELDS = {
     "seed": int,
+    "plots": bool,
     "scores.similarity": str | None,
     "scores.scale": float | None,
     "scores.teacher_scores": str,
@@ -186,26 +188,29 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     taught = not isinstance(teacher, NoTeacher)
     del teacher, retrievers, sources  # their memory is needed, where no stage refreshes
 
-    if main:
-        (folder.path / "plots").mkdir(exist_ok=True)
-    if main and taught:
+    plots = folder.path / "plots" if main and config.plots else None
+    if plots is not None:
+        plots.mkdir(exist_ok=True)
+    if plots is not None and taught:
         name = folder.choices.get("sampler") or type(sampler).__name__
         encoder = None if reranks(student) else student
         vectors = documents.vectors
         model = None if vectors is None else encoder
-        save_group_plots(folder.path / "plots", table, {name: sampler}, model, vectors, config.seed)
+        save_group_plots(plots, table, {name: sampler}, model, vectors, config.seed)
     processes.wait()
     history: list[dict] = []
     steps: dict[str, int] = {}
     best: dict[str, dict[str, int]] = {}
+    rates: dict[str, dict[float, float]] = {}
     watching = {"eval_dataset": dev, "evaluator": evaluator, "patience": config.evaluation.patience}
     watching["eval_candidates"] = watched
     for stage in stages:
         more = {**stage.scores, "split": config.candidates.split}
-        if stage.arguments.eval_strategy != "no":
-            more |= watching
         before = history[-1]["step"] if history else 0
-        history += train_stage(student, tables[of_stage[stage.name]], stage, more, history, identity)
+        shown = tables[of_stage[stage.name]]
+        history += train_stage(student, shown, stage, more, watching, history, identity)
+        if stage.searches_rate:
+            rates[stage.name] = kept_rates(stage.folder)
         steps[stage.name], last = (history[-1][name] - before for name in ("kept_step", "step"))
         if steps[stage.name] != last:
             best[stage.name] = {"step": steps[stage.name], "of": last}
@@ -220,8 +225,6 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if main and teacher_table is not None:
         pairs["after"] = analysis.student_scores(student, teacher_table, documents)
         agreements["after"] = agreement_of(teacher_table, pairs["after"], "after")
-        save(analysis.plot_agreement(agreements), folder.path / "plots" / "agreement.png")
-        save(analysis.plot_student_scores(teacher_table, pairs), folder.path / "plots" / "student_scores.png")
     if teacher_table is not None:
         results["teacher"] = evaluator.rerank(teacher_table, test)
         warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
@@ -234,7 +237,11 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         for name, kept in best.items():
             where = "{step} of {of}".format(**kept)
             notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
-        notes += [f"Learning rate of {stage.name}: {stage.arguments.learning_rate:g}." for stage in stages]
+        notes += [
+            f"Learning rate of {stage.name}: {stage.arguments.learning_rate:g}"
+            + (f", the best of {len(rates[stage.name])} on the dev queries." if stage.searches_rate else ".")
+            for stage in stages
+        ]
         notes += [f"Batch of {name}: {batch_in_words(batch)}." for name, batch in batches.items()]
         notes += [f"{seen}."] if shared else []
         notes += [
@@ -251,6 +258,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             notes += measured_how(evaluator, len(collection.documents))
         notes += [BF16] if has_bf16() and has_transformer(student) else []
         notes += [CUT.format(n, n) for n in cuts_of(student)]
+        if plots is not None:
+            compared = teacher_table, agreements, pairs
+            save_run_plots(plots, results, evaluator.main, history, len(table), *compared)
         report(results, student, table, history, evaluator.main, config, folder, notes)
         write_conditions(  # last: it says that the run is finished
             folder.path,
@@ -261,6 +271,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             batches=batches,
             truncated=truncated,
             kept=best,
+            **({"learning rates": rates} if rates else {}),
             resumed=folder.resumed,
             **({"active dimensions": active} if active["before"] else {}),
         )
@@ -353,7 +364,12 @@ def set_learning_rate(stage: Stage, ranker: Ranker, config: DictConfig) -> None:
     given = (config[stage.name].get("trainer") or {}).get("learning_rate", config.trainer.learning_rate)
     if given is None:
         stage.arguments.learning_rate = ranker.learning_rate
-    whose = f"the default of a {type(ranker).__name__}" if given is None else "as it was set"
+        whose = f"the default of a {type(ranker).__name__}"
+    elif given == AUTO:
+        stage.arguments.learning_rate = ranker.learning_rate
+        whose = "from which it is searched"
+    else:
+        whose = "as it was set"
     log.info("%s: learning rate %g, %s", stage.name, stage.arguments.learning_rate, whose)
 
 
@@ -533,11 +549,6 @@ def report(
     after.run.write(path / "run.trec.gz")
     check = write_judgments(path, table.collection, split, after)
     write_json(path / "history.json", history)
-    save(analysis.plot_learning_curve(history, queries=len(table)), path / "plots" / "learning_curve.png")
-    gains = analysis.plot_gains(before.per_query[main], after.per_query[main], main)
-    save(gains, path / "plots" / "gains.png")
-    measured = {name: result.per_query for name, result in results.items()}
-    save(analysis.plot_measures(measured), path / "plots" / "measures.png")
     write_measures(results, path)
     log.info("the results\n\n%s\n\nResults in %s; the same figures of its run: %s", text, path, check)
 

@@ -29,6 +29,7 @@ from rankdistill.training.checkpoints import (
 )
 from rankdistill.training.groups import TrainingGroups
 from rankdistill.training.orders import ClusteredOrder, sampler_of
+from rankdistill.training.rates import searched_rates
 from rankdistill.training.refresh import Refresh
 from rankdistill.training.step_teacher import StepTeacher
 from rankdistill.training.trainer import DistillationTrainer
@@ -50,6 +51,7 @@ class Stage:
     trains: Sequence[str] | None = None  # patterns of the names of the student's weights; None: all
     order: ClusteredOrder | None = None
     refresh: Refresh | None = None
+    searches_rate: bool = False
 
 
 def resumed_at(stages: Sequence[Stage]) -> str | None:
@@ -81,13 +83,22 @@ def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], table: Scor
     return found
 
 
-def train_stage(student, table, stage: Stage, more: dict, history: list[dict], run: str) -> list[dict]:
+def train_stage(
+    student, table, stage: Stage, more: dict, dev: dict, history: list[dict], run: str
+) -> list[dict]:
     """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged.
 
-    ``more`` is given to the Trainer; ``run`` is the run's identity.
+    ``more`` is given to the Trainer, and ``dev`` where the stage is measured while it is trained; a rate that
+    is searched is the stage's from then on. ``run`` is the run's identity.
     """
     kept = stage.folder / "finished"
     teacher = stage.step_teacher
+    if stage.searches_rate:
+        with only(student, stage.trains, stage.name):
+            rates = searched_rates(student, table, stage, more, dev)
+        stage.arguments.learning_rate = next(iter(rates))
+    if stage.arguments.eval_strategy != "no":
+        more = more | dev
     if kept.exists():
         log.info("%s is finished: reusing %s", stage.name, kept)
         remedy = f"delete {stage.folder} to train the stage again"

@@ -5,6 +5,7 @@ from rankdistill.analysis.plots.axes import save
 from rankdistill.analysis.plots.groups import save_group_plots
 from rankdistill.analysis.plots.locality import plot_locality
 from rankdistill.analysis.plots.report import plot_report
+from rankdistill.analysis.plots.run import save_run_plots
 from rankdistill.analysis.plots.scores import plot_kept, plot_score_distribution, plot_statistic
 from rankdistill.analysis.plots.training import plot_gains, plot_learning_curve, plot_measures
 
@@ -22,4 +23,5 @@ __all__ = [
     "plot_student_scores",
     "save",
     "save_group_plots",
+    "save_run_plots",
 ]

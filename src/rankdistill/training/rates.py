@@ -1,0 +1,137 @@
+"""A learning rate that is searched: short runs of a stage at several rates, measured on dev queries."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from rankdistill.errors import InputError
+from rankdistill.runtime import processes
+from rankdistill.runtime.folders import read_json, write_json
+from rankdistill.training.arguments import batch_of
+from rankdistill.training.dev import dev_collection
+from rankdistill.training.trainer import DistillationTrainer
+
+log = logging.getLogger(__name__)
+AUTO = "auto"  # trainer.learning_rate: it is searched
+FACTOR = math.sqrt(10)  # between two rates
+SHARE, LEAST = 0.1, 10  # of a stage's steps that are tried, and how many at least
+MOST = 7  # rates that are tried
+KEPT = "rates.json"
+
+
+def search(measure: Callable[[float], float], start: float) -> dict[float, float]:
+    """Rates and what they gave, the best one first; of equal ones the lower.
+
+    ``start`` is tried, and the rates a factor of sqrt(10) below and above; as long as the best one is at an
+    end, the next one there; seven at most.
+    """
+    tried: dict[int, float] = {}
+
+    def best() -> int:
+        return max(sorted(tried), key=tried.__getitem__)
+
+    for place in (0, -1, 1):
+        tried[place] = measure(_rate(start, place))
+    while len(tried) < MOST and (place := best()) in (min(tried), max(tried)):
+        beyond = place + (1 if place > 0 else -1)
+        tried[beyond] = measure(_rate(start, beyond))
+    first = best()
+    order = [first, *(place for place in sorted(tried) if place != first)]
+    return {_rate(start, place): tried[place] for place in order}
+
+
+def _rate(start: float, place: int) -> float:
+    return float(f"{start * FACTOR**place:.2g}")
+
+
+def searched_rates(
+    student, table, stage, more: Mapping[str, Any], dev: Mapping[str, Any]
+) -> dict[float, float]:
+    """``search`` for ``stage``, on copies of ``student``; kept in the stage's folder, and read from there.
+
+    ``more`` are the Trainer's further fields, ``dev`` its ``eval_dataset``, ``evaluator`` and
+    ``eval_candidates``. Each rate makes a tenth of the stage's steps, its schedule as short. A rate at which
+    training diverges measures -inf. Pools are not refreshed. Raises ``InputError`` if each one does.
+    """
+    if kept := kept_rates(stage.folder):
+        return kept
+    steps = max(LEAST, round(SHARE * steps_of(stage.arguments, len(table))))
+    evaluator, begun = dev["evaluator"], perf_counter()
+    queries = dev_collection(table, dev["eval_dataset"])
+
+    def measure(rate: float) -> float:
+        trial, arguments = copy.deepcopy(student), copy.copy(stage.arguments)
+        for name, value in {
+            "learning_rate": rate,
+            "max_steps": steps,
+            "eval_strategy": IntervalStrategy.NO,
+            "save_strategy": SaveStrategy.NO,
+            "load_best_model_at_end": False,
+            "logging_strategy": IntervalStrategy.NO,
+            "report_to": [],
+            "disable_tqdm": True,
+        }.items():
+            setattr(arguments, name, value)
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # the stage itself says the same
+        try:
+            DistillationTrainer(
+                trial,
+                table,
+                stage.sampler,
+                copy.deepcopy(stage.loss),
+                arguments,
+                step_teacher=copy.deepcopy(stage.step_teacher),
+                order=stage.order,
+                **more,
+            ).train()
+            means = evaluator.evaluate(trial, *queries, candidates=dev["eval_candidates"]).mean
+        except InputError:  # the loss is not finite
+            return -math.inf
+        finally:
+            logging.disable(level)
+        return means[evaluator.main]
+
+    rates = search(measure, stage.arguments.learning_rate)
+    rate = next(iter(rates))
+    log.info(
+        "%s: learning rate %g; after %d steps each, %s on the dev queries: %s (%.0f s)",
+        stage.name,
+        rate,
+        steps,
+        evaluator.main,
+        ", ".join(f"{rates[tried]:.4f} at {tried:g}" for tried in sorted(rates)),
+        perf_counter() - begun,
+    )
+    if rates[rate] == -math.inf:
+        raise InputError(f"{stage.name}: trainer.learning_rate=auto: training diverges at each rate tried")
+    if processes.is_main():
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        write_json(stage.folder / KEPT, rates)
+    processes.wait()
+    return rates
+
+
+def kept_rates(folder: Path) -> dict[float, float]:
+    """What ``searched_rates`` found for the stage of ``folder``; {} if nothing was searched there."""
+    file = folder / KEPT
+    if not file.exists():
+        return {}
+    remedy = f"delete {file} to search again"
+    try:
+        return {float(rate): float(value) for rate, value in read_json(file, dict, remedy).items()}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file}: damaged ({error}); {remedy}") from None
+
+
+def steps_of(arguments, groups: int) -> int:
+    """How many steps a stage of so many ``groups`` an epoch makes."""
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    return math.ceil(arguments.num_train_epochs * math.ceil(groups / batch_of(arguments)["queries"]))

@@ -1,0 +1,117 @@
+"""Learning rates that are searched: which are tried, which one is taken, and what is kept of it."""
+
+import json
+import math
+
+import pytest
+from safetensors.torch import load_file
+
+from rankdistill.commands.train import compose, distil
+from rankdistill.errors import InputError
+from rankdistill.training import training_arguments
+from rankdistill.training.rates import FACTOR, kept_rates, search, steps_of
+
+RATES = "learning rates"
+SEARCHING = ["warmup=none", "trainer.learning_rate=auto", "evaluation.dev_queries=4"]
+
+
+def peak(at):
+    """A measure that falls off on either side of the rate ``at``, in orders of magnitude."""
+    return lambda rate: -abs(math.log10(rate / at))
+
+
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (1e-3, [1e-3, 3.2e-4, 3.2e-3]),  # in the middle: three are enough
+        (3e-3, [1e-3, 3.2e-4, 3.2e-3, 1e-2]),
+        (1e-4, [1e-3, 3.2e-4, 3.2e-3, 1e-4, 3.2e-5]),
+        (1.0, [1e-3, 3.2e-4, 3.2e-3, 1e-2, 3.2e-2, 1e-1, 3.2e-1]),  # no further than seven
+    ],
+)
+def test_rates_are_tried_until_the_best_is_between_two(best, tried):
+    seen = []
+    found = search(lambda rate: seen.append(rate) or peak(best)(rate), 1e-3)
+    assert seen == tried
+    assert next(iter(found)) == max(tried, key=peak(best))
+    assert found == {rate: peak(best)(rate) for rate in tried}
+
+
+def test_of_equal_rates_the_lowest_is_taken():
+    """Where no rate changes anything, the search goes down and no further than seven."""
+    found = search(lambda rate: 0.5, 1e-3)
+    assert len(found) == 7 and next(iter(found)) == min(found) == pytest.approx(1e-3 / FACTOR**5, rel=0.1)
+
+
+def test_steps_are_counted_as_the_trainer_counts(tmp_path):
+    fields = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "num_train_epochs": 3}
+    assert steps_of(training_arguments(str(tmp_path), **fields), 13) == 3 * 3
+    assert steps_of(training_arguments(str(tmp_path), max_steps=7, **fields), 13) == 7
+
+
+def test_a_run_searches_and_says_what_it_tried(small_job, tmp_path, caplog):
+    """The run itself is as one whose rate was given; the student is untouched by what was tried."""
+    with caplog.at_level("INFO"):
+        distil(compose(*small_job, *SEARCHING), tmp_path / "run")
+    conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
+    rates = {float(rate): value for rate, value in conditions[RATES]["distillation"].items()}
+    rate = next(iter(rates))
+    assert len(rates) >= 3 and rates[rate] == max(rates.values())
+    said = next(text for text in caplog.messages if "steps each, nDCG@10 on the dev queries" in text)
+    assert said.startswith(f"distillation: learning rate {rate:g}; after 10 steps each")
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"Learning rate of distillation: {rate:g}, the best of {len(rates)} on the dev queries." in card
+    given = [*SEARCHING[:1], f"trainer.learning_rate={rate}", SEARCHING[2]]
+    watched = ["trainer.eval_strategy=steps", "trainer.eval_steps=100"]  # or nobody asks for dev queries
+    distil(compose(*small_job, *given, *watched), tmp_path / "given")
+    files = [tmp_path / name / "model" / "model.safetensors" for name in ("run", "given")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_resumed_run_searches_no_more(small_job, tmp_path, monkeypatch):
+    config = compose(*small_job, *SEARCHING)
+    distil(config, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        patch.setattr("rankdistill.training.stages.resume", stop)
+        distil(config, tmp_path / "again")
+    kept = kept_rates(tmp_path / "again" / "checkpoints" / "distillation")
+    monkeypatch.setattr("rankdistill.training.rates.search", None)
+    distil(config, tmp_path / "again")
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "again")]
+    assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
+    conditions = json.loads((tmp_path / "again" / "conditions.json").read_text())
+    assert {float(rate): value for rate, value in conditions[RATES]["distillation"].items()} == kept
+
+
+def test_what_is_kept_is_read_or_named(tmp_path):
+    (tmp_path / "rates.json").write_text('{"fast": 1}')
+    with pytest.raises(InputError, match="rates.json: damaged .*; delete .*rates.json to search again"):
+        kept_rates(tmp_path)
+
+
+def test_rates_need_queries_to_be_compared_on(small_job, tmp_path):
+    with pytest.raises(InputError, match="^trainer.learning_rate=auto: no queries to compare rates on; give"):
+        distil(compose(*small_job, *SEARCHING[:2]), tmp_path / "run")
+    with pytest.raises(InputError, match="^trainer.learning_rate='fast'"):
+        distil(compose(*small_job, SEARCHING[0], "trainer.learning_rate=fast"), tmp_path / "run")
+
+
+def test_a_stage_of_its_own_may_search(small_job, tmp_path):
+    words = ["warmup=infonce", "warmup.sampler.negatives=2", "+warmup.trainer.learning_rate=auto"]
+    words += ["warmup.trainer.per_device_train_batch_size=4", SEARCHING[2]]
+    distil(compose(*small_job, *words), tmp_path / "run")
+    conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
+    assert list(conditions[RATES]) == ["warmup"]
+
+
+def test_rates_at_which_training_diverges_are_no_choice(small_job, tmp_path, monkeypatch):
+    def diverge(*_, **__):
+        raise InputError("training stopped at step 2: the loss is nan")
+
+    monkeypatch.setattr("rankdistill.training.rates.DistillationTrainer.train", diverge)
+    with pytest.raises(InputError, match="^distillation: trainer.learning_rate=auto: training diverges"):
+        distil(compose(*small_job, *SEARCHING), tmp_path / "run")
