@@ -9,9 +9,9 @@ from rankdistill.commands.launch import sweep_notes
 BAD = [
     (
         ["sampler=stratfied"],
-        "sampler=stratfied: no such option; did you mean stratified? there is: hard, random, stratified",
+        "sampler=stratfied: no such option; did you mean stratified? there is: ",
     ),
-    (["loss=mse"], "loss=mse: no such option; did you mean margin_mse?"),
+    (["loss=margin_mes"], "loss=margin_mes: no such option; did you mean margin_mse?"),
     (["sampler.negativs=3"], "sampler.negativs: no such field; did you mean negatives?"),
     (["trainer.learnin_rate=1"], "trainer.learnin_rate: no such field; did you mean learning_rate?"),
     (["learning_rate=1"], "learning_rate: no such field here; it is trainer.learning_rate"),
