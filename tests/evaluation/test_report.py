@@ -143,7 +143,7 @@ def test_what_was_not_equal_is_said(sweep):
     found = report(folder)
     assert found.unequal == {"torch": ["1", "2"], "collection": ["?", "abc"]}
     assert "not equal in all runs: torch: '1', '2'" in found.markdown()
-    assert "not all settings have as many seeds" in found.markdown()
+    assert "not all settings have the same seeds: " in found.markdown()
 
 
 def test_runs_of_two_collections_are_not_paired_though_their_query_ids_are_equal(sweep):

@@ -1,4 +1,5 @@
 import re
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,15 @@ from scipy import stats
 
 from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
-from rankdistill.evaluation.significance import effect_size, equivalence, holm, letters, randomisation
+from rankdistill.evaluation.significance import (
+    compare_runs,
+    effect_size,
+    equivalence,
+    holm,
+    letters,
+    randomisation,
+    standard_error,
+)
 
 
 def values(numbers):
@@ -79,9 +88,11 @@ def test_equivalence_is_the_larger_of_two_one_sided_tests():
     error = differences.std(ddof=1) / np.sqrt(n)
     lower = stats.t.sf((differences.mean() + margin) / error, n - 1)
     upper = stats.t.cdf((differences.mean() - margin) / error, n - 1)
-    assert equivalence(differences, margin) == pytest.approx(max(lower, upper))
-    assert equivalence(differences + 1, margin) > 0.99
-    assert equivalence(np.zeros(5), margin) == 2**-5 and equivalence(np.full(5, 0.02), margin) == 1.0
+    assert equivalence(differences[None], margin) == pytest.approx(max(lower, upper))
+    assert equivalence(differences[None] + 1, margin) > 0.99
+    assert (
+        equivalence(np.zeros((1, 5)), margin) == 2**-5 and equivalence(np.full((1, 5), 0.02), margin) == 1.0
+    )
 
 
 def test_holm_on_the_example_of_four():
@@ -104,9 +115,12 @@ def test_no_p_is_zero_by_rounding(n):
     found = compare(values(a), values(a + 0.1))
     assert found.p == max(2.0 ** (1 - n), 1e-300) and found.t == np.inf
     assert effect_size(np.array([0.1, 0.3 - 0.2, 0.7 - 0.6])) == np.inf
-    assert equivalence(a + 0.1 - a, 0.2) == max(2.0**-n, 1e-300) and equivalence(a + 0.1 - a, 0.05) == 1
+    assert (
+        equivalence((a + 0.1 - a)[None], 0.2) == max(2.0**-n, 1e-300)
+        and equivalence((a + 0.1 - a)[None], 0.05) == 1
+    )
     wide = np.random.default_rng(1).normal(0.5, 0.001, size=n)
-    assert 0 < compare(values(np.zeros(n)), values(wide)).p < 1e-4 and 0 < equivalence(wide, 0.9) < 1e-4
+    assert 0 < compare(values(np.zeros(n)), values(wide)).p < 1e-4 and 0 < equivalence(wide[None], 0.9) < 1e-4
 
 
 def test_series_are_paired_by_their_index():
@@ -184,3 +198,66 @@ def test_no_setting_loses_its_letters_for_want_of_letters():
     for i in range(60):
         for j in range(60):
             assert bool(shown[i] & shown[j]) == (not different[i, j])
+
+
+def crossed(rng, seeds, queries, of_seed, of_query, rest):
+    """Differences (S, Q) whose true mean is 0: a part of each seed, of each query, and of each pair."""
+    return (
+        rng.normal(size=(seeds, 1)) * of_seed
+        + rng.normal(size=(1, queries)) * of_query
+        + rng.normal(size=(seeds, queries)) * rest
+    )
+
+
+def test_the_error_over_seeds_and_queries_is_that_of_the_mean_squares():
+    """Against sums of squares of Fractions, as tables of analysis of variance have them."""
+    values = [[1, 4, 2], [5, 7, 9]]
+    seeds, n = 2, 3
+    mean = Fraction(sum(map(sum, values)), seeds * n)
+    rows = [Fraction(sum(row), n) for row in values]
+    columns = [Fraction(sum(column), seeds) for column in zip(*values, strict=True)]
+    of_seeds = n * sum((row - mean) ** 2 for row in rows) / (seeds - 1)
+    of_queries = seeds * sum((column - mean) ** 2 for column in columns) / (n - 1)
+    left = sum((values[i][j] - rows[i] - columns[j] + mean) ** 2 for i in range(seeds) for j in range(n)) / (
+        (seeds - 1) * (n - 1)
+    )
+    total = of_seeds + of_queries - left
+    parts = of_seeds**2 / (seeds - 1) + of_queries**2 / (n - 1) + left**2 / ((seeds - 1) * (n - 1))
+    error, freedom = standard_error(np.array(values, dtype=float))
+    assert error == pytest.approx(float(total / (seeds * n)) ** 0.5) and freedom == pytest.approx(
+        float(total**2 / parts)
+    )
+
+
+def test_one_seed_is_the_paired_t_test_and_equal_seeds_are_one():
+    differences = np.random.default_rng(1).normal(0.1, 1, 30)
+    test, expected = compare_runs(differences[None]), stats.ttest_1samp(differences, 0)
+    interval = expected.confidence_interval()
+    assert (test.t, test.p) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (test.low, test.high) == pytest.approx((interval.low, interval.high))
+    again = compare_runs(np.stack([differences] * 3))
+    assert (again.t, again.p, again.n) == pytest.approx((test.t, test.p, 30))
+    assert equivalence(np.stack([differences] * 3), 0.5) == pytest.approx(equivalence(differences[None], 0.5))
+
+
+def test_differences_that_cancel_are_no_finding():
+    """Queries' means are all 0 here: what is left is their only error."""
+    test = compare_runs(np.array([[1.0, -1.0], [-1.0, 1.0]]))
+    assert (test.difference, test.t, test.p) == (0.0, 0.0, 1.0) and test.high > 0
+
+
+@pytest.mark.parametrize(
+    ("of_seed", "of_query", "rest"), [(0.3, 1.0, 1.0), (1.0, 0.3, 0.3), (0.0, 1.0, 1.0), (0.2, 0.0, 1.0)]
+)
+def test_intervals_hold_for_the_next_seed(of_seed, of_query, rest):
+    """95 % of them hold the truth, or a few more; over queries alone far fewer would where seeds differ."""
+    rng, held, alone = np.random.default_rng(0), [], []
+    for _ in range(1500):
+        differences = crossed(rng, 5, 40, of_seed, of_query, rest)
+        test, queries = compare_runs(differences), compare_runs(differences.mean(axis=0)[None])
+        held.append(test.low <= 0 <= test.high)
+        alone.append(queries.low <= 0 <= queries.high)
+        assert test.high - test.low >= queries.high - queries.low - 1e-12
+    assert 0.935 <= np.mean(held) <= 0.985
+    if of_seed == 1.0:
+        assert np.mean(alone) < 0.5

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from rankdistill.evaluation.settings import Setting
-from rankdistill.evaluation.significance import LEAST, Comparison, compare, holm
+from rankdistill.evaluation.significance import LEAST, Comparison, compare_runs, holm
 from rankdistill.evaluation.training_runs import PROCESSES
 
 ALPHA = 0.05
@@ -18,23 +18,29 @@ TOLD = 6  # names or differences in a sentence; the files have all
 def tested(
     settings: Sequence[Setting], measure: str
 ) -> list[tuple[Setting, Setting, Comparison, np.ndarray]]:
-    """Every two of ``settings`` with the same two or more queries: worse, better, test, differences (n,).
+    """Every two of ``settings`` with the same two or more queries: worse, better, test, differences.
 
-    Better in the mean of ``measure``; of equal means the first one is better.
+    Better in the mean of ``measure``; of equal means the first one is better. Differences are float64 (S, n)
+    of the seeds that both have, where these are all; else (1, n), of the means over each one's seeds.
     """
     ranked = sorted(settings, key=lambda setting: np.mean(setting.by_seed[measure]), reverse=True)
     found = []
     for better, worse in combinations(ranked, 2):
-        a, b = worse.per_query[measure], better.per_query[measure]
-        if worse.queries(measure) == better.queries(measure) and len(a) > 1:
-            found.append((worse, better, compare(a, b), np.array([b[q] - a[q] for q in a])))
+        queries = list(worse.per_query[measure])
+        if worse.queries(measure) != better.queries(measure) or len(queries) < 2:
+            continue
+        seeds = sorted(worse.seeds)
+        a, b = (one.runs_of(measure, queries, sorted(one.seeds)) for one in (worse, better))
+        if seeds != sorted(better.seeds):
+            a, b = (values.mean(axis=0, keepdims=True) for values in (a, b))
+        found.append((worse, better, compare_runs(b - a), b - a))
     return found
 
 
 def conclusion(settings: Sequence[Setting], swept: Sequence[str], measure: str) -> str:
     """Which of ``settings`` were shown to be better than which in ``measure``, in one sentence.
 
-    By paired t-tests over the queries, corrected (Holm) over the pairs.
+    By tests of queries and seeds (``compare_runs``), corrected (Holm) over the pairs.
     """
     found = tested(settings, measure)
     if not found:

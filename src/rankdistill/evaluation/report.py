@@ -155,8 +155,8 @@ class Report:
         seeds = "mean ± standard deviation over the seeds; " if several else ""
         notes = [f"each is the mean over {name}: {', '.join(v)}" for name, v in self.averaged.items()]
         letters = (
-            f"settings that share a letter were not shown to differ in {self.measure} (paired t-tests over "
-            f"the queries, seeds averaged first, Holm's correction, {ALPHA})"
+            f"settings that share a letter were not shown to differ in {self.measure} (paired t-tests, "
+            f"{'queries and seeds' if several else 'queries'} as random, Holm's correction, {ALPHA})"
         )
         if len(self.settings) > 1 or several:
             notes.append(seeds + letters)
@@ -167,8 +167,13 @@ class Report:
                 f"of {len(self.pairs):,} pairs no corrected p (randomisation) can be below "
                 f"{min(least, 1):.2g}: each test draws {DRAWS:,} times"
             )
-        if len({len(s.seeds) for s in self.settings}) > 1:
-            notes.append("not all settings have as many seeds")
+        if len({frozenset(s.seeds) for s in self.settings}) > 1:
+            notes.append(
+                "not all settings have the same seeds: of two that differ in these, seeds are averaged and "
+                "queries alone are random, so that intervals do not hold what another seed would change"
+            )
+        elif not several and self.pairs:
+            notes.append("of one seed: intervals do not hold what another seed would change")
         for alike in equal_everywhere(self.settings):
             names = [setting_name(self.swept, setting) for setting in alike]
             if len(names) > TOLD:
@@ -202,7 +207,8 @@ class Report:
         return (
             f"Differences in {self.measure}, better - worse. Intervals are each pair's own, every p is "
             f"corrected (Holm). Equivalence (TOST): small p, the two are within {self.margin} of each other. "
-            "d: the difference in its own standard deviations."
+            "d: the difference in its own standard deviations over the queries; randomisation is over the "
+            "queries alone."
         )
 
     def latex(self) -> str:
@@ -221,8 +227,8 @@ def report(
 
     Settings are compared pairwise by ``measure`` (the runs' main one by default) where they were
     measured on the same queries: t-test, randomisation test and, for ``|difference|`` < ``margin``, the
-    equivalence test. Seeds are averaged per query before: queries are what is sampled, and a second
-    seed on the same query is no second query.
+    equivalence test. Queries and seeds are both taken as drawn at random (``compare_runs``): a second seed
+    on the same query is no second query, and other seeds would give other means.
 
     ``by`` names the swept fields to compare; over the others each of its settings is averaged first, per
     query and per seed (a main effect). None: all of them.
@@ -277,13 +283,17 @@ def _pairs(settings: Sequence[Setting], measure: str, margin: float) -> list[Pai
     found = tested(settings, measure)
     p_t = holm(np.array([test.p for _, _, test, _ in found]))
     p_random = np.empty(len(found))
-    for n in {len(d) for *_, d in found}:  # as many queries, the same draws
-        alike = [i for i, (*_, d) in enumerate(found) if len(d) == n]
-        p_random[alike] = randomisation(np.stack([found[i][-1] for i in alike]))
+    by_query = [d.mean(axis=0) for *_, d in found]
+    for n in {len(d) for d in by_query}:  # as many queries, the same draws
+        alike = [i for i, d in enumerate(by_query) if len(d) == n]
+        p_random[alike] = randomisation(np.stack([by_query[i] for i in alike]))
     p_tost = holm(np.array([equivalence(d, margin) for *_, d in found]))
     corrected = zip(found, p_t, holm(p_random), p_tost, strict=True)
     return [
-        Pair(worse, better, test, effect_size(d), float(t), float(r), float(e) if d.any() else nan)
+        Pair(
+            *(worse, better, test, effect_size(d.mean(axis=0))),
+            *(float(t), float(r), float(e) if d.any() else nan),
+        )
         for (worse, better, test, d), t, r, e in corrected
     ]
 

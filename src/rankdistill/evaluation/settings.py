@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,21 +19,29 @@ class Setting:
     """What the runs that differ in nothing but the seed have in common.
 
     ``values``: of the swept fields; ``by_seed``: measure -> the mean of each seed's run(s); ``per_query``:
-    measure -> query id -> mean over the seeds. ``evaluated`` is equal where queries of equal ids are the same
-    queries of the same collection. ``batches``: each stage and the queries of its
-    batch, where all runs have the same.
+    measure -> query id -> mean over the seeds; ``per_run``: measure -> float64 (S, Q), each seed's value of
+    each query, in the order of ``seeds`` and of ``per_query``. ``evaluated`` is equal where queries of equal
+    ids are the same queries of the same collection. ``batches``: each stage and the queries of its batch,
+    where all runs have the same.
     """
 
     values: tuple[str, ...]
     seeds: tuple[int, ...]
     by_seed: Mapping[str, Sequence[float]]
     per_query: Mapping[str, Mapping[str, float]]
+    per_run: Mapping[str, np.ndarray]
     evaluated: str = ""
     batches: tuple[tuple[str, int], ...] = ()
 
     def queries(self, measure: str) -> tuple[str, frozenset[str]]:
         """Equal for two settings that can be compared in pairs of queries."""
         return self.evaluated, frozenset(self.per_query[measure])
+
+    def runs_of(self, measure: str, queries: Iterable[str], seeds: Sequence[int]) -> np.ndarray:
+        """``per_run`` of ``measure``, in the order of ``queries`` and ``seeds``, float64 (S, Q)."""
+        place = {query: i for i, query in enumerate(self.per_query[measure])}
+        rows = [self.seeds.index(seed) for seed in seeds]
+        return self.per_run[measure][np.ix_(rows, [place[query] for query in queries])]
 
 
 def settings_of(
@@ -59,8 +67,9 @@ def settings_of(
         evaluated = {run.evaluated for run in by_seed.values()}
         if len({frozenset(one[measures[0]]) for one in measured}) > 1 or len(evaluated) > 1:
             raise InputError(f"{' '.join(values)}: its seeds were measured on different queries")
+        per_run = {m: np.array([[one[m][q] for q in measured[0][m]] for one in measured]) for m in measures}
         per_query = {
-            m: {q: float(np.mean([one[m][q] for one in measured])) for q in measured[0][m]} for m in measures
+            m: dict(zip(measured[0][m], per_run[m].mean(axis=0).tolist(), strict=True)) for m in measures
         }
         means = {m: [float(np.mean(list(one[m].values()))) for one in measured] for m in measures}
         batches = {
@@ -68,7 +77,7 @@ def settings_of(
             for run in by_seed.values()
         }
         alike = batches.pop() if len(batches) == 1 else ()
-        settings.append(Setting(values, tuple(by_seed), means, per_query, evaluated.pop(), alike))
+        settings.append(Setting(values, tuple(by_seed), means, per_query, per_run, evaluated.pop(), alike))
     return settings
 
 
@@ -122,5 +131,9 @@ def averaged_settings(
         }
         batches = {m.batches for m in members}
         alike = batches.pop() if len(batches) == 1 else ()
-        averaged.append(Setting(values, seeds, by_seed, per_query, members[0].evaluated, alike))
+        per_run = {
+            measure: np.mean([m.runs_of(measure, queries, seeds) for m in members], axis=0)
+            for measure, queries in members[0].per_query.items()
+        }
+        averaged.append(Setting(values, seeds, by_seed, per_query, per_run, members[0].evaluated, alike))
     return averaged

@@ -43,17 +43,48 @@ def compare(a: Mapping[str, float] | pd.Series, b: Mapping[str, float] | pd.Seri
             f"compare: expected the same two or more queries: got {len(a)} and {len(b)}, "
             f"{len(set(a) & set(b))} shared" + (f"; in one alone: {shorten(alone)}" if alone else "")
         )
-    differences = np.array([b[query] - a[query] for query in a])
-    mean, n = float(differences.mean()), len(differences)
+    return compare_runs(np.array([[b[query] - a[query] for query in a]]))
+
+
+def compare_runs(differences: np.ndarray) -> Comparison:
+    """Is the mean of paired ``differences``, float (S, n) of S seeds and n >= 2 queries, more than chance?
+
+    A t-test whose error takes both as drawn at random, so that it holds for other queries and for the next
+    seed: see ``standard_error``. With one seed it is the paired t-test over the queries.
+    """
+    mean, n = float(differences.mean()), differences.shape[1]
     if constant(differences):
         if mean == 0:
             return Comparison(0.0, 0.0, 0.0, 0.0, 1.0, n)
         return Comparison(mean, mean, mean, float(np.copysign(np.inf, mean)), max(2.0 ** (1 - n), LEAST), n)
-    error = float(differences.std(ddof=1) / np.sqrt(n))
+    error, freedom = standard_error(differences)
     t = mean / error
-    half = float(stats.t.ppf(0.975, n - 1)) * error
-    p = max(float(2 * stats.t.sf(abs(t), n - 1)), LEAST)
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p = max(float(2 * stats.t.sf(abs(t), freedom)), LEAST)
     return Comparison(mean, mean - half, mean + half, t, p, n)
+
+
+def standard_error(differences: np.ndarray) -> tuple[float, float]:
+    """Of the mean of ``differences``, float (S, n), with seeds and queries as crossed random effects.
+
+    The variance is (M_s + M_q - M_r) / (S n), of the mean squares between seeds, between queries and of what
+    is left, but no less than M_q / (S n), that of the queries alone; for balanced data these are the
+    estimates of a linear mixed model (Searle, Casella and McCulloch 1992, chapter 4; Clark 1973 on why both
+    are random). Degrees of freedom are Satterthwaite's (1946). Of one seed: those of the mean over n queries.
+    """
+    seeds, n = differences.shape
+    between_queries = seeds * float(differences.mean(axis=0).var(ddof=1))
+    if seeds == 1:
+        return float(np.sqrt(between_queries / n)), n - 1
+    between_seeds = n * float(differences.mean(axis=1).var(ddof=1))
+    rows, columns = differences.mean(axis=1, keepdims=True), differences.mean(axis=0, keepdims=True)
+    rest = (seeds - 1) * (n - 1)
+    left = float(np.square(differences - rows - columns + differences.mean()).sum()) / rest
+    if between_seeds <= left:
+        return float(np.sqrt((between_queries or left) / (seeds * n))), n - 1
+    total = between_seeds + between_queries - left
+    parts = between_seeds**2 / (seeds - 1) + between_queries**2 / (n - 1) + left**2 / rest
+    return float(np.sqrt(total / (seeds * n))), total**2 / parts
 
 
 def by_query(name: str, values: Mapping[str, float] | pd.Series) -> dict[str, float]:
@@ -101,13 +132,14 @@ def randomisation(differences: np.ndarray, draws: int = DRAWS, seed: int = 0) ->
 def equivalence(differences: np.ndarray, margin: float) -> float:
     """p of two one-sided t-tests (TOST, Schuirmann 1987): small if |mean difference| < ``margin``.
 
-    ``differences`` (n,), per query, two or more. Where all are equal it is that of one-sided sign tests,
-    2^-n, or 1.
+    ``differences`` (S, n) of S seeds and two or more queries, with the error of ``compare_runs``. Where all
+    are equal it is that of one-sided sign tests, 2^-n, or 1.
     """
+    mean = float(differences.mean())
     if constant(differences):
-        return 1.0 if abs(differences.mean()) >= margin else max(2.0 ** -len(differences), LEAST)
-    above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
-    below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
+        return 1.0 if abs(mean) >= margin else max(2.0 ** -differences.shape[1], LEAST)
+    error, freedom = standard_error(differences)
+    above, below = stats.t.sf((mean + margin) / error, freedom), stats.t.cdf((mean - margin) / error, freedom)
     return float(max(above, below, LEAST))
 
 
