@@ -64,6 +64,25 @@ def test_every_command_of_the_pages_composes(command):
         check_names(compose(name, first), name)
 
 
+def test_the_page_of_recipes_has_a_row_for_each():
+    folder = config_folder() / "experiment" / "recipe"
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    there = {file.stem for file in folder.glob("*.yaml")}
+    named = set(re.findall(r"recipe/(\w+)", page))
+    assert named == there
+
+
+def test_what_the_page_of_recipes_says_to_set_composes():
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    cells = [row.split("|")[-2] for row in page.splitlines() if re.match(r"\| \d", row)]
+    told = [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+    assert len(told) > 40
+    for code in told:
+        words = ["+experiment=" + word if word.startswith("recipe/") else word for word in code.split()]
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            check_names(compose("config", [open_field(word) for word in words]), "config")
+
+
 def test_the_page_of_commands_lists_them_all():
     there = set(COMMANDS)
     page = (DOCS / "commands.md").read_text(encoding="utf-8")

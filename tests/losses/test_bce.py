@@ -58,7 +58,7 @@ def test_of_the_whole_batch():
 
 
 def test_scale_and_shift_are_learnt():
-    loss = BiXSE()
+    loss = BiXSE(beta=-5.0)
     student, *rest, in_batch, others = of_two_queries()
     loss(student, *rest, in_batch, others).backward()
     assert loss.alpha.grad != 0 and loss.beta.grad != 0
@@ -67,15 +67,28 @@ def test_scale_and_shift_are_learnt():
     assert loss.reads == {"in_batch"}
 
 
-def test_where_beta_begins_a_large_batch_costs_little():
-    """64 documents at a score of 0, one of them relevant: begun at 0, each costs log 2."""
-    student, positive = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
-    batch = torch.zeros(1, 63), torch.ones(1, 63, dtype=torch.bool)
-    from_zero, from_log = (
-        BiXSE(beta=beta)(student, torch.full((1, 1), 9.0), positive, positive, *batch).item()
-        for beta in (0.0, math.log(1 / 63))
-    )
-    assert from_zero == pytest.approx(math.log(2)) and from_log < 0.1
+def test_beta_begins_where_the_mean_score_is_one_relevant_among_all():
+    """64 documents of a query, all at 11, as cosines of 0.55: begun at 0 the negatives cost 11 each."""
+    student, positive = torch.full((1, 1), 11.0), torch.ones(1, 1, dtype=torch.bool)
+    batch = torch.full((1, 63), 11.0), torch.ones(1, 63, dtype=torch.bool)
+    one = torch.full((1, 1), 9.0), positive, positive
+    assert BiXSE(beta=0.0)(student, *one, *batch).item() > 10
+    loss = BiXSE()
+    assert loss(student, *one, *batch).item() < 0.1
+    assert loss.beta.item() == pytest.approx(-11 - math.log(63))
+    loss(student + 5, *one, *batch)  # it is set once, and then learnt
+    assert loss.beta.item() == pytest.approx(-11 - math.log(63))
+    again = BiXSE()
+    again.load_state_dict(loss.state_dict())
+    again(student + 5, *one, *batch)
+    assert again.beta.item() == loss.beta.item()
+
+
+def test_beta_does_not_begin_by_what_is_no_document():
+    student, mask = torch.tensor([[3.0, float("nan")]]), torch.tensor([[True, False]])
+    loss = BiXSE(in_batch=False)
+    assert loss(student, torch.zeros(1, 2), mask, mask).isfinite()
+    assert loss.beta.item() == -3.0
 
 
 def test_of_labels_it_is_the_sigmoid_contrast():
