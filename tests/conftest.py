@@ -232,15 +232,20 @@ def tiny(beir, student_folder, cross_encoder_folder):
     return tiny_arguments(beir, student_folder, cross_encoder_folder)
 
 
-@pytest.fixture
-def copied(collection):
-    """The tiny collection with the first 20 documents once more, as c0 to c19, and q1's text as q0's."""
+def with_copies(collection):
+    """The first 20 documents once more, as c0 to c19, and q1's text as q0's."""
     return dataclasses.replace(
         collection,
         document_ids=[*collection.document_ids, *(f"c{i}" for i in range(20))],
         documents=[*collection.documents, *(f" {text}\n" for text in collection.documents[:20])],
         queries=[collection.queries[0], *collection.queries[:1], *collection.queries[2:]],
     )
+
+
+@pytest.fixture
+def copied(collection):
+    """The tiny collection with copies."""
+    return with_copies(collection)
 
 
 class WordTeacher:

@@ -42,6 +42,8 @@ def best_ranked(
     """
     rows = np.full((queries, k), -1, dtype=np.int64)
     scores = np.full((queries, k), LOWEST)
+    if not k:  # no documents
+        return rows, scores
     tolerance = np.zeros(queries) if tolerance is None else tolerance
     left, width = np.arange(queries), min(k + BEYOND, documents)
     while len(left):
