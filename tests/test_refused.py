@@ -4,7 +4,9 @@ import pytest
 from commands import start
 from filelock import FileLock
 
-from rankdistill.commands.launch import sweep_notes
+from rankdistill.commands.explain import explain
+from rankdistill.commands.launch import compose, sweep_notes
+from rankdistill.commands.train import distil
 
 BAD = [
     (
@@ -56,8 +58,11 @@ BAD = [
 ]
 
 
+STARTED = {"sampler=stratfied", "sampler.negatives=500", "data.path=nowhere"}  # at three depths of a run
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+@pytest.mark.parametrize(("arguments", "message"), [case for case in BAD if case[0][0] in STARTED])
 def test_bad_input_ends_in_one_clear_line_and_status_2(tiny, tmp_path, arguments, message):
     done = start("train", [*tiny, *arguments], tmp_path)
     assert done.returncode == 2, done.stderr[-2000:]
@@ -65,6 +70,17 @@ def test_bad_input_ends_in_one_clear_line_and_status_2(tiny, tmp_path, arguments
     assert last.startswith("error: ") and message in last
     assert "Traceback" not in done.stderr
     assert "scores of" not in done.stderr, "nothing long before it"
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_is_explained_in_one_line(tiny, tmp_path, monkeypatch, capfd, arguments, message):
+    """What the command prints before it ends, asked of the functions that it calls."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception) as caught:
+        distil(compose(*tiny, *arguments), tmp_path / "run")
+    said = explain(caught.value)
+    assert said and message in said and "\n" not in said
+    assert "scores of" not in capfd.readouterr().err, "nothing long before it"
 
 
 def test_a_part_of_another_command_is_named(tmp_path):
