@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,14 @@ def test_by_hand():
     pairs, p = torch.tensor([[0, 0, 1], [0, 1, 2], [1, 0, 1]]), torch.tensor([1.0, 0.3, 0.0])
     expected = ((np.log1p(np.exp(-2)) + np.log(2)) / 2 + np.log1p(np.exp(1))) / 2
     assert pairwise_preference(student, pairs, p).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_less_the_preferences_entropy_it_is_the_divergence_of_pairdistill():
+    """KL(Bernoulli(p) || Bernoulli(sigmoid(s_i - s_j))) of p = .8 and a lead of 1; the pair turned round too."""
+    student, entropy = torch.tensor([[1.0, 0.0]]), -(0.8 * math.log(0.8) + 0.2 * math.log(0.2))
+    for pair, p in (([0, 0, 1], 0.8), ([0, 1, 0], 0.2)):
+        value = pairwise_preference(student, torch.tensor([pair]), torch.tensor([p])).item()
+        assert value - entropy == pytest.approx(0.012859, abs=1e-6)
 
 
 def test_with_the_teachers_order_as_preferences_it_is_ranknet():
