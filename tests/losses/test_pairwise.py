@@ -52,7 +52,7 @@ def test_by_hand():
 
 
 def test_less_the_preferences_entropy_it_is_the_divergence_of_pairdistill():
-    """KL(Bernoulli(p) || Bernoulli(sigmoid(s_i - s_j))) of p = .8 and a lead of 1; the pair turned round too."""
+    """KL(p || sigmoid(s_i - s_j)) of p = .8 and a lead of 1; the pair turned round too."""
     student, entropy = torch.tensor([[1.0, 0.0]]), -(0.8 * math.log(0.8) + 0.2 * math.log(0.2))
     for pair, p in (([0, 0, 1], 0.8), ([0, 1, 0], 0.2)):
         value = pairwise_preference(student, torch.tensor([pair]), torch.tensor([p])).item()
