@@ -65,10 +65,6 @@ def test_the_table_is_kept(collection, monkeypatch):
     assert np.array_equal(score_candidates(BM25Teacher(), candidates).scores, first)
 
 
-def test_the_fingerprint_changes_with_the_settings():
-    assert len({BM25Teacher(k, b).fingerprint for k, b in ((0.9, 0.4), (1.2, 0.4), (0.9, 0.5))}) == 3
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -63,16 +63,6 @@ def test_scores_are_logits_whatever_activation_is_saved(folder, tmp_path, pairs,
     np.testing.assert_allclose(loaded.predict(pairs), activated, atol=1e-4)
 
 
-def test_a_score_does_not_depend_on_the_other_pairs(folder, pairs, monkeypatch):
-    """Pairs are batched by length: each score must come back to its place."""
-    monkeypatch.setattr(BF16, lambda: False)
-    teacher = CrossEncoderTeacher(folder, device="cpu")
-    scores = teacher.score(*zip(*pairs, strict=True))
-    order = np.random.default_rng(0).permutation(len(pairs))
-    assert np.allclose(teacher.score(*zip(*[pairs[i] for i in order], strict=True)), scores[order], atol=1e-5)
-    assert np.allclose(teacher.score(*zip(pairs[5], strict=True)), scores[5], atol=1e-5)
-
-
 def test_queries_and_documents_must_be_pairs(folder):
     with pytest.raises(ValueError):
         CrossEncoderTeacher(folder, device="cpu").score(["a", "b"], ["a"])

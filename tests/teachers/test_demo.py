@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 from transformers import BertForSequenceClassification
 
 from rankdistill.commands.launch import config_folder, make
-from rankdistill.teachers import DenseTeacher, demo, demo_teacher
+from rankdistill.teachers import demo, demo_teacher
 from rankdistill.teachers.demo import ASSETS
 
 QUERIES = ["Return the absolute path of a file.", "Sort the list in place."]
@@ -53,12 +53,3 @@ def test_the_demo_teacher_prefers_what_is_described(part):
     scores = teacher.score(*zip(*pairs, strict=True)).reshape(2, 2)
     assert scores.dtype == np.float32
     assert scores[0, 0] > scores[0, 1] and scores[1, 1] > scores[1, 0]
-
-
-def test_the_dense_teacher_scores_by_scaled_cosine(student_folder):
-    teacher = DenseTeacher(student_folder, scale=20.0)
-    queries, documents = ["w1 w2", "w1 w2", "w9"], ["w3 w4", "w5", "w3 w4"]
-    q = teacher.model.encode(queries, normalize_embeddings=True)
-    d = teacher.model.encode(documents, normalize_embeddings=True)
-    np.testing.assert_allclose(teacher.score(queries, documents), 20 * (q * d).sum(axis=1), atol=0.05)
-    assert teacher.fingerprint != DenseTeacher(student_folder, scale=1.0).fingerprint

@@ -5,9 +5,8 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
-from rankdistill.candidates import BM25, mine
 from rankdistill.errors import InputError
-from rankdistill.teachers import LateInteractionTeacher, late_interaction, score_candidates
+from rankdistill.teachers import LateInteractionTeacher, late_interaction
 
 PROMPTS = {"query": "w1 ", "document": "w2 "}
 
@@ -66,16 +65,6 @@ def test_scores_are_maxsim(folder):
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
-def test_a_score_does_not_depend_on_the_other_pairs(folder):
-    """Texts are padded together: padding is no token."""
-    together = LateInteractionTeacher(folder, device="cpu").score(QUERIES, DOCUMENTS)
-    alone = [
-        LateInteractionTeacher(folder, device="cpu").score([q], [d])[0]
-        for q, d in zip(QUERIES, DOCUMENTS, strict=True)
-    ]
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
-
-
 def test_another_encoders_tokens_are_compared_as_they_are(student_folder):
     """Without the random projection that sentence-transformers adds to it."""
     scores = LateInteractionTeacher(student_folder, device="cpu").score(QUERIES, DOCUMENTS)
@@ -125,14 +114,6 @@ def test_max_length_shortens_and_never_lengthens(folder):
     assert scores[None] == scores[40]
     assert scores[6] == models[None].score(["w3"], ["w5 w6 w7"])[0] != scores[None]
     assert models[6].fingerprint != models[None].fingerprint
-
-
-def test_its_table_is_its_scores(folder, collection):
-    candidates = mine(collection, [BM25(4)])
-    table = score_candidates(LateInteractionTeacher(folder, device="cpu"), candidates)
-    pairs = list(candidates.pairs(0, len(candidates.document_rows)))
-    expected = LateInteractionTeacher(folder, device="cpu").score(*zip(*pairs, strict=True))
-    np.testing.assert_allclose(table.scores, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder"])
