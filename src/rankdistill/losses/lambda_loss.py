@@ -27,10 +27,10 @@ def lambda_loss(
 
     All (B, G); a scalar. A grade below 0 is none, and counts 0; ``positive`` is not used. With r the ranks by
     the student, from 1, D(r) = log2(1 + r) and G the gains 2^g - 1 over the group's highest DCG, w is
-    |G_i - G_j| times
+    abs(G_i - G_j) times
 
-    * ``lambdarank``: |1/D(r_i) - 1/D(r_j)|, what exchanging the two would cost;
-    * ``ndcg_loss2``: |1/D(d) - 1/D(d + 1)| of d = |r_i - r_j|, of which the sum is a bound of 1 - nDCG;
+    * ``lambdarank``: abs(1/D(r_i) - 1/D(r_j)), what exchanging the two would cost;
+    * ``ndcg_loss2``: 1/D(d) - 1/D(d + 1) of d = abs(r_i - r_j), of which the sum is a bound of 1 - nDCG;
     * ``ndcg_loss2++``: ``mu`` times the second plus the first.
 
     It has no gradient. Documents of equal scores are one rank apart. A query without a pair is left out.

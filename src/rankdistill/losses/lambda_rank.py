@@ -9,11 +9,12 @@ from rankdistill.losses.shapes import check_group
 
 
 def lambda_rank(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor, cut: int = 200) -> Tensor:
-    """Mean of |1/r+ - 1/r-| log(1 + e^(s- - s+)) over a query's positives and negatives, mean over queries.
+    """Mean of w log(1 + e^(s- - s+)) over a query's pairs of a positive and a negative, mean over queries.
 
-    All (B, G); a scalar. r are the group's ranks by the student, from 1, and 1/r is 0 beyond ``cut``: a pair
-    counts as its exchange would change the reciprocal rank. The factor has no gradient. A query without such
-    a pair is left out. The teacher is not used. Unchanged by adding a constant to a row.
+    All (B, G); a scalar. w is abs(1/r+ - 1/r-) of the group's ranks by the student, from 1, and 1/r is 0
+    beyond ``cut``: a pair counts as its exchange would change the reciprocal rank. The factor has no
+    gradient. A query without such a pair is left out. The teacher is not used. Unchanged by adding a constant
+    to a row.
     """
     student, _, positive, mask = check_group(student, teacher, positive, mask)
     places = ranks(student.detach(), mask)

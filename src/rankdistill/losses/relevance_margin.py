@@ -22,7 +22,7 @@ def relevance_margin(
 
     ``own`` (B, P) cosines of the query and positives, ``others`` (B, N) and negatives, ``between`` (B, P, N)
     of the two, or (K, B, P, N): K targets for each margin; ``pairs`` bool (B, P, N). The error x is x² of
-    ``square``, |x| of ``absolute``, log(1 + e^-x) of ``logistic``. The more alike a negative is to the
+    ``square``, abs(x) of ``absolute``, log(1 + e^-x) of ``logistic``. The more alike a negative is to the
     positive, the larger its target, as published. 0 where there is no pair.
     """
     margin = own.unsqueeze(2) - others.unsqueeze(1)
