@@ -10,8 +10,8 @@ from rankdistill.students import load_student
 from rankdistill.training import DistillationTrainer, StepTeacher, training_arguments
 
 FOLDER = config_folder() / "loss"
-# without those that need a table of preferences, a sparse student, or a transformer's layers
-OTHERS = {"pairwise", "pairdistill", "kl_infonce_flops", "kl_layerwise"}
+# without those that need a table of preferences, or a sparse student
+OTHERS = {"pairwise", "pairdistill", "kl_infonce_flops"}
 NAMES = sorted({f.stem for f in FOLDER.glob("*.yaml")} - OTHERS)
 
 

@@ -141,8 +141,7 @@ class DenseEncoder(Encoder):
     def forward(self, inputs: dict[str, Any], batch: Batch, wanted: Container[str]) -> Outputs:
         if "layers" not in wanted:
             return super().forward(inputs, batch, wanted)
-        with hidden_states(transformer_of(self.model)):
-            (queries, of_queries), *documents = self._encoded(parts_of(inputs), self.read_layers)
+        (queries, of_queries), *documents = self._encoded(parts_of(inputs), layers=True)
         vectors = torch.cat([part for part, _ in documents])
         of_documents = tuple(map(torch.cat, zip(*(layers for _, layers in documents), strict=True)))
         outputs = self.with_cuts(queries, vectors, batch, wanted)
@@ -176,16 +175,16 @@ class DenseEncoder(Encoder):
             ]
         return self.read(made), tuple(layers)
 
-    def _encoded(
-        self, parts: Sequence[tuple[dict[str, Any], str]], read: Callable[[dict[str, Any]], Any] | None = None
-    ) -> list[Any]:
-        """What ``read`` gives of each of ``parts``: features of n texts, and their kind."""
-        read = read or self.read
+    def _encoded(self, parts: Sequence[tuple[dict[str, Any], str]], layers: bool = False) -> list[Any]:
+        """What ``read`` or ``read_layers`` gives of each of ``parts``: features of n texts, their kind."""
         with torch.autocast(self.model.device.type, enabled=False):
             run = on_cast_weights(self.model, [part for part, _ in parts], self.bf16)
 
             def embed(features: dict[str, Any], kind: str) -> Any:
-                return read(run(features, task=kind))
+                if not layers:
+                    return self.read(run(features, task=kind))
+                with hidden_states(transformer_of(self.model)):  # here: a chunk may be encoded once more
+                    return self.read_layers(run(features, task=kind))
 
             if self.grad_cache and torch.is_grad_enabled():
                 return [checkpoint(embed, *part, use_reentrant=False) for part in parts]
