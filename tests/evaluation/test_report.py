@@ -3,14 +3,16 @@
 import dataclasses
 import logging
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
 from commands import start
 from omegaconf import OmegaConf
+from scipy import stats
 
 from rankdistill import report
-from rankdistill.analysis import plot_report
+from rankdistill.analysis import plot_curves, plot_report
 from rankdistill.commands.report import bullets, main, narrow, printed
 from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
@@ -19,8 +21,9 @@ from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.folders import RunFolder, checksum, read_json, write_csv, write_json
 
 
-def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None):
-    """``values``: system -> measure -> one value a query; None: the run never finished."""
+def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None, curve=None):
+    """``values``: system -> measure -> one value a query; None: the run never finished. ``curve``: step ->
+    nDCG@10 of the dev queries."""
     config = {"seed": seed, "sampler": {"negatives": 7}, "loss": {}, "teacher": {}}
     fields = [f"{key}={value}" for key, value in overrides.items() if "." in key]
     config = OmegaConf.merge(config, OmegaConf.from_dotlist(fields))
@@ -37,6 +40,9 @@ def write_run(folder, overrides, seed=0, values=None, log=None, conditions=None)
                 rows.append([f"q{q}", *(values[s][m][q] for m in measures for s in systems)])
             write_csv(folder / "per_query.csv", rows)
             write_json(folder / "metrics.json", {"after": {"AP": 1.0}})
+            history = [{"loss": 1.0, "step": 1}, {"eval_runtime": 1.0, "step": 1}]
+            history += [{"eval_nDCG@10": value, "step": step} for step, value in (curve or {}).items()]
+            write_json(folder / "history.json", history)
             names = ("run.json", "per_query.csv", "metrics.json")
             known = {"settings": run.settings, "files": {name: checksum(folder / name) for name in names}}
             write_json(folder / "conditions.json", (conditions or {"torch": "1"}) | known)
@@ -614,3 +620,45 @@ def test_equal_batches_give_equal_figures_and_no_question(second, field, expecte
     write_run(tmp_path / "b", {field: 2}, values=values, conditions=batches(*second))
     (note,) = (note for note in report(tmp_path).notes() if "equal on every query" in note)
     assert note.endswith(f" are equal on every query: {expected}")
+
+
+def test_curves_of_dev_queries_are_of_the_steps_that_all_seeds_measured(tmp_path):
+    values = {"after": {"nDCG@10": [0.1, 0.2, 0.4]}}
+    for loss, rise in (("kl", 0.1), ("infonce", 0.0)):
+        for seed in range(3):
+            curve = {0: 0.2, 5: 0.2 + rise + seed / 100, 9: 0.3 + rise} | ({11: 0.9} if seed else {})
+            write_run(tmp_path / f"{loss}{seed}", {"loss": loss}, seed, values, curve=curve)
+    settings = {setting.values[0]: setting for setting in report(tmp_path).settings}
+    kl = settings["kl"].curve["nDCG@10"]
+    assert {step: sorted(found) for step, found in kl.items()} == {
+        0: [0.2] * 3,
+        5: pytest.approx([0.3, 0.31, 0.32]),
+        9: [0.4] * 3,
+    }
+    ax = plot_curves(report(tmp_path))
+    assert sorted(text.get_text() for text in ax.figure.legends[0].get_texts()) == [
+        "infonce",
+        "kl",
+    ]
+    line = next(line for line in ax.get_lines() if line.get_label() == "kl")
+    np.testing.assert_allclose(line.get_xydata(), [[0, 0.2], [5, 0.31], [9, 0.4]])
+    low, high = stats.t.interval(0.95, 2, 0.31, stats.sem([0.3, 0.31, 0.32]))
+    band = ax.collections[[x.get_label() for x in ax.get_lines()].index("kl")].get_paths()[0].vertices
+    at = band[band[:, 0] == 5][:, 1]
+    assert (at.min(), at.max()) == pytest.approx((low, high))
+
+
+def test_curves_are_averaged_over_what_else_was_swept(tmp_path):
+    values = {"after": {"nDCG@10": [0.1, 0.2, 0.4]}}
+    for i, (loss, sampler) in enumerate(product(("kl", "infonce"), ("random", "hard"))):
+        write_run(
+            tmp_path / str(i), {"loss": loss, "sampler": sampler}, 0, values, curve={3: 0.1 * i, 4 + i: 1}
+        )
+    found = {one.values[0]: one.curve["nDCG@10"] for one in report(tmp_path, by=["loss"]).settings}
+    assert found == {"kl": {3: [pytest.approx(0.05)]}, "infonce": {3: [pytest.approx(0.25)]}}
+
+
+def test_a_report_without_dev_measures_has_no_curves(sweep):
+    assert plot_curves(report(sweep[0])) is None
+    (sweep[0] / "random0" / "history.json").write_text('[{"eval_nDCG@10": "high", "step": 1}]')
+    assert "history.json: damaged (measures of steps)" in str(report(sweep[0]).unfinished)

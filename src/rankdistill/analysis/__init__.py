@@ -24,6 +24,7 @@ from rankdistill.analysis.locality import diameter, intrinsic_dimension, localit
 from rankdistill.analysis.per_query import shown_table
 from rankdistill.analysis.plots import (
     plot_agreement,
+    plot_curves,
     plot_false_negatives,
     plot_gains,
     plot_kept,
@@ -57,6 +58,7 @@ __all__ = [
     "locality",
     "log_density",
     "plot_agreement",
+    "plot_curves",
     "plot_false_negatives",
     "plot_gains",
     "plot_kept",

@@ -2,8 +2,9 @@
 
     rankdistill report multirun/2026-01-31/12-00-00
 
-Prints the table and writes report.md, report.tex, report.csv, pairs.csv, report.png and .pdf beside the runs;
-with --by they are named after the fields: report_by_loss.md.
+Prints the table and writes report.md, report.tex, report.csv, pairs.csv, report.png and .pdf beside the
+runs, and curves.png where dev queries were measured while training; with --by they are named after the
+fields: report_by_loss.md.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankdistill.analysis import plot_report
+from rankdistill.analysis import plot_curves, plot_report
 from rankdistill.analysis.plots import save
 from rankdistill.errors import InputError, disk_refuses
 from rankdistill.evaluation.report import Report, as_markdown, report
@@ -31,6 +32,8 @@ def write(found: Report, folder: Path, ending: str = "") -> None:
     write_csv(folder / f"report{ending}.csv", found.numbers())
     write_csv(folder / f"pairs{ending}.csv", found.pair_numbers())
     save(plot_report(found), folder / f"report{ending}.png")
+    if (curves := plot_curves(found)) is not None:
+        save(curves, folder / f"curves{ending}.png")
 
 
 def printed(found: Report) -> str:

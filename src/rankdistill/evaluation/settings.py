@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -22,7 +22,8 @@ class Setting:
     measure -> query id -> mean over the seeds; ``per_run``: measure -> float64 (S, Q), each seed's value of
     each query, in the order of ``seeds`` and of ``per_query``. ``evaluated`` is equal where queries of equal
     ids are the same queries of the same collection. ``batches``: each stage and the queries of its batch,
-    where all runs have the same.
+    where all runs have the same. ``curve``: measure -> step -> each seed's mean over the dev queries, of the
+    steps that all runs measured.
     """
 
     values: tuple[str, ...]
@@ -32,6 +33,7 @@ class Setting:
     per_run: Mapping[str, np.ndarray]
     evaluated: str = ""
     batches: tuple[tuple[str, int], ...] = ()
+    curve: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict)
 
     def queries(self, measure: str) -> tuple[str, frozenset[str]]:
         """Equal for two settings that can be compared in pairs of queries."""
@@ -77,8 +79,32 @@ def settings_of(
             for run in by_seed.values()
         }
         alike = batches.pop() if len(batches) == 1 else ()
-        settings.append(Setting(values, tuple(by_seed), means, per_query, per_run, evaluated.pop(), alike))
+        curves = [run.curve for run in by_seed.values()]
+        settings.append(
+            Setting(
+                values,
+                tuple(by_seed),
+                means,
+                per_query,
+                per_run,
+                evaluated.pop(),
+                alike,
+                {measure: _shared([curve.get(measure, {}) for curve in curves]) for measure in measures},
+            )
+        )
     return settings
+
+
+def _shared(curves: Sequence[Mapping[int, float]]) -> dict[int, list[float]]:
+    """Each one's value, by the steps that all of ``curves`` have."""
+    steps = [step for step in curves[0] if all(step in curve for curve in curves)]
+    return {step: [curve[step] for curve in curves] for step in sorted(steps)}
+
+
+def _averaged(curves: Sequence[Mapping[int, Sequence[float]]]) -> dict[int, list[float]]:
+    """The mean over ``curves`` of each seed's value, by the steps that all have."""
+    steps = [step for step in curves[0] if all(step in curve for curve in curves)]
+    return {step: np.mean([curve[step] for curve in curves], axis=0).tolist() for step in steps}
 
 
 def averaged_settings(
@@ -135,5 +161,8 @@ def averaged_settings(
             measure: np.mean([m.runs_of(measure, queries, seeds) for m in members], axis=0)
             for measure, queries in members[0].per_query.items()
         }
-        averaged.append(Setting(values, seeds, by_seed, per_query, per_run, members[0].evaluated, alike))
+        curve = {m: _averaged([one.curve[m] for one in members]) for m in by_seed}
+        averaged.append(
+            Setting(values, seeds, by_seed, per_query, per_run, members[0].evaluated, alike, curve)
+        )
     return averaged

@@ -30,7 +30,8 @@ class TrainingRun:
     system -> measure -> query id -> value. ``conditions``: versions, hardware and fingerprints, as the run
     noted them; ``evaluated`` is equal for two runs that measured the same queries of the same collection.
     ``batches``: of each stage the ``queries`` of a batch, and the number of ``processes`` that share it; none
-    in a run of an earlier version.
+    in a run of an earlier version. ``curve``: measure -> step -> mean over the dev queries, where these were
+    measured while training.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class TrainingRun:
     missing: str = ""
     evaluated: str = ""
     batches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    curve: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -117,9 +119,9 @@ def _read(place: Path) -> TrainingRun | None:
     measured.pop("evaluated", None)
     per_query = _per_query(place / "per_query.csv", remedy)
     batches = _batches(conditions, place / "conditions.json", remedy)
-    return TrainingRun(
-        place, overrides, config, choices, per_query, measured, evaluated=evaluated, batches=batches
-    )
+    curve = _curve(place / "history.json", remedy)
+    found = place, overrides, config, choices, per_query, measured
+    return TrainingRun(*found, evaluated=evaluated, batches=batches, curve=curve)
 
 
 def _told(path: Path, told: Mapping, remedy: str) -> tuple[DictConfig, dict[str, str], dict[str, str]]:
@@ -170,6 +172,19 @@ def _batches(conditions: Mapping, path: Path, remedy: str) -> dict[str, dict[str
         }
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path}: damaged (batches); {remedy}") from None
+
+
+def _curve(path: Path, remedy: str) -> dict[str, dict[int, float]]:
+    """Measure -> step -> value of the dev queries; {} where none were measured, or by an earlier version."""
+    curve: dict[str, dict[int, float]] = defaultdict(dict)
+    try:
+        for row in read_json(path, list, remedy) if path.exists() else []:
+            for name, value in row.items():
+                if name.startswith("eval_") and name != "eval_runtime":
+                    curve[name.removeprefix("eval_")][int(row["step"])] = float(value)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: damaged (measures of steps); {remedy}") from None
+    return dict(curve)
 
 
 def _per_query(path: Path, remedy: str) -> dict[str, dict[str, dict[str, float]]]:

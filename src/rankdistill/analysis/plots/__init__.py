@@ -4,13 +4,14 @@ from rankdistill.analysis.plots.agreement import plot_agreement, plot_false_nega
 from rankdistill.analysis.plots.axes import save
 from rankdistill.analysis.plots.groups import save_group_plots
 from rankdistill.analysis.plots.locality import plot_locality
-from rankdistill.analysis.plots.report import plot_report
+from rankdistill.analysis.plots.report import plot_curves, plot_report
 from rankdistill.analysis.plots.run import save_run_plots
 from rankdistill.analysis.plots.scores import plot_kept, plot_score_distribution, plot_statistic
 from rankdistill.analysis.plots.training import plot_gains, plot_learning_curve, plot_measures
 
 __all__ = [
     "plot_agreement",
+    "plot_curves",
     "plot_false_negatives",
     "plot_gains",
     "plot_kept",

@@ -2,10 +2,40 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from scipy import stats
 
-from rankdistill.analysis.plots.axes import BLUE, GREY, legend_under, row_axes
+from rankdistill.analysis.plots.axes import BLUE, GREY, legend_under, new_axes, row_axes, styles
 from rankdistill.evaluation.conclusions import count, setting_name
 from rankdistill.evaluation.report import Report
+
+
+def plot_curves(report: Report, ax: Axes | None = None) -> Axes | None:
+    """Each setting's main measure of the dev queries by step, best first; None where no run measured it.
+
+    The band is the 95 % interval of the mean over the seeds (t distribution), of two or more. Queries of the
+    dev split alone are measured, on which learning rates and best steps may have been chosen.
+    """
+    measure = report.measure
+    curves = {
+        setting_name(report.swept, setting): setting.curve[measure]
+        for setting in report.settings
+        if setting.curve.get(measure)
+    }
+    if not curves:
+        return None
+    ax = new_axes(ax, 6.4, 4.2)
+    for style, (name, curve) in zip(styles(), curves.items()):  # noqa: B905  (styles never end)
+        steps, values = list(curve), np.array(list(curve.values()))
+        ax.plot(steps, values.mean(axis=1), label=name, linewidth=1.4, **style)
+        if (seeds := values.shape[1]) > 1:
+            half = stats.t.ppf(0.975, seeds - 1) * stats.sem(values, axis=1)
+            mean = values.mean(axis=1)
+            ax.fill_between(steps, mean - half, mean + half, color=style["color"], alpha=0.08, linewidth=0)
+    ax.set(
+        xlabel="step", ylabel=f"{measure} of the dev queries", title="Learning curves, mean over the seeds"
+    )
+    legend_under(ax)
+    return ax
 
 
 def plot_report(report: Report, ax: Axes | None = None) -> Axes:
