@@ -21,7 +21,7 @@ from rankdistill.training.trainer import DistillationTrainer
 log = logging.getLogger(__name__)
 AUTO = "auto"  # trainer.learning_rate: it is searched
 FACTOR = math.sqrt(10)  # between two rates
-SHARE, LEAST = 0.1, 10  # of a stage's steps that are tried, and how many at least
+SHARE, LEAST = 0.25, 10  # of a stage's steps that are tried, and how many at least
 MOST = 7  # rates that are tried
 KEPT = "rates.json"
 
@@ -57,8 +57,9 @@ def searched_rates(
     """``search`` for ``stage``, on copies of ``student``; kept in the stage's folder, and read from there.
 
     ``more`` are the Trainer's further fields, ``dev`` its ``eval_dataset``, ``evaluator`` and
-    ``eval_candidates``. Each rate makes a tenth of the stage's steps, its schedule as short. A rate at which
-    training diverges measures -inf. Pools are not refreshed. Raises ``InputError`` if each one does.
+    ``eval_candidates``. Each rate makes a quarter of the stage's steps, its schedule as short, which may
+    favour lower rates than the whole stage would. A rate at which training diverges measures -inf. Pools are
+    not refreshed. Raises ``InputError`` if each one does.
     """
     if kept := kept_rates(stage.folder):
         return kept
