@@ -54,6 +54,15 @@ BAD = [
         "by='entropie': it is one of variance, std, range, entropy",
     ),
     (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
+    (["student.prompts={query:5}"], "student.prompts.query=5: it is a text; leave it out for none"),
+    (
+        ["sampler=[random,hard]"],
+        "sampler=[random,hard]: one option is chosen; for a run of each of them: -m sampler=random,hard",
+    ),
+    (
+        ["+teacher@warmup.teacher=[bm25, dense]"],
+        "one option is chosen; for a run of each of them: -m +teacher@warmup.teacher=bm25,dense",
+    ),
     (["evaluation.split=tset"], "no split 'tset'; there is 'test', 'train'"),
 ]
 
@@ -135,6 +144,7 @@ def test_what_nobody_reads_in_a_file_of_ones_own_is_named(tiny, tmp_path):
             "marked.yaml begins with a byte order mark",
         ),
         ("value", "# @package _global_\nsampler: hard\n", "- override /sampler: hard"),
+        ("number", "5\n", "a configuration file holds one int, where fields are expected"),
     ):
         (experiments / f"{name}.yaml").write_text(text, encoding="utf-8")
         own = ["--config-dir", str(tmp_path / "own"), *tiny[:7], f"+experiment={name}"]

@@ -191,7 +191,8 @@ def test_the_command_says_so_before_anything_is_read(evaluation, strategy, messa
     from rankdistill.commands.plan import check_dev
 
     config = {"split": "test", "dev_split": None, "dev_queries": None, "patience": None} | evaluation
-    stage = SimpleNamespace(name="distillation", arguments=training_arguments("x", eval_strategy=strategy))
+    arguments = training_arguments("x", eval_strategy=strategy)
+    stage = SimpleNamespace(name="distillation", arguments=arguments, searches_rate=False)
     with pytest.raises(InputError, match=message):
         check_dev(OmegaConf.create(config), [stage])
 

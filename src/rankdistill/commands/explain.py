@@ -62,6 +62,11 @@ def explain(error: BaseException) -> str | None:
         return " ".join(str(error).split()) + "; a line of it begins with a hyphen: - override /sampler: hard"
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a configuration group cannot be null or a number; leave it out, or name one of its options"
+    if found := re.match(r"Invalid loaded object type: (\w+)", str(error)):
+        return (
+            f"a configuration file holds one {found[1]}, where fields are expected, such as seed: 1; look at "
+            "the files of --config-dir that were chosen"
+        )
     again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it goes on"
     if reason := disk_refuses(error):
         where = getattr(error, "filename", None)

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
 from rankdistill.commands.explain import ARGUMENTS, choices, explain
-from rankdistill.commands.words import expand_home, readable
+from rankdistill.commands.words import config_folder, expand_home, readable
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
 from rankdistill.runtime.fields import check_targets
@@ -34,13 +34,6 @@ from rankdistill.runtime.folders import RunFolder, RunLog
 from rankdistill.runtime.output import output_kept
 
 log = logging.getLogger(__name__)
-
-
-def config_folder() -> Path:
-    """``configs``: in the installed package, or at the top of a checkout."""
-    here = Path(__file__).resolve()
-    installed = here.parents[1] / "configs"
-    return installed if installed.is_dir() else here.parents[3] / "configs"
 
 
 def make(config: Any, kind: type | UnionType = object) -> Any:

@@ -19,6 +19,13 @@ FIELD = re.compile(r"([+~]{0,2}[\w@./:-]+)=(.*)", re.DOTALL)
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")  # Hydra's options that name one
 
 
+def config_folder() -> Path:
+    """``configs``: in the installed package, or at the top of a checkout."""
+    here = Path(__file__).resolve()
+    installed = here.parents[1] / "configs"
+    return installed if installed.is_dir() else here.parents[3] / "configs"
+
+
 def readable(arguments: Sequence[str]) -> list[str]:
     """``arguments`` as Hydra can read them: ``~`` expanded, and quoted what can only be a text.
 
@@ -31,10 +38,21 @@ def readable(arguments: Sequence[str]) -> list[str]:
         if option in FOLDERS or before in FOLDERS:
             words.append(f"{option}={_at_home(value)}" if value else _at_home(argument))
         elif (found := FIELD.fullmatch(argument)) and not argument.startswith("-"):
+            check_one_option(found[1], found[2])
             words.append(f"{found[1]}={_value(found[1], found[2])}")
         else:
             words.append(argument)
     return words
+
+
+def check_one_option(field: str, value: str) -> None:
+    """Raises ``InputError`` for several options of a group, which Hydra would lay one over the other."""
+    group = field.lstrip("+~").partition("@")[0]
+    if value.startswith("[") and group != "experiment" and (config_folder() / group).is_dir():
+        options = value.strip("[] ").replace(" ", "")
+        raise InputError(
+            f"{field}={value}: one option is chosen; for a run of each of them: -m {field}={options}"
+        )
 
 
 def expand_home(config: DictConfig | ListConfig) -> None:

@@ -69,6 +69,9 @@ def load_student(
     check_counts(max_length=max_length)
     if set(prompts or {}) - {"query", "document"}:
         raise InputError(f"prompts={prompts}: its keys are query and document")
+    for kind, prompt in (prompts or {}).items():
+        if not isinstance(prompt, str):
+            raise InputError(f"student.prompts.{kind}={prompt!r}: it is a text; leave it out for none")
     student = load_weights(
         class_of(model), model, device=device, prompts=prompts, trust_remote_code=trust_remote_code
     )

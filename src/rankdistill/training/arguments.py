@@ -272,7 +272,7 @@ def batch_in_words(batch: Mapping[str, int]) -> str:
 
 def check_batches(arguments: TrainingArguments, groups: int) -> None:
     """Raises ``InputError`` if ``dataloader_drop_last`` drops all of an epoch's ``groups``."""
-    batch = arguments.train_batch_size * arguments.world_size
+    batch = arguments.per_device_train_batch_size * arguments.world_size  # a process has one device
     if arguments.dataloader_drop_last and groups < batch:
         raise InputError(
             f"trainer.dataloader_drop_last: {groups} groups make no batch of {batch}; lower "

@@ -87,4 +87,4 @@ def sampler_of(groups: TrainingGroups, args: TrainingArguments, order: Clustered
         return EpochSampler(len(groups), args.seed)
     rows = groups.table.candidates.query_rows[groups.queries]
     labels = order.labels(groups.table.collection, rows)
-    return EpochSampler(len(groups), args.seed, labels, args.train_batch_size * args.world_size)
+    return EpochSampler(len(groups), args.seed, labels, args.per_device_train_batch_size * args.world_size)

@@ -21,6 +21,7 @@ from rankdistill.students.models import Model
 from rankdistill.students.rankers import reranks
 from rankdistill.teachers.none import NoTeacher
 from rankdistill.teachers.scoring import Teacher, forget, score_pairs
+from rankdistill.training.arguments import batch_of
 from rankdistill.training.groups import TrainingGroups
 from rankdistill.training.orders import EpochSampler
 
@@ -166,7 +167,7 @@ class Rounds:
         self.refresh, self.groups, self.split = refresh, groups, split
         self.student = cast(Model, student)
         self.folder, self.first, self.shown = Path(str(args.output_dir)), groups.table, 0
-        self.batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        self.batch = batch_of(args)["queries"]
         if args.max_steps <= 0:
             args.max_steps = math.ceil(args.num_train_epochs * len(groups) / self.batch)
 
