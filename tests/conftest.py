@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from commands import POOLS, tiny_arguments
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -32,6 +33,14 @@ WORDS = [f"w{i}" for i in range(200)]
 def own_cache(tmp_path_factory, monkeypatch):
     """Every test has a cold cache of its own."""
     monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def own_verbosity():
+    """A trainer's log_level is transformers' of the whole process."""
+    before = transformers.logging.get_verbosity()
+    yield
+    transformers.logging.set_verbosity(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
