@@ -231,20 +231,13 @@ def weights_apart(quiet: bool = False) -> Iterator[tuple[list[str], list[str]]]:
         lost = [name for name in absent if re.search(r"\.(\{|\d)|embed", name)]
         missing.extend(lost)
         unused.extend(name for name in extra if re.search(NUMBERED, name))
-        # the error says it, or who asked for a head
-        return shown and not (lost or (quiet and absent))
+        return not (lost or (quiet and absent))  # the error says it, or who asked for a head
 
     reports = logging.getLogger("transformers.modeling_utils")
-    shown = reports.isEnabledFor(logging.WARNING)
-    level, disabled = reports.level, logging.root.manager.disable
     reports.addFilter(read)
-    reports.setLevel(logging.WARNING)  # it is read where nothing is shown, too
-    logging.disable(min(disabled, logging.INFO))
     try:
         yield missing, unused
     finally:
-        logging.disable(disabled)
-        reports.setLevel(level)
         reports.removeFilter(read)
 
 
