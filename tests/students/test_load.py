@@ -1,11 +1,14 @@
 import hashlib
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import (
@@ -205,6 +208,18 @@ def changed(folder, place, **fields):
     return str(place)
 
 
+@pytest.fixture(params=["warning", "error", "disabled"])
+def verbosity(request):
+    """What transformers shows of itself: trainer.log_level=error and second processes silence it."""
+    if request.param == "disabled":
+        logging.disable(logging.WARNING)
+    else:
+        getattr(transformers.logging, f"set_verbosity_{request.param}")()
+    yield request.param
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("verbosity")
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -219,6 +234,53 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(
     """Whole layers were random in silence; of other sizes, a scoring head was blamed that is not there."""
     with pytest.raises(InputError, match=message):
         load_student(changed(student_folder, tmp_path / "model", **fields))
+
+
+@pytest.mark.usefixtures("verbosity")
+@pytest.mark.parametrize("make", [load_student, static_student, sparse_student, load_cross_encoder])
+@pytest.mark.parametrize(
+    "lacking", ["embeddings.word_embeddings.weight", "encoder.layer.1.output.LayerNorm.bias"]
+)
+def test_one_lacking_weight_is_named_for_every_kind_of_student(student_folder, tmp_path, make, lacking):
+    folder = changed(student_folder, tmp_path / "model")
+    weights = load_file(f"{folder}/model.safetensors")
+    del weights[lacking]
+    save_file(weights, f"{folder}/model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=rf"lacks weights .*\('(bert\.)?{lacking}'\), and random ones"):
+        make(folder)
+
+
+@pytest.mark.usefixtures("verbosity")
+def test_a_last_norm_that_is_lacking_is_named(student_folder, tmp_path):
+    """It is in no list of layers and is no embedding; without it transformers makes one of ones."""
+    config = ModernBertConfig(
+        vocab_size=205,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        pad_token_id=0,
+    )
+    model = ModernBertModel(config)
+    weights = {k: v for k, v in model.state_dict().items() if not k.startswith("final_norm")}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    AutoTokenizer.from_pretrained(student_folder).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"lacks weights .*\('final_norm.weight'\)"):
+        load_student(str(tmp_path))
+
+
+@pytest.mark.usefixtures("verbosity")
+def test_the_model_under_an_adapter_is_whole(student_folder, tmp_path):
+    base = changed(student_folder, tmp_path / "base")
+    model = SentenceTransformer(base)
+    model.add_adapter(LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    model.save_pretrained(str(tmp_path / "adapter"), create_model_card=False)
+    student = load_student(str(tmp_path / "adapter"))
+    np.testing.assert_allclose(student.encode("w1 w2"), model.encode("w1 w2"), atol=1e-6)
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
+    with pytest.raises(InputError, match=r"lacks weights .*encoder.layer.2"):
+        load_student(str(tmp_path / "adapter"))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from rankdistill.students.settings import check_settings, check_tokenizers
 from rankdistill.students.sides import encoders, sides, transformer_of
 
 log = logging.getLogger(__name__)
-NUMBERED = r"\.(?:\{|\d)"  # what follows a list's name, as in layer.0 and layer.{0, 1}
+NUMBERED = r"\.\d"  # what follows a list's name, as in layer.0
 STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder, MultiVectorEncoder)}
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
 
@@ -215,30 +215,58 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
 def weights_apart(quiet: bool = False) -> Iterator[tuple[list[str], list[str]]]:
     """Names of weights in no file of a model that is loaded in here, and of those in a file that it lacks.
 
-    Of layers and embeddings the former, of numbered layers the latter. transformers makes random ones in
-    place of the former and prints a table, which is what they are read from. A new head, and a pooler that
-    nobody uses, are none of these, and with ``quiet`` nothing is printed of them.
+    Of the encoder the former, of numbered layers the latter. transformers makes random ones in place of the
+    former; it is asked which, whatever its log shows. A new head, and a pooler that nobody uses, are none of
+    these. Its table of them is shown unless an error says the same, or a head is new and ``quiet``.
     """
     missing: list[str] = []
     unused: list[str] = []
+    held: list[logging.LogRecord] = []
+    models: Any = PreTrainedModel
+    whole = vars(models)["from_pretrained"]
 
-    def read(record: logging.LogRecord) -> bool:
-        rows = [re.sub(r"\x1b\[\d*m", "", row) for row in record.getMessage().splitlines()]
-        absent, extra = (
-            [row.split("|")[0].strip() for row in rows if status in row and "|" in row]
-            for status in ("MISSING", "UNEXPECTED")
-        )
-        lost = [name for name in absent if re.search(r"\.(\{|\d)|embed", name)]
+    def asked(kind: type, *given, **options):
+        return whole.__get__(None, kind)(*given, output_loading_info=True, **options)
+
+    def loaded(kind: type, *given, output_loading_info: bool = False, **options):
+        model, told = asked(kind, *given, **options)
+        absent = set(told["missing_keys"])
+        if adapters := getattr(model, "peft_config", None):  # what was told is of the adapter alone
+            base, options = next(iter(adapters.values())).base_model_name_or_path, dict(options)
+            options["adapter_kwargs"] = None
+            absent |= set(asked(kind, base, *given[1:], **options)[1]["missing_keys"])
+        lost = sorted(name for name in absent if _is_of_the_encoder(name, model))
         missing.extend(lost)
-        unused.extend(name for name in extra if re.search(NUMBERED, name))
-        return not (lost or (quiet and absent))  # the error says it, or who asked for a head
+        unused.extend(sorted(name for name in told["unexpected_keys"] if re.search(NUMBERED, name)))
+        if lost or (quiet and absent):
+            held.clear()
+        return (model, told) if output_loading_info else model
+
+    def hold(record: logging.LogRecord) -> bool:
+        table = "LOAD REPORT" in record.getMessage()
+        if table:
+            held.append(record)
+        return not table
 
     reports = logging.getLogger("transformers.modeling_utils")
-    reports.addFilter(read)
+    reports.addFilter(hold)
+    models.from_pretrained = classmethod(loaded)
     try:
         yield missing, unused
+    except BaseException:
+        held.clear()  # the error says it
+        raise
     finally:
-        reports.removeFilter(read)
+        models.from_pretrained = whole
+        reports.removeFilter(hold)
+        for record in held:
+            reports.handle(record)
+
+
+def _is_of_the_encoder(name: str, model: PreTrainedModel) -> bool:
+    """Whether the weight ``name`` of ``model`` is of what makes token states, not of a head or a pooler."""
+    base = model.base_model is model or name.startswith(f"{model.base_model_prefix}.")
+    return bool(re.search(NUMBERED + "|embed", name)) or (base and "pooler" not in name)
 
 
 def _is_of_a_list(name: str, model: nn.Module) -> bool:

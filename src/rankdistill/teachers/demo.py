@@ -6,12 +6,12 @@ Trained by ``scripts/train_demo_teacher.py``; what on, how long and how good it 
 
 import hashlib
 import json
-import logging
 from importlib.resources import files
 from pathlib import Path
 
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import build_folder, cache_folder
+from rankdistill.students.load import weights_apart
 from rankdistill.students.minilm import minilm_path
 from rankdistill.students.models import BiEncoderModel
 from rankdistill.students.sides import transformer_of
@@ -60,13 +60,15 @@ def _merge(part: str, folder: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     base, tuned = minilm_path(), ASSETS / "bi_encoder"
-    logging.getLogger("transformers").setLevel(logging.ERROR)  # of the head that the adapter brings
     if part == "bi_encoder":
         student = BiEncoderModel(base, device="cpu", model_kwargs={"use_safetensors": True})
         PeftModel.from_pretrained(transformer_of(student), tuned).merge_and_unload()
         student.save_pretrained(str(folder), create_model_card=False)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True)
+        with weights_apart(quiet=True):  # the adapter brings the head
+            model = AutoModelForSequenceClassification.from_pretrained(
+                base, num_labels=1, use_safetensors=True
+            )
         model.bert = PeftModel.from_pretrained(model.bert, tuned).merge_and_unload()
         PeftModel.from_pretrained(model, ASSETS / part).merge_and_unload().save_pretrained(folder)
         AutoTokenizer.from_pretrained(base).save_pretrained(folder)
