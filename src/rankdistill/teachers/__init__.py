@@ -13,6 +13,7 @@ from rankdistill.teachers.demo import demo_teacher, load_teacher
 from rankdistill.teachers.dense import DenseTeacher
 from rankdistill.teachers.ensemble import EnsembleTeacher
 from rankdistill.teachers.file import FileTeacher, score_split
+from rankdistill.teachers.http import HTTPTeacher
 from rankdistill.teachers.late_interaction import LateInteractionTeacher
 from rankdistill.teachers.none import NoTeacher
 from rankdistill.teachers.scoring import score_candidates
@@ -24,6 +25,7 @@ __all__ = [
     "DenseTeacher",
     "EnsembleTeacher",
     "FileTeacher",
+    "HTTPTeacher",
     "LateInteractionTeacher",
     "NoTeacher",
     "ViewTeacher",

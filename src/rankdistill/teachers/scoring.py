@@ -23,6 +23,14 @@ log = logging.getLogger(__name__)
 BLOCK = 512  # pairs between two saves
 
 
+class Unfinished(InputError):
+    """A teacher failed midway; what it has, ``scores`` float32 (n,) with NaN where there is none, is kept."""
+
+    def __init__(self, message: str, scores: np.ndarray):
+        super().__init__(message)
+        self.scores = scores
+
+
 class Teacher(Protocol):
     """Scores aligned pairs of texts; ``fingerprint`` changes when the scores would.
 
@@ -106,10 +114,9 @@ def score_pairs(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndar
         with open(part, "wb") as file:  # all of it, so that a full disk shows now: tofile closes in silence
             file.write(np.zeros(count, kind).tobytes())
     processes.wait()
-    todo = processes.broadcast(
-        [i for i, block in enumerate(np.fromfile(part, kind)) if not _whole(block, begin)]
-    )
-    done = n - sum(min(BLOCK, n - i * BLOCK) for i in todo)
+    blocks = enumerate(np.fromfile(part, kind))
+    lacking = {i: int(np.isnan(_known(block, begin)[: n - i * BLOCK]).sum()) for i, block in blocks}
+    todo, done = processes.broadcast(([i for i in lacking if lacking[i]], n - sum(lacking.values())))
     if done:
         log.info("going on after %d of %d pairs scored earlier", done, n)
     main, jobs = processes.is_main(), processes.count()
@@ -117,21 +124,35 @@ def score_pairs(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndar
     bar = tqdm(total=n, initial=done, unit="pair", unit_scale=True, desc=name, disable=not main)
     with bar, open(part, "r+b") as file:
         for i in todo[processes.rank() :: jobs]:
-            start, stop = i * BLOCK, min((i + 1) * BLOCK, n)
-            queries, documents = zip(*candidates.pairs(start, stop), strict=True)
-            scores = _float32(teacher.score(queries, documents))
-            if scores.shape != (stop - start,) or not np.isfinite(scores).all():
-                raise InputError(f"teacher: {_fault(scores, queries)}; scores must be finite, one a pair")
-            block = np.zeros((), kind)
-            block["scores"][: stop - start] = scores
-            block["checksum"] = zlib.crc32(block["scores"].data, begin)
+            file.seek(i * kind.itemsize)
+            block = np.frombuffer(file.read(kind.itemsize), kind)[0].copy()
+            scores = _known(block, begin)
+            new = np.flatnonzero(np.isnan(scores[: n - i * BLOCK]))
+            pairs = list(candidates.pairs(i * BLOCK, min((i + 1) * BLOCK, n)))
+            scores[new], failed = _asked(teacher, [pairs[row] for row in new])
+            block["scores"], block["checksum"] = scores, zlib.crc32(scores.data, begin)
             file.seek(i * kind.itemsize)
             file.write(block.tobytes())
             file.flush()
-            bar.update(min((stop - start) * jobs, n - bar.n))
+            if failed is not None:
+                raise InputError(f"{failed}; what is scored is kept, and the same command goes on from there")
+            bar.update(min(len(new) * jobs, n - bar.n))
         processes.wait()
         file.seek(0)  # opened above: the main process removes it while others may still read
         return np.fromfile(file, kind)["scores"].reshape(-1)[:n]
+
+
+def _asked(teacher: Teacher, pairs: list[tuple[str, str]]) -> tuple[np.ndarray, Unfinished | None]:
+    """The scores of ``pairs``, float32 (n,), and what ended the teacher before it had them all, if it did."""
+    queries, documents = zip(*pairs, strict=True)
+    failed = None
+    try:
+        scores = _float32(teacher.score(queries, documents))
+    except Unfinished as error:
+        scores, failed = error.scores, error
+    if scores.shape != (len(pairs),) or (failed is None and not np.isfinite(scores).all()):
+        raise InputError(f"teacher: {_fault(scores, queries)}; scores must be finite, one a pair")
+    return scores, failed
 
 
 def _float32(scores) -> np.ndarray:
@@ -146,9 +167,13 @@ def _float32(scores) -> np.ndarray:
         ) from None
 
 
-def _whole(block: np.void, begin: int) -> bool:
-    """Whether ``block`` is as it was written: not a hole that a power cut left, nor anything else."""
-    return zlib.crc32(block["scores"], begin) == block["checksum"]
+def _known(block: np.void, begin: int) -> np.ndarray:
+    """The scores of ``block``, NaN where there is none yet, as everywhere unless it is as it was written.
+
+    A power cut may have left a hole.
+    """
+    whole = zlib.crc32(block["scores"], begin) == block["checksum"]
+    return block["scores"].copy() if whole else np.full(BLOCK, np.nan, np.float32)
 
 
 def _fault(block: np.ndarray, queries) -> str:
