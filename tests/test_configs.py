@@ -123,6 +123,7 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
         "teacher=file": [f"teacher.path={beir}"],
         "teacher=cross_encoder": [f"teacher.model={cross_encoder_folder}"],
         "teacher=http": ["teacher.address=http://localhost:8080/rerank"],
+        "teacher=qwen3_reranker": [f"teacher.model={cross_encoder_folder}"],
         "teacher=late_interaction": ["teacher.model=minilm"],
         "teacher=view": [f"teacher.teacher.model={cross_encoder_folder}"],
         "step_teacher=cross_encoder": [f"step_teacher.model.model={cross_encoder_folder}"],

@@ -24,6 +24,7 @@ from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
 from rankdistill.students.fast.packing import first_position, packed, tokens_in
 from rankdistill.students.fast.pair_tokens import PairTokenizer, prompt_of_pairs
 from rankdistill.students.kinds import has_head
+from rankdistill.students.language import logit_score, round_language_model
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import add_lora, keep_layers, load_weights, set_dropout
 from rankdistill.students.sides import transformer_of
@@ -156,7 +157,11 @@ class PairScorer:
 
     def round(self) -> None:
         """Makes the weights bf16, in place, where the machine computes in it natively."""
-        if has_bf16():
+        if not has_bf16():
+            return
+        if logit_score(self.model) is not None:
+            round_language_model(self.model)
+        else:
             self.model.bfloat16()
             keep_head_in_float32(transformer_of(self.model))
 

@@ -1,5 +1,6 @@
 """What kind of model a folder or a hub's repository holds, by its own files."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankdistill.errors import InputError
+from rankdistill.students.language import logit_score
 from rankdistill.students.settings import read_settings
 from rankdistill.students.sides import transformer_of
 
@@ -32,7 +34,8 @@ def kind_of(name: str, fetch: bool = False) -> str:
     """The class of sentence-transformers that loads the folder, or the repository fetched already, ``name``.
 
     It says so itself in config_sentence_transformers.json; older ones, and other libraries', by the types
-    of their modules or the architecture of their transformer. A plain transformer becomes a bi-encoder.
+    of their modules or the architecture of their transformer. A plain transformer becomes a bi-encoder, a
+    language model whose chat template shows a query and a document a cross-encoder.
     ``fetch`` asks the hub for these files.
     """
     said = _read(name, "config_sentence_transformers.json", {}, fetch).get("model_type")
@@ -47,7 +50,17 @@ def kind_of(name: str, fetch: bool = False) -> str:
     architectures = " ".join(_read(name, "config.json", {}, fetch).get("architectures") or [])
     if "ColBERT" in architectures:
         return "MultiVectorEncoder"
+    if "ForCausalLM" in architectures and _shows_pairs(name, fetch):
+        return "CrossEncoder"
     return "CrossEncoder" if "ForSequenceClassification" in architectures else "SentenceTransformer"
+
+
+def _shows_pairs(name: str, fetch: bool) -> bool:
+    """Whether a language model's chat template has places for a query and a document."""
+    path = load_file_path(name, "chat_template.jinja", local_files_only=not fetch)
+    template = path and Path(path).read_text(encoding="utf-8", errors="replace")
+    template = template or str(_read(name, "tokenizer_config.json", {}, fetch).get("chat_template"))
+    return all(re.search(rf"""["']{role}["']""", template) for role in ("query", "document"))
 
 
 def _read(name: str, file: str, missing: Any, fetch: bool = False, kind: type = dict) -> Any:
@@ -96,7 +109,9 @@ def check_reads(loaded: Any, model: str, vectors: bool) -> None:
 
 
 def has_head(model: CrossEncoder) -> bool:
-    """Whether ``model`` came with a scoring head, and was not just given a random one."""
+    """Whether ``model`` came with a scoring head, or a language model's, and not with a random one."""
+    if logit_score(model) is not None:
+        return True
     kinds = transformer_of(model).config.architectures or []
     return not kinds or any("Classification" in kind for kind in kinds)
 

@@ -8,6 +8,7 @@ from rankdistill.errors import InputError, check_counts
 from rankdistill.students.cross_encoder import PairScorer
 from rankdistill.students.fast.pair_tokens import prompt_of_pairs
 from rankdistill.students.kinds import has_head
+from rankdistill.students.language import check_template, set_prompt, settings_of
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import hash_weights, load_weights
 from rankdistill.students.models import CrossEncoderModel
@@ -18,10 +19,14 @@ class CrossEncoderTeacher:
 
     Whatever activation is saved with it: a sigmoid's flat ends would hide the differences to be taught.
 
-    ``max_length`` in tokens, query and document together. Pairs are scored in chunks,
+    A language model's is the logit of yes less that of no, or whatever its ``LogitScore`` compares.
+
+    ``max_length`` in tokens, query and document together, a chat template among them. ``prompt`` is read
+    with every pair, by default the model's own: before the query, or as the system's message of a chat
+    template, which is where an LLM reranker has its instruction; "" is none. Pairs are scored in chunks,
     packed or of like length, of ``chunk_tokens`` tokens, by default 4,096 on a CPU and 65,536 on a
     GPU. Weights are bf16 where the machine computes in it natively. Raises ``InputError`` if the
-    model can't be had or has several labels.
+    model can't be had, has several labels or a chat template that can't show a pair.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class CrossEncoderTeacher:
         chunk_tokens: int | None = None,
         device: str | None = None,
         trust_remote_code: bool = False,
+        prompt: str | None = None,
     ):
         check_counts(max_length=max_length, chunk_tokens=chunk_tokens)
         self.name = str(model)
@@ -47,16 +53,17 @@ class CrossEncoderTeacher:
                 f"teacher.model={self.name!r} has no scoring head; train one: "
                 f"rankdistill finetune_teacher model={self.name}"
             )
-        self.scorer = PairScorer(self.model, chunk_tokens)
+        set_prompt(self.model, prompt)
+        check_template(self.model, self.name)
         check_prompt(self.model, prompt_of_pairs(self.model), f"the prompt of {self.name}")
+        self.scorer = PairScorer(self.model, chunk_tokens)
         self._came = self._hash()  # of the weights as they came
         self.scorer.round()
         self._rounded = self._hash()
 
     def _hash(self) -> str:
-        return hash_weights(
-            self.model, ["cross-encoder", self.model.max_seq_length, prompt_of_pairs(self.model)]
-        )
+        read = [self.model.max_seq_length, prompt_of_pairs(self.model), *settings_of(self.model)]
+        return hash_weights(self.model, ["cross-encoder", *read])
 
     @property
     def fingerprint(self) -> str:
