@@ -1,5 +1,6 @@
 """The main job from Python, and what it may be resumed from."""
 
+import csv
 import json
 import re
 import shutil
@@ -17,12 +18,14 @@ from sentence_transformers import SentenceTransformer
 
 from rankdistill.analysis import Cut
 from rankdistill.commands import train as module
+from rankdistill.commands.measuring import asked_queries, evaluated, measured_how, measured_scores
 from rankdistill.commands.summary import used_queries
 from rankdistill.commands.tables import Source, measured_and_trained, training_queries
-from rankdistill.commands.train import compose, distil, evaluated
+from rankdistill.commands.train import compose, distil
 from rankdistill.data import read_beir
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
+from rankdistill.evaluation.training_runs import read_runs
 from rankdistill.losses import MarginMSE
 from rankdistill.scores import ScoreTable
 from rankdistill.teachers import FileTeacher
@@ -421,9 +424,39 @@ def test_measured_queries_are_known_by_their_text_too(table):
     assert measured_and_trained([copied, others], "test", Evaluator()) == 1
 
 
+def test_the_teacher_may_be_asked_of_some_queries_alone(job, tmp_path):
+    """Its figures are what it has of these where it is asked of all; the student's are of all measured."""
+    rows, metrics = {}, {}
+    for asked in (True, 3):
+        job.evaluation.teacher = asked
+        place = tmp_path / str(asked)
+        distil(job, place)
+        with open(place / "per_query.csv", newline="", encoding="utf-8") as lines:
+            rows[asked] = {row["query_id"]: row for row in csv.DictReader(lines)}
+        metrics[asked] = json.loads((place / "metrics.json").read_text())
+    name = "nDCG@10 teacher"
+    some = {query: float(row[name]) for query, row in rows[3].items() if row[name]}
+    assert len(some) == 3 < len(rows[3]) == len(rows[True])
+    assert some == {query: float(rows[True][query][name]) for query in some}
+    assert metrics[3]["teacher"]["nDCG@10"] == pytest.approx(sum(some.values()) / 3)
+    assert metrics[3]["after"] == metrics[True]["after"]
+    card = (tmp_path / "3" / "model" / "README.md").read_text(encoding="utf-8")
+    assert (
+        "The teacher was asked of 3 of these queries, drawn at random; of them\nnDCG@10 after - teacher: "
+        in card
+    )
+    conditions = json.loads((tmp_path / "3" / "conditions.json").read_text())
+    assert conditions["queries"]["evaluation"]["used of the teacher"] == 3
+    (run,) = [run for run in read_runs(tmp_path) if run.folder.name == "3"]
+    assert run.per_query["teacher"]["nDCG@10"] == some
+    job.evaluation.teacher = -1
+    with pytest.raises(InputError, match="evaluation.teacher=-1"):
+        distil(job, tmp_path / "none")
+
+
 def test_a_card_says_what_search_its_figures_are_of():
-    assert module.measured_how(Evaluator(["nDCG@10"]), 500) == []
-    assert module.measured_how(Evaluator(["AP", "RR"], "IVF2,Flat", k=20), 12) == [
+    assert measured_how(Evaluator(["nDCG@10"]), 500) == []
+    assert measured_how(Evaluator(["AP", "RR"], "IVF2,Flat", k=20), 12) == [
         "Documents were retrieved through FAISS's index IVF2,Flat, which is not exhaustive and may miss some "
         "of the best.",
         "AP, RR: over the 12 best documents.",
@@ -438,9 +471,10 @@ def test_queries_that_a_file_cannot_measure_are_named(tmp_path, collection, capl
     (tmp_path / "scores.csv").write_text("query_id,document_id,score\n" + lines)
     teacher = FileTeacher(str(tmp_path / "scores.csv"))
     with caplog.at_level("WARNING"):
-        table = module.measured_scores(teacher, [], collection, "test", Evaluator())
+        rows = asked_queries(True, collection, "test", Evaluator())
+        table = measured_scores(teacher, [], collection, "test", Evaluator(), rows)
     assert len(table) == 6
-    assert module.unscored_queries(table, Evaluator().rerank(table)) == 2
+    assert len(rows) == 8
     assert caplog.messages[-1] == (
         f"{tmp_path / 'scores.csv'}: scores of 6 of 8 queries of test; of the other 2 the file has no scored "
         "relevant document or no second candidate, and they count 0: 'q20', 'q23'"

@@ -36,11 +36,14 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
-    """per_query.csv, a row per query, and metrics.json, system -> measure -> mean."""
+    """per_query.csv, a row per query, and metrics.json, system -> measure -> mean.
+
+    A cell is empty where a system was not measured on a query, as a teacher that was asked of some alone.
+    """
     first = next(iter(results.values())).per_query
     head = ["query_id", *(f"{measure} {name}" for measure in first for name in results)]
     values = [results[name].per_query[measure] for measure in first for name in results]
-    rows = [[query, *(one[query] for one in values)] for query in next(iter(first.values()))]
+    rows = [[query, *(one.get(query, "") for one in values)] for query in next(iter(first.values()))]
     write_csv(folder / "per_query.csv", [head, *rows])
     metrics = {name: dict(result.mean) for name, result in results.items()}
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -3,7 +3,6 @@
 rankdistill train +experiment=stratified
 """
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,21 +11,32 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from transformers import set_seed
 
 from rankdistill import analysis
 from rankdistill.analysis.plots import save_group_plots, save_run_plots
-from rankdistill.candidates import Dense, mine
-from rankdistill.candidates.mining import Retrievers, by_name
 from rankdistill.commands.cards import model_card
 from rankdistill.commands.launch import check_names, command, compose, make
+from rankdistill.commands.measuring import (
+    agreement_of,
+    asked_queries,
+    evaluated,
+    evaluations,
+    measured_how,
+    measured_scores,
+    reranked_pools,
+    retrieved,
+    truncated_inputs,
+    warn_of,
+    watched_pools,
+)
 from rankdistill.commands.plan import check_dev, check_scores_of, plan
 from rankdistill.commands.summary import (
     evaluation_queries,
     measured_queries,
     read_measures,
+    significance,
     summary,
     used_queries,
     write_conditions,
@@ -34,21 +44,20 @@ from rankdistill.commands.summary import (
     write_measures,
 )
 from rankdistill.commands.tables import Source, measured_and_trained, sources_of, training_tables
-from rankdistill.data import Candidates, Collection
-from rankdistill.errors import InputError, check_seed, fields_of, shorten
+from rankdistill.data import Collection
+from rankdistill.errors import InputError, check_counts, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
-from rankdistill.retrieval import DenseIndex, Index, passing_index, stored_index
+from rankdistill.retrieval import passing_index, stored_index
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.fields import check_fields
 from rankdistill.runtime.folders import RunFolder, plain, write_json, write_text
 from rankdistill.runtime.hardware import has_bf16
-from rankdistill.scores import ScoreTable
 from rankdistill.students import merge_adapter, start_of
 from rankdistill.students.base import Ranker
-from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs, said_of
+from rankdistill.students.lengths import said_of
 from rankdistill.students.matryoshka import cuts_of
-from rankdistill.students.models import CrossEncoderModel, Model
+from rankdistill.students.models import Model
 from rankdistill.students.rankers import (
     check_trainable,
     compare_by,
@@ -57,7 +66,7 @@ from rankdistill.students.rankers import (
     reranks,
     similarity_of,
 )
-from rankdistill.teachers import FileTeacher, NoTeacher, score_split
+from rankdistill.teachers import NoTeacher
 from rankdistill.training.arguments import batch_in_words, batch_of
 from rankdistill.training.dev import check_apart
 from rankdistill.training.rates import AUTO, kept_rates
@@ -80,7 +89,7 @@ FIELDS = {
     "scores.chunk_tokens": int | None,
     "scores.grad_cache": bool,
     "evaluation.split": str,
-    "evaluation.teacher": bool,
+    "evaluation.teacher": bool | int,
     "evaluation.dev_split": str | None,
     "evaluation.dev_queries": int | None,
     "evaluation.patience": int | None,
@@ -119,6 +128,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     check_scores_of("scores", config.scores)
     stages = plan(config, folder.checkpoints)
     check_dev(config.evaluation, stages)
+    if not isinstance(config.evaluation.teacher, bool):
+        check_counts(**{"evaluation.teacher": config.evaluation.teacher})
     collection = make(config.data, Collection)
     log.info("%s", collection)
     set_seed(config.seed)  # of a new scoring head, whatever was drawn before
@@ -166,9 +177,10 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if reranks(student):
         results |= retrieved(evaluator, retrievers, collection, test)
     log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in results["before"].mean.items()))
-    teacher_table, agreements, pairs = None, {}, {}
+    teacher_table, agreements, pairs, asked = None, {}, {}, np.empty(0, np.int64)
     if config.evaluation.teacher:
-        teacher_table = measured_scores(teacher, retrievers, collection, test, evaluator)
+        asked = asked_queries(config.evaluation.teacher, collection, test, evaluator)
+        teacher_table = measured_scores(teacher, retrievers, collection, test, evaluator, asked)
     if main and teacher_table is not None:
         pairs["before"] = analysis.student_scores(student, teacher_table, documents)
         agreements["before"] = agreement_of(teacher_table, pairs["before"], "before")
@@ -180,7 +192,10 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     seen = f"{shared:,} of the {measured:,} measured queries are training queries too, by id or by text"
     if shared:
         log.warning("%s: evaluation.split=%s, candidates.split=%s", seen, test, config.candidates.split)
-    unscored = 0 if teacher_table is None else unscored_queries(teacher_table, results["before"])
+    unscored = 0
+    if teacher_table is not None:
+        unscored = int((~np.isin(asked, teacher_table.candidates.query_rows)).sum())
+        queries["evaluation"]["used of the teacher"] = len(asked)
     if unscored:
         queries["evaluation"]["without teacher scores of relevant documents"] = unscored
     truncated = truncated_inputs(student, dict(zip(names, tables, strict=True)), pools, evaluator, test)
@@ -226,8 +241,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         pairs["after"] = analysis.student_scores(student, teacher_table, documents)
         agreements["after"] = agreement_of(teacher_table, pairs["after"], "after")
     if teacher_table is not None:
-        results["teacher"] = evaluator.rerank(teacher_table, test)
-        warn_of(results["teacher"].mean, results["before"].mean, evaluator.main)
+        names = [collection.query_ids[row] for row in asked]
+        results["teacher"] = evaluator.rerank(teacher_table, test).of(names)
+        warn_of(results["teacher"].mean, results["before"].of(names).mean, evaluator.main)
     if main:
         notes = [
             f"{f'In {source}, trained' if source else 'Trained'} on {used_queries(counted)}."
@@ -251,8 +267,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         ]
         if unscored:
             notes.append(
-                f"Of {unscored:,} measured queries the teacher scored no relevant document, or one document "
-                "alone; they count 0 for it."
+                f"Of {unscored:,} of {len(asked):,} measured queries the teacher scored no relevant "
+                "document, or one document alone; they count 0 for it."
             )
         if pools is None:
             notes += measured_how(evaluator, len(collection.documents))
@@ -277,70 +293,6 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         )
         folder.clear()
     return results["after"].mean[evaluator.main]
-
-
-def evaluations(
-    name: str,
-    evaluator: Evaluator,
-    student: Model,
-    collection: Collection,
-    split: str,
-    documents: Index,
-    candidates: Candidates | None,
-) -> dict[str, Evaluation]:
-    """``student`` as ``name``, and as ``name:n`` by each number of dimensions that it is trained for."""
-    indexes = {name: documents}
-    for n in cuts_of(student):  # what is cut is dense
-        indexes[f"{name}:{n}"] = cast(DenseIndex, documents).cut(n)
-    return {
-        key: evaluator.evaluate(student, collection, split, index, candidates)
-        for key, index in indexes.items()
-    }
-
-
-def retrieved(
-    evaluator: Evaluator, retrievers: Retrievers, collection: Collection, split: str
-) -> dict[str, Evaluation]:
-    """All documents ranked by the encoder of dense candidates, which reranking must beat; {} without one."""
-    encoder = next((one.model for one in by_name(retrievers).values() if isinstance(one, Dense)), None)
-    if encoder is None:
-        return {}
-    documents = stored_index(encoder, collection)
-    return {"retrieved": evaluator.evaluate(encoder, collection, split, documents)}
-
-
-def truncated_inputs(
-    student: Model,
-    tables: Mapping[str, ScoreTable],
-    pools: Candidates | None,
-    evaluator: Evaluator,
-    split: str,
-) -> Counts:
-    """What ``student`` cuts; of a cross-encoder in ``tables`` by name, and of the measured pairs.
-
-    These are ``pools``, or BM25's.
-    """
-    counts: Counts = {}
-    for name, table in tables.items():
-        counts |= cut_inputs(student, table.candidates, f"{name} pairs")
-        collection = table.collection
-    if isinstance(student, CrossEncoderModel):
-        measured = evaluator.pools(collection, split) if pools is None else pools
-        counts |= cut_pairs(student, measured, "measured pairs")
-    return counts
-
-
-def measured_how(evaluator: Evaluator, documents: int) -> list[str]:
-    """What a reader of the figures must know of the search that they are of, a sentence each."""
-    said = []
-    if evaluator.index != "Flat":
-        said.append(
-            f"Documents were retrieved through FAISS's index {evaluator.index}, which is not exhaustive and "
-            "may miss some of the best."
-        )
-    if evaluator.uncut:
-        said.append(f"{', '.join(evaluator.uncut)}: over the {min(evaluator.k, documents)} best documents.")
-    return said
 
 
 def check_student(student: Model, config: DictConfig, stages: Sequence[Stage]) -> None:
@@ -373,37 +325,6 @@ def set_learning_rate(stage: Stage, ranker: Ranker, config: DictConfig) -> None:
     log.info("%s: learning rate %g, %s", stage.name, stage.arguments.learning_rate, whose)
 
 
-def reranked_pools(
-    student: Model,
-    teacher,
-    retrievers: Retrievers,
-    collection: Collection,
-    split: str,
-    evaluator: Evaluator,
-) -> Candidates | None:
-    """The candidates that a cross-encoder is measured on, which are the teacher's; None of another student.
-
-    None too if the teacher is a file without queries of ``split``.
-    """
-    if not reranks(student):
-        return None
-    if isinstance(teacher, FileTeacher):
-        return teacher.table(collection, split).candidates if teacher.covers(collection, split) else None
-    return mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
-
-
-def watched_pools(
-    student: Model, teacher, retrievers: Retrievers, collection: Collection, dev, evaluator: Evaluator
-) -> Candidates | None:
-    """``reranked_pools`` of ``dev``, a split or judgments, that is measured while training."""
-    if dev is None or dev == "":
-        return None
-    if isinstance(dev, str):
-        return reranked_pools(student, teacher, retrievers, collection, dev, evaluator)
-    held = replace(collection, qrels={"dev": dev})
-    return reranked_pools(student, teacher, retrievers, held, "dev", evaluator)
-
-
 def with_scorer(stage: Stage, sources: Sequence[Source], student: Model) -> Stage:
     """``stage`` with its teacher to score what a refresh finds; raises ``InputError`` if it can't."""
     if stage.refresh is None:
@@ -427,77 +348,6 @@ def inputs_of(
     if orders:
         inputs["order"] = fingerprint(*(order.fingerprint for order in orders))
     return inputs
-
-
-def evaluated(collection: Collection, split: str) -> str:
-    """Changes with whatever measures of ``split`` depend on: documents, its queries, their judgments."""
-    judged = collection.judged(split)
-    texts = [(query, collection.queries[collection.query_row[query]]) for query in sorted(judged)]
-    digest = hashlib.sha256()
-    for name, text in [*texts, *sorted(zip(collection.document_ids, collection.documents, strict=True))]:
-        digest.update(f"{name}\0{text}\0".encode())
-    digest.update(str([(query, sorted(judged[query].items())) for query, _ in texts]).encode())
-    return digest.hexdigest()[:16]
-
-
-def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFrame:
-    """``agreement`` on the test queries' candidates; ``student`` are its scores (N,) of these pairs."""
-    found = analysis.agreement(table, student)
-    means = found[["kendall_tau", "top1"]].mean()
-    log.info(
-        "agreement with the teacher %s, %d queries: Kendall's tau %.3f, same document first %.3f",
-        when,
-        len(found),
-        *means,
-    )
-    return found
-
-
-def measured_scores(teacher, retrievers, collection: Collection, split: str, evaluator: Evaluator):
-    """The score table that the teacher is measured on; None if there is none, or no query of ``split``."""
-    if isinstance(teacher, NoTeacher):
-        return None
-    if not isinstance(teacher, FileTeacher):
-        return score_split(teacher, retrievers, collection, split, evaluator.limit, evaluator.seed)
-    rows = collection.query_rows(split)
-    covered, queries = teacher.covers(collection, split), len(rows)
-    if not covered:
-        log.info(
-            "%s: no scores of the %d queries of %s; the teacher isn't measured", teacher.path, queries, split
-        )
-        return None
-    table = teacher.table(collection, split)  # all of them: the evaluator draws its own
-    lacking = np.setdiff1d(rows, table.candidates.query_rows).tolist()
-    if lacking:
-        log.warning(
-            "%s: scores of %d of %d queries of %s; of the other %d the file has no scored relevant document "
-            "or no second candidate, and they count 0: %s",
-            teacher.path,
-            queries - len(lacking),
-            queries,
-            split,
-            len(lacking),
-            shorten(collection.query_ids[row] for row in lacking),
-        )
-    return table
-
-
-def unscored_queries(table: ScoreTable, measured: Evaluation) -> int:
-    """How many of the ``measured`` queries are not in ``table``, and count 0 for the teacher."""
-    queries = next(iter(measured.per_query.values()))
-    rows = [table.collection.query_row[query] for query in queries]
-    return int((~np.isin(rows, table.candidates.query_rows)).sum())
-
-
-def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:
-    """Of a teacher that ranks its candidates no better than the student ranks the collection."""
-    if teacher[measure] <= student[measure]:
-        log.warning(
-            "the teacher reranks to %s %.4f, the student has %.4f before: there is little to distil",
-            measure,
-            teacher[measure],
-            student[measure],
-        )
 
 
 def check_dev_queries(collection: Collection, dev: str, test: str, train: str) -> None:
@@ -531,6 +381,11 @@ def report(
         main,
         compare(before.per_query[main], after.per_query[main]) if len(before.per_query[main]) > 1 else None,
     )
+    asked = results["teacher"].per_query[main] if "teacher" in results else {}
+    if 1 < len(asked) < len(after.per_query[main]):
+        behind = compare(asked, after.of(asked).per_query[main])
+        text += f"\n\nThe teacher was asked of {len(asked):,} of these queries, drawn at random; of them\n"
+        text += significance(main, behind, "after - teacher")
     split, path = config.evaluation.split, folder.path
     if after.active:
         said = ", ".join(

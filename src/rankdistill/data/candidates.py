@@ -110,6 +110,12 @@ class Candidates:
             {name: ranks[at] for name, ranks in self.ranks.items()},
         )
 
+    def take(self, queries: np.ndarray) -> "Candidates":
+        """The pools at ``queries``, distinct positions int64, in the order given."""
+        spans = [np.arange(*self.offsets[i : i + 2]) for i in queries]
+        at = np.concatenate([np.empty(0, np.int64), *spans])
+        return self.only(at, self.query_rows[queries], np.array([len(span) for span in spans]))
+
     def pairs(self, start: int, stop: int) -> Iterator[tuple[str, str]]:
         """(query, document) texts of the candidates ``start:stop``."""
         owners = np.searchsorted(self.offsets, np.arange(start, stop), side="right") - 1

@@ -44,6 +44,15 @@ class Evaluation:
         means = {name: float(np.mean(list(values.values()))) for name, values in self.per_query.items()}
         object.__setattr__(self, "mean", means)
 
+    def of(self, queries: Iterable[str]) -> "Evaluation":
+        """The measures of ``queries`` alone, ids of some that were measured."""
+        wanted = set(queries)
+        some = {
+            name: {query: value for query, value in values.items() if query in wanted}
+            for name, values in self.per_query.items()
+        }
+        return replace(self, per_query=some)
+
 
 class Evaluator:
     """Scores models and runs on a split of a collection.

@@ -88,10 +88,11 @@ def plot_measures(results: Mapping[str, Mapping[str, Mapping[str, float]]], ax: 
     """
     ax = new_axes(ax)
     measures = list(next(iter(results.values())))
-    width, n = 0.8 / len(results), 0
+    width, most = 0.8 / len(results), max(len(found[measures[0]]) for found in results.values())
     for i, (name, found) in enumerate(results.items()):
         values = [np.array(list(found[measure].values())) for measure in measures]
         n = len(values[0])
+        name = name if n == most else f"{name} ({count(n, 'query')})"
         error = [stats.sem(v) * stats.t.ppf(0.975, n - 1) for v in values] if n > 1 else None
         x = np.arange(len(measures)) + (i - (len(results) - 1) / 2) * width
         ax.bar(x, [v.mean() for v in values], 0.92 * width, color=SYSTEMS[i % len(SYSTEMS)], label=name)
@@ -102,7 +103,7 @@ def plot_measures(results: Mapping[str, Mapping[str, Mapping[str, float]]], ax: 
     ax.set_xticks(range(len(measures)), measures)
     ax.set(
         ylabel="mean, 95 % interval (t)",
-        title=f"Means over {count(n, 'query')}",
+        title=f"Means over {count(most, 'query')}",
         ylim=(0, None),
     )
     legend_under(ax)

@@ -1,0 +1,196 @@
+"""What ``rankdistill train`` measures: the student before and after, its teacher, and how they agree."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from rankdistill import analysis
+from rankdistill.candidates import Dense, mine
+from rankdistill.candidates.mining import Retrievers, by_name
+from rankdistill.data import Candidates, Collection
+from rankdistill.errors import shorten
+from rankdistill.evaluation import Evaluation, Evaluator
+from rankdistill.retrieval import DenseIndex, Index, stored_index
+from rankdistill.scores import ScoreTable
+from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs
+from rankdistill.students.matryoshka import cuts_of
+from rankdistill.students.models import CrossEncoderModel, Model
+from rankdistill.students.rankers import reranks
+from rankdistill.teachers import FileTeacher, NoTeacher, score_candidates
+
+log = logging.getLogger(__name__)
+
+
+def evaluations(
+    name: str,
+    evaluator: Evaluator,
+    student: Model,
+    collection: Collection,
+    split: str,
+    documents: Index,
+    candidates: Candidates | None,
+) -> dict[str, Evaluation]:
+    """``student`` as ``name``, and as ``name:n`` by each number of dimensions that it is trained for."""
+    indexes = {name: documents}
+    for n in cuts_of(student):  # what is cut is dense
+        indexes[f"{name}:{n}"] = cast(DenseIndex, documents).cut(n)
+    return {
+        key: evaluator.evaluate(student, collection, split, index, candidates)
+        for key, index in indexes.items()
+    }
+
+
+def retrieved(
+    evaluator: Evaluator, retrievers: Retrievers, collection: Collection, split: str
+) -> dict[str, Evaluation]:
+    """All documents ranked by the encoder of dense candidates, which reranking must beat; {} without one."""
+    encoder = next((one.model for one in by_name(retrievers).values() if isinstance(one, Dense)), None)
+    if encoder is None:
+        return {}
+    documents = stored_index(encoder, collection)
+    return {"retrieved": evaluator.evaluate(encoder, collection, split, documents)}
+
+
+def truncated_inputs(
+    student: Model,
+    tables: Mapping[str, ScoreTable],
+    pools: Candidates | None,
+    evaluator: Evaluator,
+    split: str,
+) -> Counts:
+    """What ``student`` cuts; of a cross-encoder in ``tables`` by name, and of the measured pairs.
+
+    These are ``pools``, or BM25's.
+    """
+    counts: Counts = {}
+    for name, table in tables.items():
+        counts |= cut_inputs(student, table.candidates, f"{name} pairs")
+        collection = table.collection
+    if isinstance(student, CrossEncoderModel):
+        measured = evaluator.pools(collection, split) if pools is None else pools
+        counts |= cut_pairs(student, measured, "measured pairs")
+    return counts
+
+
+def measured_how(evaluator: Evaluator, documents: int) -> list[str]:
+    """What a reader of the figures must know of the search that they are of, a sentence each."""
+    said = []
+    if evaluator.index != "Flat":
+        said.append(
+            f"Documents were retrieved through FAISS's index {evaluator.index}, which is not exhaustive and "
+            "may miss some of the best."
+        )
+    if evaluator.uncut:
+        said.append(f"{', '.join(evaluator.uncut)}: over the {min(evaluator.k, documents)} best documents.")
+    return said
+
+
+def reranked_pools(
+    student: Model,
+    teacher,
+    retrievers: Retrievers,
+    collection: Collection,
+    split: str,
+    evaluator: Evaluator,
+) -> Candidates | None:
+    """The candidates that a cross-encoder is measured on, which are the teacher's; None of another student.
+
+    None too if the teacher is a file without queries of ``split``.
+    """
+    if not reranks(student):
+        return None
+    if isinstance(teacher, FileTeacher):
+        return teacher.table(collection, split).candidates if teacher.covers(collection, split) else None
+    return mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
+
+
+def watched_pools(
+    student: Model, teacher, retrievers: Retrievers, collection: Collection, dev, evaluator: Evaluator
+) -> Candidates | None:
+    """``reranked_pools`` of ``dev``, a split or judgments, that is measured while training."""
+    if dev is None or dev == "":
+        return None
+    if isinstance(dev, str):
+        return reranked_pools(student, teacher, retrievers, collection, dev, evaluator)
+    held = replace(collection, qrels={"dev": dev})
+    return reranked_pools(student, teacher, retrievers, held, "dev", evaluator)
+
+
+def evaluated(collection: Collection, split: str) -> str:
+    """Changes with whatever measures of ``split`` depend on: documents, its queries, their judgments."""
+    judged = collection.judged(split)
+    texts = [(query, collection.queries[collection.query_row[query]]) for query in sorted(judged)]
+    digest = hashlib.sha256()
+    for name, text in [*texts, *sorted(zip(collection.document_ids, collection.documents, strict=True))]:
+        digest.update(f"{name}\0{text}\0".encode())
+    digest.update(str([(query, sorted(judged[query].items())) for query, _ in texts]).encode())
+    return digest.hexdigest()[:16]
+
+
+def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFrame:
+    """``agreement`` on the test queries' candidates; ``student`` are its scores (N,) of these pairs."""
+    found = analysis.agreement(table, student)
+    means = found[["kendall_tau", "top1"]].mean()
+    log.info(
+        "agreement with the teacher %s, %d queries: Kendall's tau %.3f, same document first %.3f",
+        when,
+        len(found),
+        *means,
+    )
+    return found
+
+
+def asked_queries(number: bool | int, collection: Collection, split: str, evaluator: Evaluator) -> np.ndarray:
+    """Rows, ascending, of the measured queries that the teacher is asked of: ``number`` of them, or all."""
+    rows = collection.query_rows(split, evaluator.limit, evaluator.seed)
+    if number is True or number >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(evaluator.seed).choice(rows, number, replace=False))
+
+
+def measured_scores(
+    teacher, retrievers, collection: Collection, split: str, evaluator: Evaluator, asked: np.ndarray
+) -> ScoreTable | None:
+    """The scores that the teacher is measured on, of the queries at ``asked``; None if there are none."""
+    if isinstance(teacher, NoTeacher):
+        return None
+    if not isinstance(teacher, FileTeacher):
+        pools = mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
+        return score_candidates(teacher, pools.take(np.flatnonzero(np.isin(pools.query_rows, asked))))
+    rows = collection.query_rows(split)
+    covered, queries = teacher.covers(collection, split), len(rows)
+    if not covered:
+        log.info(
+            "%s: no scores of the %d queries of %s; the teacher isn't measured", teacher.path, queries, split
+        )
+        return None
+    table = teacher.table(collection, split)
+    lacking = np.setdiff1d(rows, table.candidates.query_rows).tolist()
+    if lacking:
+        log.warning(
+            "%s: scores of %d of %d queries of %s; of the other %d the file has no scored relevant document "
+            "or no second candidate, and they count 0: %s",
+            teacher.path,
+            queries - len(lacking),
+            queries,
+            split,
+            len(lacking),
+            shorten(collection.query_ids[row] for row in lacking),
+        )
+    return table.take(np.flatnonzero(np.isin(table.candidates.query_rows, asked)))
+
+
+def warn_of(teacher: Mapping[str, float], student: Mapping[str, float], measure: str) -> None:
+    """Of a teacher that ranks its candidates no better than the student ranks the collection."""
+    if teacher[measure] <= student[measure]:
+        log.warning(
+            "the teacher reranks to %s %.4f, the student has %.4f before: there is little to distil",
+            measure,
+            teacher[measure],
+            student[measure],
+        )
