@@ -30,6 +30,8 @@ SCORES = (
     "teacher_scores",
     "teacher_scale",
     "teacher_weights",
+    "relabel",
+    "relabel_margin",
     "chunk_tokens",
     "grad_cache",
 )

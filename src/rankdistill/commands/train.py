@@ -86,6 +86,8 @@ FIELDS = {
     "scores.teacher_scores": str,
     "scores.teacher_scale": float | str,
     "scores.teacher_weights": dict | None,
+    "scores.relabel": str | None,
+    "scores.relabel_margin": float,
     "scores.chunk_tokens": int | None,
     "scores.grad_cache": bool,
     "evaluation.split": str,

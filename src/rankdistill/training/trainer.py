@@ -27,6 +27,7 @@ from rankdistill.losses.shapes import is_number
 from rankdistill.runtime import processes
 from rankdistill.runtime.hardware import kept_memory
 from rankdistill.scores.columns import check_weights
+from rankdistill.scores.relabel import check_relabel, relabelled
 from rankdistill.scores.table import ScoreTable
 from rankdistill.students.base import Ranker
 from rankdistill.students.lengths import cut_inputs
@@ -58,12 +59,15 @@ def check_scores(
     teacher_scores: str,
     teacher_scale: float | str,
     teacher_weights: Mapping[str, float] | None,
+    relabel: str | None,
+    relabel_margin: float,
     chunk_tokens: int | None,
 ) -> None:
     """Raises ``InputError`` unless student and teacher scores can be made so."""
     check_teacher_scores(teacher_scores)
     if teacher_weights is not None:
         check_weights(teacher_weights)
+    check_relabel(relabel, relabel_margin)
     check_counts(chunk_tokens=chunk_tokens)
     if scale is not None and not (is_number(scale) and 0 < scale <= LARGEST_SCALE):
         raise InputError(f"scale={scale!r}: it is a number above 0, at most {LARGEST_SCALE:g}")
@@ -97,7 +101,9 @@ class DistillationTrainer(Trainer):
     while it trains.
     The teacher's are those of ``table``, or of a ``step_teacher`` that scores each batch. With
     ``teacher_weights``, such as ``{"cross_encoder": 1.0, "dense": 0.5}`` of an ensemble's table, they are the
-    sum of these columns, for the sampler too. They are taken ``raw``, ``minmax`` or ``zscore``
+    sum of these columns, for the sampler too. With ``relabel`` ("add" or "replace") documents that it puts
+    more than ``relabel_margin`` above a query's positives are positives, too or instead
+    (``scores.relabel``). They are taken ``raw``, ``minmax`` or ``zscore``
     (``teacher_scores``, over the query's pool) and multiplied by ``teacher_scale``: a number, or ``match``,
     which makes the mean deviation within a group equal to the student's at the first step. A listwise or
     margin loss compares the two, so both must be on like scales; the log shows both spreads and warns when
@@ -157,6 +163,8 @@ class DistillationTrainer(Trainer):
         teacher_scores: Literal["raw", "minmax", "zscore"] = "raw",
         teacher_scale: float | Literal["match"] = "match",
         teacher_weights: Mapping[str, float] | None = None,
+        relabel: Literal["add", "replace"] | None = None,
+        relabel_margin: float = 0.0,
         chunk_tokens: int | None = None,
         grad_cache: bool = False,
         eval_dataset: str | Qrels | None = None,
@@ -171,7 +179,8 @@ class DistillationTrainer(Trainer):
             )
         args = copy.copy(args) if args else training_arguments("checkpoints")
         check_arguments(args)
-        check_scores(similarity, scale, teacher_scores, teacher_scale, teacher_weights, chunk_tokens)
+        made_so = similarity, scale, teacher_scores, teacher_scale, teacher_weights
+        check_scores(*made_so, relabel, relabel_margin, chunk_tokens)
         check_split(table, split)
         if step_teacher is not None and teacher_scores != "raw":
             raise InputError(
@@ -182,6 +191,12 @@ class DistillationTrainer(Trainer):
             raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
         if teacher_weights is not None:
             table = table.weighted(teacher_weights)
+        if relabel is not None:
+            if refresh is not None:
+                raise InputError(
+                    "relabel: pools that are renewed have the qrels' positives; leave one of both"
+                )
+            table = relabelled(table, relabel, relabel_margin)
         if "grades" in columns_of(loss):
             table = table.with_grades(split or ("train" if "train" in table.collection.qrels else None))
         check_columns(loss, table.offers)

@@ -13,6 +13,7 @@ from conftest import rows_of
 
 from rankdistill.errors import InputError
 from rankdistill.scores.formats import read_scores
+from rankdistill.scores.formats.runs import permuted
 
 TWO = {"q0": {"d0": (1.0, True), "d4": (0.5, False)}, "q2": {"d3": (2.0, True), "d5": (-2.0, False)}}
 WELL = [  # format, contents, options
@@ -202,6 +203,53 @@ def test_ranks_can_be_the_teacher(small, tmp_path):
     assert rows_of(read_scores(tmp_path / "r.trec", small))["q0"]["d5"] == (0.5, False)
     line = written(tmp_path, '{"query_id": "q0", "ranking": ["d0", "d4", "d5"]}')
     assert rows_of(read_scores(line, small, "ranking")) == rows_of(found)
+
+
+@pytest.mark.parametrize(
+    ("answer", "n", "places"),
+    [
+        ("[2] > [1] > [2]", 3, [1, 0, 2]),
+        ("[3] > [1] > [2]", 3, [2, 0, 1]),
+        ("Of these 20 passages: [ 2 ]>[4]>[0]>[1]", 3, [1, 0, 2]),
+        ("3, 1", 4, [2, 0, 1, 3]),
+        ([3, 1, True, "2"], 3, [2, 0, 1]),
+        ("[99999999999999999999] > [2]", 2, [1, 0]),
+        ("I cannot rank them.", 3, None),
+        ("[7]", 3, None),
+        ([], 3, None),
+        (None, 3, None),
+    ],
+)
+def test_an_order_in_a_language_models_answer(answer, n, places):
+    assert permuted(answer, n) == places
+
+
+def test_no_answer_loses_a_document():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n = int(rng.integers(1, 9))
+        answer = " > ".join(f"[{number}]" for number in rng.integers(0, 12, rng.integers(1, 12)))
+        places = permuted(answer, n)
+        assert places is None or sorted(places) == list(range(n))
+
+
+def test_permutations_of_candidates_are_rankings(small, tmp_path, caplog):
+    """The candidates stand in the retriever's order, which is kept as the ranks."""
+    line = '{"query_id": "q0", "candidates": ["d5", "d0", "d4"], "permutation": "[2] > [3]"}\n'
+    table = read_scores(written(tmp_path, line), small, "ranking")
+    third = pytest.approx(1 / 3)
+    assert rows_of(table) == {"q0": {"d0": (1, True), "d4": (0.5, False), "d5": (third, False)}}
+    assert table.candidates.ranks["file"].tolist() == [1, 2, 0]  # of d0, d4, d5
+    mute = '{"query_id": "q2", "candidates": ["d3", "d5"], "permutation": "Sorry."}\n'
+    path = written(tmp_path, line + mute)
+    with pytest.raises(InputError, match="s.txt:2: no order of 2 candidates in 'Sorry.'; ask again, or"):
+        read_scores(path, small, "ranking")
+    assert rows_of(read_scores(path, small, "ranking", "skip")) == rows_of(table)
+    assert "left out 1 queries whose answers have no order" in caplog.text
+    with pytest.raises(InputError, match="s.txt:1: a document stands twice in the candidates"):
+        read_scores(written(tmp_path, line.replace("d5", "d0")), small, "ranking")
+    with pytest.raises(InputError, match="s.txt:1: no field candidates; there is: query_id, permutation"):
+        read_scores(written(tmp_path, '{"query_id": "q0", "permutation": "[1]"}'), small, "ranking")
 
 
 def test_scattered_lines_have_no_ranks(small, tmp_path):

@@ -1,10 +1,12 @@
-"""Rankings as teachers: TREC runs, and JSON lines {"query_id", "ranking": [ids, best first]}."""
+"""Rankings as teachers: TREC runs, JSON lines {"query_id", "ranking": [ids, best first]}, LLMs' answers."""
 
 import json
+import logging
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from rankdistill.scores.formats.files import pools, writing
 from rankdistill.scores.formats.jsonl import QUERY, field, identifier, in_chunks, listed, reciprocal
 from rankdistill.scores.formats.triples import Invalid, to_table
 from rankdistill.scores.table import ScoreTable
+
+log = logging.getLogger(__name__)
 
 
 def read_run(
@@ -77,19 +81,58 @@ def write_run(table: ScoreTable, path: str | Path) -> None:
 
 
 def read_ranking(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
-    """Reads ``{"query_id", "ranking"}`` lines, also gzipped; scores are ``reciprocal``. See ``to_table``."""
-    path = Path(path)
+    """Reads ``{"query_id", "ranking"}`` lines, also gzipped; scores are ``reciprocal``. See ``to_table``.
+
+    In place of ``ranking`` a line may have ``candidates``, ids in the retriever's order, and ``permutation``,
+    what a language model answered of them: "[2] > [1] > [3]", counted from 1; see ``permuted``. An
+    answer without an order raises ``InputError``; with ``invalid="skip"`` its query is left out.
+    """
+    path, silent = Path(path), 0
 
     def scored() -> Iterator[tuple[str, list[str], list[float]]]:
+        nonlocal silent
         for place, row in read_objects(path):
             query = identifier(field(row, QUERY, place), place)
-            ranking = listed(field(row, ("ranking",), place), "ranking", place)
-            documents = [identifier(document, place) for document in ranking]
+            answered = "permutation" in row and "ranking" not in row
+            name = "candidates" if answered else "ranking"
+            given = listed(field(row, (name,), place), name, place)
+            documents = [identifier(document, place) for document in given]
             if len(set(documents)) < len(documents):
-                raise InputError(f"{place}: a document stands twice in the ranking")
-            yield query, documents, reciprocal(len(documents))
+                raise InputError(f"{place}: a document stands twice in the {name}")
+            places = permuted(row["permutation"], len(documents)) if answered else range(len(documents))
+            if places is None:
+                if invalid == "error":
+                    raise InputError(
+                        f"{place}: no order of {len(documents)} candidates in "
+                        f"{str(row['permutation'])[:60]!r}; ask again, or leave such queries out: "
+                        "teacher.invalid=skip"
+                    )
+                silent += 1
+                continue
+            score = dict(zip(places, reciprocal(len(documents)), strict=True))
+            yield query, documents, [score[i] for i in range(len(documents))]
+        if silent:
+            log.warning("%s: left out %d queries whose answers have no order", path, silent)
 
     return to_table(in_chunks(scored()), collection, path, invalid)
+
+
+def permuted(answer: Any, n: int) -> list[int] | None:
+    """Places of ``n`` candidates from 0, best first, by a language model's ``answer``; None if it has no
+    order.
+
+    The numbers in brackets count, or all where none are; or it is a list of numbers. They are from 1. One
+    that stands there again or is none of the candidates' is passed over, and what the answer leaves out
+    follows in its own order, as RankGPT does (Sun et al. 2023, arXiv 2304.09542).
+    """
+    if isinstance(answer, str):
+        found = re.findall(r"\[\s*(\d{1,9})\s*\]", answer) or re.findall(r"\d{1,9}", answer)
+        numbers = [int(number) for number in found]
+    else:
+        given = answer if isinstance(answer, list) else []
+        numbers = [number for number in given if isinstance(number, int) and not isinstance(number, bool)]
+    said = [number - 1 for number in dict.fromkeys(numbers) if 1 <= number <= n]
+    return said + sorted(set(range(n)) - set(said)) if said else None
 
 
 def write_ranking(table: ScoreTable, path: str | Path) -> None:
