@@ -189,6 +189,15 @@ def test_a_field_that_works_has_its_effect(student_folder, table, tmp_path, fiel
         torch.use_deterministic_algorithms(determinism)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_where_no_gpu_is_use_cpu_false_trains_on_the_cpu_and_says_so(bf16, tmp_path, monkeypatch, caplog):
+    """Of bf16, transformers said that use_cpu has to be set; of float32, nothing was said."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    arguments = training_arguments(str(tmp_path), use_cpu=False, bf16=bf16)
+    assert arguments.device.type == "cpu" and arguments.bf16 == bf16
+    assert caplog.messages == ["trainer.use_cpu=false: there is no GPU here; it trains on the CPU"]
+
+
 @pytest.mark.parametrize("field", REFUSED)
 def test_a_field_without_use_is_refused_in_one_line(student_folder, table, tmp_path, field):
     """As a keyword, and in arguments that were made without this library, where they can be."""

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import logging
 import math
 import typing
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from rankdistill.errors import InputError, check_seed
 from rankdistill.runtime.fields import alternatives, check_value
 from rankdistill.runtime.hardware import has_bf16
 
+log = logging.getLogger(__name__)
 LEAST = {
     "per_device_train_batch_size": 1,
     "gradient_accumulation_steps": 1,
@@ -149,6 +151,9 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
     if (schedule := fields.get("lr_scheduler_type", "linear")) not in list(SchedulerType):
         names = ", ".join(one.value for one in SchedulerType)
         raise InputError(f"trainer.lr_scheduler_type={schedule!r}: it is one of {names}")
+    if fields.get("use_cpu") is False and not torch.accelerator.is_available():
+        log.warning("trainer.use_cpu=false: there is no GPU here; it trains on the CPU")
+        fields["use_cpu"] = True  # else transformers refuses bf16, and says to set use_cpu
     best = fields.pop("load_best_model_at_end", False)
     try:
         arguments = kind(output_dir=output_dir, **(defaults | fields))
