@@ -47,7 +47,10 @@ def outside(ax):
 def report_of(*values, swept=("a.space", "a.placement")):
     settings = [
         SimpleNamespace(
-            values=one, by_seed={"AP": [0.1, 0.1 + 0.01 * i]}, per_query={"AP": {"q0": 0.1, "q1": 0.1}}
+            values=one,
+            names=one,
+            by_seed={"AP": [0.1, 0.1 + 0.01 * i]},
+            per_query={"AP": {"q0": 0.1, "q1": 0.1}},
         )
         for i, one in enumerate(values)
     ]

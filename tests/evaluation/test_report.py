@@ -16,6 +16,7 @@ from rankdistill.analysis import plot_curves, plot_report
 from rankdistill.commands.report import bullets, main, narrow, printed
 from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
+from rankdistill.evaluation.names import shown
 from rankdistill.evaluation.training_runs import read_runs
 from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.folders import RunFolder, checksum, read_json, write_csv, write_json
@@ -499,6 +500,52 @@ def test_the_printed_report_fits_a_terminal(tmp_path):
         for setting in found.settings:
             assert f"{np.mean(setting.by_seed[measure]):.4f}" in text
     assert "sampler stratified_score_ends" in " ".join(text.split()), "the list says which number is which"
+
+
+def test_paths_are_called_by_what_tells_them_apart(tmp_path):
+    """A row was "7: data.path before", and each setting's label a path of two lines."""
+    root = "/a/house/of/many/collections/which/have/long/names"
+    for i, (name, sampler) in enumerate(product(("nfcorpus/2023", "scifact/2023"), ("random", "hard"))):
+        values = {"nDCG@10": np.linspace(0, 0.1 * i, 12)}
+        overrides = {"data.path": f"{root}/{name}", "sampler": sampler}
+        overrides |= {"student.model": f"{root}/run{i % 2}/model"}
+        made = {"torch": "1", "evaluated": name}
+        write_run(tmp_path / f"{i}", overrides, 0, {"before": values, "after": values}, conditions=made)
+    found = report(tmp_path)
+    assert {one.names for one in found.settings} == {
+        (name, *rest)
+        for name in ("nfcorpus/2023", "scifact/2023")
+        for rest in (("random", "run0/model"), ("hard", "run1/model"))
+    }
+    assert {row[0] for row in found.numbers()[1:]} == {f"{root}/nfcorpus/2023", f"{root}/scifact/2023"}
+    for text in (printed(found), found.markdown(), found.latex()):
+        assert root not in text and "nfcorpus/2023" in text
+    assert "the .csv files have them whole" in printed(found)
+    (tmp_path / "long").mkdir()
+    for i in range(2):
+        write_run(
+            tmp_path / "long" / f"{i}",
+            {"data.path": f"{root}/{'long' * 20}{i}"},
+            0,
+            {"before": values, "after": values},
+        )
+    text = printed(report(tmp_path / "long"))
+    assert "3: before" in text.splitlines() and "data.path before" not in text
+    assert f"1: data.path\n   {'long' * 20}0" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["/a/b/c", "/a/d/c", "/a/e"], ["b/c", "d/c", "e"]),
+        (["minilm", "/x/minilm", "-"], ["minilm", "x/minilm", "-"]),
+        (["intfloat/e5-small", "run/1/model"], ["e5-small", "1/model"]),
+        (["0.1", "0.2"], ["0.1", "0.2"]),
+        (["[a/b,c/d]", "{title} / {text}", "1/2 x"], ["[a/b,c/d]", "{title} / {text}", "1/2 x"]),
+    ],
+)
+def test_what_values_are_called(values, names):
+    assert shown(values) == dict(zip(values, names, strict=True))
 
 
 def test_a_table_is_split_by_columns_and_loses_none():

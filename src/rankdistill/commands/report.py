@@ -39,25 +39,25 @@ def write(found: Report, folder: Path, ending: str = "") -> None:
 def printed(found: Report) -> str:
     """The report in ``WIDTH`` columns: table, notes, the tests of few pairs, what was shown."""
     rows = found.rows()
-    body = [narrow(rows, len(found.swept) or 1), bullets(found.notes())]
+    body = [narrow(rows, len(found.swept) or 1, len(found.others)), bullets(found.notes())]
     if 0 < len(found.pairs) <= FEW:
         body += [textwrap.fill(found.how_pairs_are_tested(), WIDTH), narrow(found.pair_rows(), 2)]
     return "\n\n".join(part for part in [*body, bullets(found.conclusions())] if part)
 
 
-def narrow(rows: Sequence[Sequence[str]], named: int) -> str:
+def narrow(rows: Sequence[Sequence[str]], named: int, systems: int = 0) -> str:
     """``rows`` as Markdown of at most ``WIDTH`` columns: several tables where one is wider.
 
     Each begins with the first ``named`` columns; where these leave no room, with a number that a list under
-    the tables explains.
+    the tables explains. The last rows are those of ``systems``, which have a name and no values.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     names, key = [row[:named] for row in rows], ""
     if 1 + sum(width + 3 for width in widths[:named]) + max(widths[named:]) + 3 > WIDTH:
         texts = [
             ", ".join(f"{field} {value}" for field, value in zip(names[0], row, strict=True) if value)
-            for row in names[1:]
-        ]
+            for row in names[1 : len(names) - systems]
+        ] + [row[0] for row in names[len(names) - systems :]]
         names = [["#"], *([str(i)] for i in range(1, len(rows)))]
         key = "\n\n" + "\n".join(
             textwrap.fill(

@@ -102,7 +102,7 @@ def setting_name(swept: Sequence[str], setting: Setting) -> str:
     """What ``setting`` sets of the fields that were ``swept``; those that it has not go unsaid."""
     given = [
         value if "." not in name else f"{name.rpartition('.')[2]}={value}"
-        for name, value in zip(swept, setting.values, strict=True)
+        for name, value in zip(swept, setting.names, strict=True)
         if value != "-"
     ]
     return " ".join(given) or ("defaults" if swept else "all runs")

@@ -1,7 +1,7 @@
 """Every run under a folder as one table: what was swept, means over seeds, which settings differ."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isnan, nan
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from rankdistill.evaluation.conclusions import (
     setting_name,
     tested,
 )
+from rankdistill.evaluation.names import shown
 from rankdistill.evaluation.settings import Setting, averaged_settings, settings_of
 from rankdistill.evaluation.significance import (
     DRAWS,
@@ -75,7 +76,7 @@ class Report:
         head = [*(self.swept or ("setting",)), "seeds", *self.measures, "letters"]
         body = [
             [
-                *(setting.values or ("all runs",)),
+                *(setting.names or ("all runs",)),
                 str(len(setting.seeds)),
                 *(spread(setting.by_seed[measure]) for measure in self.measures),
                 letter,
@@ -102,8 +103,8 @@ class Report:
         ]
         return [head] + [
             [
-                " ".join(pair.second.values),
-                " ".join(pair.first.values),
+                " ".join(pair.second.names),
+                " ".join(pair.first.names),
                 f"{pair.difference.difference:+.4f}",
                 f"[{pair.difference.low:+.4f}, {pair.difference.high:+.4f}]",
                 f"{pair.effect_size:+.2f}",
@@ -182,6 +183,8 @@ class Report:
             if batched_alike(alike, self.swept):
                 why = "as it must be, since their batches are equal too"
             notes.append(f"{listed(names)} are equal on every query: {why}")
+        if any(setting.names != setting.values for setting in self.settings):
+            notes.append("of paths the ends stand here; the .csv files have them whole")
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
         notes += [f"not equal in all runs: {name}: {shorten(v)}" for name, v in self.unequal.items()]
         return notes
@@ -255,12 +258,19 @@ def report(
     swept = tuple(name for name in names if len({run.value(name) for run in runs}) > 1)
     if len(set().union(*(run.processes for run in runs))) > 1:
         swept += (PROCESSES,)  # of equal fields, they have other batches
+    called = {name: shown([run.value(name) for run in runs]) for name in swept}
     settings = settings_of(runs, swept, measures)
     averaged = {}
     if by is not None:
         others = [name for name in swept if name not in by]
-        averaged = {name: in_order({run.value(name) for run in runs}) for name in others}
+        averaged = {
+            name: [called[name][v] for v in in_order({run.value(name) for run in runs})] for name in others
+        }
         settings, swept = averaged_settings(settings, swept, tuple(by)), tuple(by)
+    settings = [
+        replace(one, names=tuple(called[name][v] for name, v in zip(swept, one.values, strict=True)))
+        for one in settings
+    ]
     settings = sorted(settings, key=lambda s: np.mean(s.by_seed[measure]), reverse=True)
     pairs = _pairs(settings, measure, margin)
     return Report(

@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 class Setting:
     """What the runs that differ in nothing but the seed have in common.
 
-    ``values``: of the swept fields; ``by_seed``: measure -> the mean of each seed's run(s); ``per_query``:
+    ``values``: of the swept fields; ``names``: what these are called, paths by their ends;
+    ``by_seed``: measure -> the mean of each seed's run(s); ``per_query``:
     measure -> query id -> mean over the seeds; ``per_run``: measure -> float64 (S, Q), each seed's value of
     each query, in the order of ``seeds`` and of ``per_query``. ``evaluated`` is equal where queries of equal
     ids are the same queries of the same collection. ``batches``: each stage and the queries of its batch,
@@ -34,6 +35,7 @@ class Setting:
     evaluated: str = ""
     batches: tuple[tuple[str, int], ...] = ()
     curve: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def queries(self, measure: str) -> tuple[str, frozenset[str]]:
         """Equal for two settings that can be compared in pairs of queries."""

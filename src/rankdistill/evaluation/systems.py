@@ -10,10 +10,9 @@ import numpy as np
 
 from rankdistill.evaluation.conclusions import p_value
 from rankdistill.evaluation.evaluator import Evaluation
+from rankdistill.evaluation.names import endings
 from rankdistill.evaluation.report import as_markdown
 from rankdistill.evaluation.significance import Comparison, compare, holm
-
-SAID_BY_FOLDER = ("model", "run.trec.gz", "run.trec")  # what these are the folder's name says
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,8 @@ def comparison_numbers(compared: Sequence[Compared]) -> list[list]:
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """What to call different models or run files: the shortest endings of ``paths`` that tell them apart.
-
-    A run's student lies in ``<run>/model``: the folder's name belongs to it, though it may be alone.
-    """
-    parts = [placed(path) for path in paths]
-    names = []
-    for one in parts:
-        n = 2 if one[-1] in SAID_BY_FOLDER else 1
-        while n < len(one) and any(other is not one and other[-n:] == one[-n:] for other in parts):
-            n += 1
-        names.append("/".join(part.strip("/") for part in one[-n:]))
-    return names
+    """What to call different models or run files: the ``endings`` of ``paths``."""
+    return endings([placed(path) for path in paths])
 
 
 def placed(path: str) -> tuple[str, ...]:
