@@ -240,7 +240,7 @@ def test_a_dict_and_a_folder_are_enough(job, tmp_path):
             "trained on": 0,
         },
     }
-    assert conditions["resumed"] == []
+    assert conditions["resumed"] == [] and conditions["task"] == "search"
     parts = {"processes": 1, "accumulated": 1, "per device": 4}
     assert conditions["batches"] == {"distillation": {"queries": 4, **parts}}
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")

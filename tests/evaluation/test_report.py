@@ -167,6 +167,33 @@ def test_runs_of_two_collections_are_not_paired_though_their_query_ids_are_equal
     assert "have other queries: not compared" in found.markdown()
 
 
+def test_a_student_that_reranks_beside_one_that_searches_is_of_another_task(sweep):
+    """Its figures stood beside theirs as if both had searched."""
+    folder, base, _ = sweep
+    values, tasks = {"after": {"nDCG@10": base}}, {}
+    tasks = {"dense": "search", "sparse": "search", "cross_encoder": "reranking a"}
+    for student, task in tasks.items():
+        made = {"torch": "1", "evaluated": "one", "task": task}
+        write_run(folder / "two" / student, {"student": student}, 0, values, conditions=made)
+    text = " ".join(printed(report(folder / "two")).split())
+    assert "* two tasks: cross_encoder reranks given candidates, and cannot find what these lack;" in text
+    assert "task:" not in text, "it is no condition that should be equal"
+    write_run(
+        folder / "two" / "other",
+        {"student": "other"},
+        0,
+        values,
+        conditions={"evaluated": "one", "task": "reranking b"},
+    )
+    text = " ".join(printed(report(folder / "two")).split())
+    assert "cross_encoder and other rerank given candidates" in text
+    assert "cross_encoder and other: not all reranked the same candidates" in text
+    for student in ("dense", "sparse"):
+        (folder / "two" / student / "conditions.json").unlink()
+    assert "two tasks" not in printed(report(folder / "two"))
+    assert "task" not in printed(report(folder)), "runs of an earlier version do not say"
+
+
 def test_seeds_of_two_collections_are_no_setting(sweep):
     folder, base, _ = sweep
     values = {"after": {"nDCG@10": base}}

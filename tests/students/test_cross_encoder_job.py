@@ -95,7 +95,9 @@ def test_at_rate_0_before_and_after_are_equal_and_dev_queries_are_reranked(job, 
 def test_card_and_conditions_count_the_pairs_that_are_cut(job, collection, tmp_path):
     job = [*job, "student.max_length=20", "trainer.max_steps=1", "teacher=none", "loss=lce", "sampler=random"]
     distil(compose(*job), tmp_path / "run")
-    truncated = read(tmp_path / "run", "conditions.json")["truncated"]
+    conditions = read(tmp_path / "run", "conditions.json")
+    assert conditions["task"].startswith("reranking ") and len(conditions["task"]) > len("reranking ")
+    truncated = conditions["truncated"]
     assert set(truncated) == {"training pairs", "measured pairs"}
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     for name, counts in truncated.items():

@@ -15,6 +15,7 @@ from rankdistill.candidates.mining import Retrievers, by_name
 from rankdistill.data import Candidates, Collection
 from rankdistill.errors import shorten
 from rankdistill.evaluation import Evaluation, Evaluator
+from rankdistill.evaluation.training_runs import RERANKING, SEARCH
 from rankdistill.retrieval import DenseIndex, Index, stored_index
 from rankdistill.scores import ScoreTable
 from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs
@@ -107,6 +108,15 @@ def reranked_pools(
     if isinstance(teacher, FileTeacher):
         return teacher.table(collection, split).candidates if teacher.covers(collection, split) else None
     return mine(collection, retrievers, split, evaluator.limit, evaluator.seed)
+
+
+def task_of(
+    student: Model, pools: Candidates | None, evaluator: Evaluator, collection: Collection, split: str
+) -> str:
+    """What ``student`` was measured at: equal for two runs whose figures are of one task."""
+    if not reranks(student):
+        return SEARCH
+    return f"{RERANKING} {(evaluator.pools(collection, split) if pools is None else pools).fingerprint}"
 
 
 def watched_pools(

@@ -30,7 +30,7 @@ from rankdistill.evaluation.significance import (
     letters,
     randomisation,
 )
-from rankdistill.evaluation.training_runs import PROCESSES, TrainingRun, read_runs
+from rankdistill.evaluation.training_runs import PROCESSES, RERANKING, SEARCH, TrainingRun, read_runs
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ class Report:
             notes.append(seeds + letters)
         if len({s.queries(self.measure) for s in self.settings}) > 1:
             notes.append("settings with another number before the letters have other queries: not compared")
+        notes += self.tasks()
         if (least := len(self.pairs) / (1 + DRAWS)) > ALPHA:
             notes.append(
                 f"of {len(self.pairs):,} pairs no corrected p (randomisation) can be below "
@@ -188,6 +189,24 @@ class Report:
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
         notes += [f"not equal in all runs: {name}: {shorten(v)}" for name, v in self.unequal.items()]
         return notes
+
+    def tasks(self) -> list[str]:
+        """That figures are of two tasks, or of reranking different candidates, where they are."""
+        of = {id(s): {task.partition(" ")[0] for task in s.tasks} for s in self.settings}
+        rerank = [s for s in self.settings if RERANKING in of[id(s)]]
+        names = sorted(setting_name(self.swept, s) for s in rerank)
+        if len(names) > TOLD:
+            names[TOLD - 1 :] = [f"{len(names) - TOLD + 1} more"]
+        said = []
+        if rerank and any(SEARCH in of[id(s)] for s in self.settings):
+            said.append(
+                f"two tasks: {listed(names)} {'reranks' if len(rerank) == 1 else 'rerank'} given candidates, "
+                "and cannot find what these lack; what else is here searches all documents. A difference "
+                "between the two is one of whole pipelines, not of students"
+            )
+        if len({task for s in rerank for task in s.tasks if task.startswith(RERANKING)}) > 1:
+            said.append(f"{listed(names)}: not all reranked the same candidates")
+        return said
 
     def conclusions(self) -> list[str]:
         """What was shown, a sentence per measure; p are corrected over the pairs of each measure alone."""

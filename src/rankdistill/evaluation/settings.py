@@ -23,7 +23,8 @@ class Setting:
     measure -> query id -> mean over the seeds; ``per_run``: measure -> float64 (S, Q), each seed's value of
     each query, in the order of ``seeds`` and of ``per_query``. ``evaluated`` is equal where queries of equal
     ids are the same queries of the same collection. ``batches``: each stage and the queries of its batch,
-    where all runs have the same. ``curve``: measure -> step -> each seed's mean over the dev queries, of the
+    where all runs have the same. ``tasks``: what its runs measured, as ``TrainingRun`` has it.
+    ``curve``: measure -> step -> each seed's mean over the dev queries, of the
     steps that all runs measured.
     """
 
@@ -36,6 +37,7 @@ class Setting:
     batches: tuple[tuple[str, int], ...] = ()
     curve: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    tasks: frozenset[str] = frozenset()
 
     def queries(self, measure: str) -> tuple[str, frozenset[str]]:
         """Equal for two settings that can be compared in pairs of queries."""
@@ -92,6 +94,7 @@ def settings_of(
                 evaluated.pop(),
                 alike,
                 {measure: _shared([curve.get(measure, {}) for curve in curves]) for measure in measures},
+                tasks=frozenset(run.task for run in by_seed.values()),
             )
         )
     return settings
@@ -165,6 +168,16 @@ def averaged_settings(
         }
         curve = {m: _averaged([one.curve[m] for one in members]) for m in by_seed}
         averaged.append(
-            Setting(values, seeds, by_seed, per_query, per_run, members[0].evaluated, alike, curve)
+            Setting(
+                values,
+                seeds,
+                by_seed,
+                per_query,
+                per_run,
+                members[0].evaluated,
+                alike,
+                curve,
+                tasks=frozenset().union(*(m.tasks for m in members)),
+            )
         )
     return averaged

@@ -18,6 +18,7 @@ from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.folders import RESULTS, check, files_of, finished_conditions, plain, read_json
 
 PROCESSES = "processes"  # of a run, beside the fields of its configuration
+SEARCH, RERANKING = "search", "reranking"  # what a run measured; the latter with its candidates' fingerprint
 PARTS = ("sampler", "loss", "teacher")  # what a configuration of rankdistill train has, and no other
 
 
@@ -28,7 +29,8 @@ class TrainingRun:
     ``overrides``: what was set on the command line, less the seed, or every field of a run from Python;
     ``config`` the whole configuration and ``choices`` the option of each of its groups. ``per_query``:
     system -> measure -> query id -> value. ``conditions``: versions, hardware and fingerprints, as the run
-    noted them; ``evaluated`` is equal for two runs that measured the same queries of the same collection.
+    noted them; ``evaluated`` is equal for two runs that measured the same queries of the same collection,
+    ``task`` for two whose students did the same there; "" in a run of an earlier version.
     ``batches``: of each stage the ``queries`` of a batch, and the number of ``processes`` that share it; none
     in a run of an earlier version. ``curve``: measure -> step -> mean over the dev queries, where these were
     measured while training.
@@ -44,6 +46,7 @@ class TrainingRun:
     evaluated: str = ""
     batches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     curve: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    task: str = ""
 
     @property
     def seed(self) -> int:
@@ -117,11 +120,12 @@ def _read(place: Path) -> TrainingRun | None:
     split = OmegaConf.select(config, "evaluation.split")
     evaluated = conditions.get("evaluated") or f"{conditions.get('collection')} {split}"
     measured.pop("evaluated", None)
+    task = measured.pop("task", "")
     per_query = _per_query(place / "per_query.csv", remedy)
     batches = _batches(conditions, place / "conditions.json", remedy)
     curve = _curve(place / "history.json", remedy)
     found = place, overrides, config, choices, per_query, measured
-    return TrainingRun(*found, evaluated=evaluated, batches=batches, curve=curve)
+    return TrainingRun(*found, evaluated=evaluated, batches=batches, curve=curve, task=task)
 
 
 def _told(path: Path, told: Mapping, remedy: str) -> tuple[DictConfig, dict[str, str], dict[str, str]]:
