@@ -127,12 +127,25 @@ def test_stages_are_a_list(job, tmp_path):
     assert "MarginMSE" in card
 
 
+def test_a_run_says_what_was_cut_for_its_refreshes(small_job, tmp_path):
+    more = ["warmup=none", "refresh=student", "refresh.steps=1", "refresh.n=10", "teacher.max_length=20"]
+    distil(compose(*small_job, *more, "trainer.max_steps=3", "plots=true"), tmp_path / "run")
+    conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
+    cut = conditions["truncated"]["refreshed pairs"]
+    rows = [row["cut"] for row in json.loads((tmp_path / "run" / "history.json").read_text()) if "cut" in row]
+    assert len(rows) == 2 and cut["of"] == sum(row["refreshed pairs"]["of"] for row in rows)
+    assert 0 < cut["longer"] < cut["of"] and cut["tokens"] == 20
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"* {cut['longer']} of {cut['of']} refreshed pairs (" in card
+
+
 def test_a_stage_may_have_a_teacher_of_its_own_inside_the_step(job, tmp_path, monkeypatch):
     """Trained with the student, saved beside it, part of what the run is resumed from."""
     job = open_to(job)
     job.stages = ["first", "second"]
     teacher = {"_target_": "rankdistill.training.StepTeacher", "trained": True}
     model = {"_target_": "rankdistill.students.load_cross_encoder", "model": str(tmp_path / "teacher")}
+    model["max_length"] = 20
     loss = {"_target_": "rankdistill.losses.Joint"}
     job.first = {"step_teacher": teacher | {"model": model}, "loss": loss, "trainer": {"max_steps": 2}}
     job.second = {"step_teacher": {"_target_": teacher["_target_"], "model": "student"}, "trains": "0.*"}
@@ -144,6 +157,10 @@ def test_a_stage_may_have_a_teacher_of_its_own_inside_the_step(job, tmp_path, mo
     assert "teacher, trained too (`first`); a copy of the student as the stage began (`second`)" in card
     conditions = json.loads((tmp_path / "whole" / "conditions.json").read_text())
     assert conditions["step_teacher"]
+    cut = conditions["truncated"].pop("pairs that the step teacher reads in first")
+    assert 0 < cut["longer"] < cut["of"] and cut["tokens"] == 20
+    assert f"{cut['longer']} of {cut['of']} pairs that the step teacher reads in first (" in card
+    assert not any("step" in name for name in conditions["truncated"]), "a copy reads as the student does"
     killed(monkeypatch, job, tmp_path / "run", "commands.train.passing_index")
     with changed(tmp_path / "teacher" / "model.safetensors"):
         with pytest.raises(InputError, match="step_teacher"):

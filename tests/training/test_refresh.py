@@ -8,6 +8,7 @@ import torch
 from conftest import WordTeacher
 
 from rankdistill.candidates.refresh import places_in, renewed
+from rankdistill.commands.measuring import summed
 from rankdistill.data.candidates import UNRANKED
 from rankdistill.errors import InputError
 from rankdistill.losses import KLDivergence, Loss
@@ -15,7 +16,7 @@ from rankdistill.samplers import HardNegativeSampler, RandomSampler
 from rankdistill.scores import ScoreTable
 from rankdistill.students import load_student
 from rankdistill.students.cross_encoder import load_cross_encoder
-from rankdistill.teachers import EnsembleTeacher, FileTeacher, NoTeacher
+from rankdistill.teachers import CrossEncoderTeacher, EnsembleTeacher, FileTeacher, NoTeacher
 from rankdistill.training import (
     ClusteredOrder,
     DistillationTrainer,
@@ -145,6 +146,51 @@ def test_a_round_shows_what_the_student_of_its_first_step_finds(student_folder, 
     assert not np.array_equal(seen[1][2].candidates.document_rows, seen[2][2].candidates.document_rows)
     epochs = [row["epoch"] for row in trainer.state.log_history]
     assert epochs[-1] == 5 * 8 / 16  # of queries, not of rounds
+
+
+def test_pairs_that_are_cut_for_a_refresh_are_counted(
+    student_folder, cross_encoder_folder, table, tmp_path, caplog
+):
+    """Each round's new ones, by their words: a token each, and three special ones."""
+    teachers = {
+        "a": CrossEncoderTeacher(cross_encoder_folder, 20),
+        "b": CrossEncoderTeacher(cross_encoder_folder),
+    }
+    refresh = Refresh(2, 5, teacher=EnsembleTeacher(teachers, {"a": 1.0, "b": 1.0}))
+    trainer = trainer_of(student_folder, table, tmp_path, refresh, max_steps=5)
+    shown, begin = [], trainer.rounds.begin
+
+    def spied(step):
+        cut = begin(step)
+        shown.append(trainer.train_dataset.table.candidates)
+        return cut
+
+    trainer.rounds.begin = spied
+    with caplog.at_level("INFO"):
+        trainer.train()
+    rows = [row for row in trainer.state.log_history if "cut" in row]
+    assert [row["step"] for row in rows] == [2, 4]
+    collection = table.collection
+    for i, row in enumerate(rows):
+        known = set(pairs_of(shown[0])) | set(pairs_of(shown[i]))
+        new = [pair for pair in pairs_of(shown[i + 1]) if pair not in known]
+        words = [len(f"{collection.queries[q]} {collection.documents[d]}".split()) for q, d in new]
+        longer = sum(n + 3 > 20 for n in words)
+        assert 0 < longer < len(new)
+        assert row["cut"]["refreshed pairs of a"] == {"longer": longer, "of": len(new), "tokens": 20}
+        assert row["cut"]["refreshed pairs of b"]["longer"] == 0
+        assert f"read by the teacher: {longer} of {len(new)} refreshed pairs of a (" in caplog.text
+    assert "are longer than 20 tokens, query and document together, and are cut" in caplog.text
+    assert summed([row["cut"] for row in rows])["refreshed pairs of a"] == {
+        "longer": sum(row["cut"]["refreshed pairs of a"]["longer"] for row in rows),
+        "of": sum(row["cut"]["refreshed pairs of a"]["of"] for row in rows),
+        "tokens": 20,
+    }
+
+
+def pairs_of(candidates):
+    owners = np.repeat(candidates.query_rows, np.diff(candidates.offsets))
+    return list(zip(owners.tolist(), candidates.document_rows.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])

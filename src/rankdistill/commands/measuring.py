@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -23,6 +23,8 @@ from rankdistill.students.matryoshka import cuts_of
 from rankdistill.students.models import CrossEncoderModel, Model
 from rankdistill.students.rankers import reranks
 from rankdistill.teachers import FileTeacher, NoTeacher, score_candidates
+from rankdistill.training.stages import Stage
+from rankdistill.training.step_teacher import StepTeacher
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,37 @@ def truncated_inputs(
         measured = evaluator.pools(collection, split) if pools is None else pools
         counts |= cut_pairs(student, measured, "measured pairs")
     return counts
+
+
+def cut_in_the_step(student: Model, stages: Sequence[Stage], tables: Sequence[ScoreTable]) -> Counts:
+    """What the teachers inside the step of ``stages`` cut of their ``tables``, those of each stage.
+
+    A copy of the student reads as the student does, unless it has texts of its own.
+    """
+    counts: Counts = {}
+    taught = [(stage, table) for stage, table in zip(stages, tables, strict=True) if stage.step_teacher]
+    for stage, table in taught:
+        teacher = cast(StepTeacher, stage.step_teacher)
+        model = student if isinstance(teacher.model, str) else teacher.model
+        if not isinstance(model, Model) or (model is student and teacher.view is None):
+            continue
+        candidates = table.candidates
+        if teacher.view is not None:
+            candidates = replace(candidates, collection=teacher.view.of(table.collection))
+        found = cut_inputs(model, candidates, who="the step teacher")
+        where = f" in {stage.name}" if len(taught) > 1 else ""
+        counts |= {f"{name} that the step teacher reads{where}": n for name, n in found.items()}
+    return counts
+
+
+def summed(found: Sequence[Counts]) -> Counts:
+    """The counts of several rounds as one; ``tokens`` are the same in each."""
+    total: Counts = {}
+    for name, counts in (item for one in found for item in one.items()):
+        before = total.get(name, {"longer": 0, "of": 0})
+        more = {key: (counts[key] or 0) + (before[key] or 0) for key in ("longer", "of")}
+        total[name] = {**more, "tokens": counts["tokens"]}
+    return total
 
 
 def measured_how(evaluator: Evaluator, documents: int) -> list[str]:

@@ -21,12 +21,14 @@ from rankdistill.commands.launch import check_names, command, compose, make
 from rankdistill.commands.measuring import (
     agreement_of,
     asked_queries,
+    cut_in_the_step,
     evaluated,
     evaluations,
     measured_how,
     measured_scores,
     reranked_pools,
     retrieved,
+    summed,
     task_of,
     truncated_inputs,
     warn_of,
@@ -202,6 +204,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if unscored:
         queries["evaluation"]["without teacher scores of relevant documents"] = unscored
     truncated = truncated_inputs(student, dict(zip(names, tables, strict=True)), pools, evaluator, test)
+    truncated |= cut_in_the_step(student, stages, [tables[of_stage[stage.name]] for stage in stages])
     watched = watched_pools(student, teacher, retrievers, collection, dev, evaluator)
     taught = not isinstance(teacher, NoTeacher)
     del teacher, retrievers, sources  # their memory is needed, where no stage refreshes
@@ -235,6 +238,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     for i, counted in enumerate(trained):
         own = [stage for stage in stages if of_stage[stage.name] == i]
         counted["shown"] = shown_queries(own, steps, tables[i], counted["used"])
+    truncated |= summed([row["cut"] for row in history if "cut" in row])
     merge_adapter(student)
 
     documents = passing_index(student, collection)

@@ -172,7 +172,7 @@ def said_of(found: Counts) -> list[str]:
     """What ``cut_inputs`` found, a line for each kind of text of which some are cut."""
     return [
         f"{longer:,} of {of:,} {name} ({float(f'{100 * longer / (of or 1):.2g}'):g} %) are longer than "
-        f"{counts['tokens']} tokens{TOGETHER if name.endswith('pairs') else ','} and are cut"
+        f"{counts['tokens']} tokens{TOGETHER if 'pairs' in name else ','} and are cut"
         for name, counts in found.items()
         if (longer := counts["longer"] or 0) and (of := counts["of"] or 0)
     ]

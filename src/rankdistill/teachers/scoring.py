@@ -16,8 +16,8 @@ from rankdistill.errors import InputError
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import cache_folder, fingerprint, once
 from rankdistill.scores.table import ScoreTable
-from rankdistill.students.lengths import cut_inputs
-from rankdistill.students.models import Model
+from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs
+from rankdistill.students.models import CrossEncoderModel, Model
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # pairs between two saves
@@ -99,6 +99,20 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
                 ScoreTable(candidates, scores, who, columns=columns).save(path)
                 part.unlink(missing_ok=True)
     return ScoreTable.load(path, candidates.collection, candidates, who)
+
+
+def cut_by(teacher: object, candidates: Candidates, name: str) -> Counts:
+    """How many of ``candidates`` the cross-encoder of ``teacher`` cuts, logged and under ``name``.
+
+    Each of an ensemble's under its own name besides; other teachers read no pairs.
+    """
+    counts: Counts = {}
+    for member, one in getattr(teacher, "teachers", {}).items():
+        counts |= cut_by(one, candidates, f"{name} of {member}")
+    model = getattr(teacher, "model", None)
+    if isinstance(model, CrossEncoderModel):
+        counts |= cut_pairs(model, candidates, name, who="the teacher")
+    return counts
 
 
 def score_pairs(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndarray:

@@ -13,14 +13,16 @@ from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
 from rankdistill.candidates.refresh import places_in, renewed
+from rankdistill.data.candidates import Candidates
 from rankdistill.errors import InputError, check_counts
 from rankdistill.retrieval import passing_index
 from rankdistill.runtime import processes
 from rankdistill.scores.table import ScoreTable
+from rankdistill.students.lengths import Counts
 from rankdistill.students.models import Model
 from rankdistill.students.rankers import reranks
 from rankdistill.teachers.none import NoTeacher
-from rankdistill.teachers.scoring import Teacher, forget, score_pairs
+from rankdistill.teachers.scoring import Teacher, cut_by, forget, score_pairs
 from rankdistill.training.arguments import batch_of
 from rankdistill.training.groups import TrainingGroups
 from rankdistill.training.orders import EpochSampler
@@ -86,12 +88,17 @@ class Refresh:
         if isinstance(self.teacher, NoTeacher):
             scores = self.teacher.score_pools(pools)
         elif new.any():
-            owners = np.repeat(np.arange(len(pools)), np.diff(pools.offsets))[new]
-            some = pools.only(new, pools.query_rows, np.bincount(owners, minlength=len(pools)))
             forget(cast(Teacher, self.teacher))
-            scores[new] = score_pairs(cast(Teacher, self.teacher), some, part)
+            scores[new] = score_pairs(cast(Teacher, self.teacher), new_to(pools, latest, table), part)
         log.info("pools renewed: %d of %d candidates are new to the teacher", int(new.sum()), len(new))
         return ScoreTable(pools, scores, table.teacher)
+
+
+def new_to(pools: Candidates, *tables: ScoreTable) -> Candidates:
+    """Those of ``pools`` that none of ``tables``, of the same queries, has."""
+    new = np.all([places_in(pools, table.candidates) < 0 for table in tables], axis=0)
+    owners = np.repeat(np.arange(len(pools)), np.diff(pools.offsets))[new]
+    return pools.only(new, pools.query_rows, np.bincount(owners, minlength=len(pools)))
 
 
 def check_scores_pairs(teacher: Teacher) -> None:
@@ -178,14 +185,17 @@ class Rounds:
         """How often the queries were seen after ``step`` steps."""
         return step * self.batch / len(self.groups)
 
-    def begin(self, step: int) -> None:
-        """Shows the table of the round that ``step`` is in, made at its first step, or kept since then."""
+    def begin(self, step: int) -> Counts:
+        """Shows the table of the round that ``step`` is in, made at its first step, or kept since then.
+
+        Returns how many of the pairs that were scored for it the teacher cut, where it was made.
+        """
         number = step // self.refresh.steps
         if number == 0:
-            return
+            return {}
         if step > number * self.refresh.steps:
             self._show(number, self._kept(number))
-            return
+            return {}
         latest = self.first if number == 1 else self.groups.table
         if 1 <= number - 1 != self.shown:
             latest = self._kept(number - 1)
@@ -194,6 +204,10 @@ class Rounds:
             file.with_suffix(".part").unlink(missing_ok=True)
         processes.wait()
         table = self.refresh.table(self.student, self.first, latest, self.split, file.with_suffix(".part"))
+        cut: Counts = {}
+        if processes.is_main():
+            new = new_to(table.candidates, latest, self.first)
+            cut = cut_by(self.refresh.teacher, new, "refreshed pairs")
         if "grades" in self.groups.columns:
             table = table.with_grades(self.split)
         if processes.is_main():
@@ -202,6 +216,7 @@ class Rounds:
             self._drop(number)
         processes.wait()
         self._show(number, self._kept(number))
+        return cut
 
     def _show(self, number: int, table: ScoreTable) -> None:
         before = self.groups.queries

@@ -358,8 +358,9 @@ class DistillationTrainer(Trainer):
 
     def _run_epoch(self, *args, **kwargs):
         """As the Trainer's; none where a resumed run had stopped already."""
-        if self.rounds is not None:
-            self.rounds.begin(self.state.global_step)
+        if self.rounds is not None and (cut := self.rounds.begin(self.state.global_step)):
+            told: dict[str, Any] = {"step": self.state.global_step, "cut": cut}
+            self.state.log_history.append(told)
         if self.dev is not None:
             if self._starts_measured and self.state.global_step == 0:
                 self.evaluate()
