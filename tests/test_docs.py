@@ -59,7 +59,7 @@ def test_every_command_of_the_pages_composes(command):
     name, words = typed(command)
     name = "config" if name == "train" else name
     given = [open_field(word) for word in words if word != "-m"]
-    first = [re.sub(r"=([^,{\[]+),.*", r"=\1", word) for word in given]  # a sweep's first job
+    first = [re.sub(r"=([^,{\[\"]+),.*", r"=\1", word) for word in given]  # a sweep's first job
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         check_names(compose(name, first), name)
 
