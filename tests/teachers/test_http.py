@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from commands import start
 from conftest import WordTeacher
 
 from rankdistill.candidates import BM25, mine
@@ -287,6 +288,21 @@ def test_the_key_is_sent_and_written_nowhere(server, candidates, tmp_path, caplo
     assert KEY not in caplog.text + str(error.value) + teacher.fingerprint + repr(vars(teacher))
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert written and not [file for file in written if KEY.encode() in file.read_bytes()]
+
+
+@pytest.mark.slow
+def test_a_whole_run_has_the_key_nowhere(server, tiny, tmp_path, monkeypatch):
+    """Neither in what it leaves nor in what it prints; the name of the variable is there."""
+    cache = tmp_path / "cold"
+    served = ["teacher=http", f"teacher.address={server.address}", "teacher.key_variable=A_KEY"]
+    others = [word for word in tiny if not word.startswith("teacher")]
+    done = start("train", [*others, *served, "hydra.run.dir=run"], tmp_path, RANKDISTILL_CACHE=str(cache))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
+    left = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert not [file for file, data in left.items() if KEY.encode() in data]
+    assert any(b"A_KEY" in data for file, data in left.items() if file.suffix == ".json")
+    assert KEY not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

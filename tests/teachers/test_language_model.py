@@ -1,6 +1,7 @@
 """Language models that say yes or no of a pair, held against transformers alone, text by text."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -180,6 +181,20 @@ def test_a_whole_table_is_scored(saved, collection, float32, monkeypatch, tmp_pa
     table = score_candidates(CrossEncoderTeacher(saved, device="cpu"), candidates)
     some = list(candidates.pairs(0, 12))
     np.testing.assert_allclose(table.scores[:12], oracle(saved, some, "find code"), atol=1e-4)
+
+
+def test_how_many_pairs_are_cut_is_said(saved, collection, float32, monkeypatch, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("RANKDISTILL_CACHE", str(tmp_path))
+    candidates = mine(collection, [BM25(4)])
+    pairs = candidates.pairs(0, len(candidates.document_rows))
+    sizes = np.array([len(SHOWN.format(task="find code", query=q, document=d).split()) for q, d in pairs])
+    limit = int(np.median(sizes))
+    score_candidates(CrossEncoderTeacher(saved, limit, device="cpu"), candidates)
+    cut = int((sizes > limit).sum())
+    assert 0 < cut < len(sizes)
+    assert f"{cut} of {len(sizes)} pairs (" in caplog.text
+    assert f"are longer than {limit} tokens, query and document together, and are cut" in caplog.text
 
 
 @pytest.mark.parametrize("template", ["{{ messages[0].content }}", None])

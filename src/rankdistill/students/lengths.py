@@ -27,6 +27,7 @@ from rankdistill.students.sides import sides
 
 log = logging.getLogger(__name__)
 BLOCK = 10_000  # texts tokenised at a time
+MESSAGES = 256  # pairs put into a chat template at a time
 TOGETHER = ", query and document together,"
 # what was logged, of each model: two that are compared may be alike
 _SAID: WeakKeyDictionary[BaseModel, set[str]] = WeakKeyDictionary()
@@ -107,16 +108,24 @@ def cut_inputs(model: BaseModel, candidates: Candidates, pairs: str = "pairs", w
 def cut_pairs(model: CrossEncoder, candidates: Candidates, name: str = "pairs", who: str = "") -> Counts:
     """How many of ``candidates`` are longer, with their query, than ``model`` reads of a pair.
 
-    As ``cut_texts``, under ``name``. A chat template is not counted: ``tokens`` is None.
+    As ``cut_texts``, under ``name``; with a chat template and all that stands in it.
     """
     tokenizer, tokens = model.tokenizer, read_limit(model)
-    if not isinstance(tokenizer, PreTrainedTokenizerBase) or tokenizer.chat_template:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
         tokens = None
     longer = 0
     if tokens is not None:
         prompt = prompt_of_pairs(model) or ""
-        key = _key(candidates.fingerprint, "pair", prompt, tokens, tokenizer_rules(tokenizer))
-        longer = _counted(key, lambda: _longer_pairs(tokenizer, candidates, prompt, tokens))
+        template = [tokenizer.chat_template] if tokenizer.chat_template else []
+        key = _key(candidates.fingerprint, "pair", prompt, tokens, tokenizer_rules(tokenizer), *template)
+        longer = _counted(
+            key,
+            lambda: (
+                _longer_messages(model, candidates, prompt, tokens)
+                if template
+                else _longer_pairs(tokenizer, candidates, prompt, tokens)
+            ),
+        )
     found = {name: {"longer": longer, "of": len(candidates.document_rows), "tokens": tokens}}
     _say(model, candidates.collection, found, who)
     return found
@@ -137,6 +146,17 @@ def _longer_pairs(tokenizer: Any, candidates: Candidates, prompt: str, tokens: i
     both = lengths(candidates.collection.queries, queries, prompt)  # it is before the first text
     both += lengths(candidates.collection.documents, np.asarray(candidates.document_rows))
     return int((both + tokenizer.num_special_tokens_to_add(pair=True) > tokens).sum())
+
+
+def _longer_messages(model: CrossEncoder, candidates: Candidates, prompt: str, tokens: int) -> int:
+    """How many of ``candidates`` have more than ``tokens`` tokens where a chat template puts them."""
+    whole = {"text": {"truncation": False}}
+    n, longer = len(candidates.document_rows), 0
+    for start in range(0, n, MESSAGES):
+        pairs = list(candidates.pairs(start, min(start + MESSAGES, n)))
+        read = model.preprocess(pairs, prompt=prompt or None, processing_kwargs=whole)
+        longer += int((read["attention_mask"].sum(dim=1) > tokens).sum())
+    return longer
 
 
 def cut_texts(model: BaseModel, collection: Collection, who: str = "") -> Counts:
