@@ -10,6 +10,7 @@ COMMANDS = {
     "report": "the runs of a sweep as one table, with tests",
     "mine": "write the candidates of a split to a file",
     "score": "write a teacher's scores of candidates to a file",
+    "quantise": "write a model's documents as FAISS indexes of few bytes each",
     "finetune_teacher": "train a cross-encoder on a collection's own judgments",
     "cache": "list what was computed once and kept, and prune it",
 }

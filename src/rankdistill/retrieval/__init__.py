@@ -5,6 +5,7 @@ from rankdistill.retrieval.faiss_search import faiss_index, search
 from rankdistill.retrieval.index import Index, check_index, index_of, passing_index, stored_index
 from rankdistill.retrieval.inverted import InvertedIndex, embed_sparse
 from rankdistill.retrieval.max_sim import MaxSimIndex, embed_tokens
+from rankdistill.retrieval.product_quantisation import FaissIndex, ProductQuantiser, product_quantiser
 from rankdistill.retrieval.rerank import PairIndex
 from rankdistill.retrieval.ties import best_ranked
 from rankdistill.students.embed import (
@@ -16,10 +17,12 @@ from rankdistill.students.embed import (
 
 __all__ = [
     "DenseIndex",
+    "FaissIndex",
     "Index",
     "InvertedIndex",
     "MaxSimIndex",
     "PairIndex",
+    "ProductQuantiser",
     "best_ranked",
     "check_index",
     "embed_documents",
@@ -30,6 +33,7 @@ __all__ = [
     "index_of",
     "passing_embeddings",
     "passing_index",
+    "product_quantiser",
     "search",
     "stored_embeddings",
     "stored_index",
