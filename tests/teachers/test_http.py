@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ from commands import start
 from conftest import WordTeacher
 
 from rankdistill.candidates import BM25, mine
+from rankdistill.commands.launch import compose, make
 from rankdistill.errors import InputError
 from rankdistill.runtime import posting
 from rankdistill.teachers import EnsembleTeacher, HTTPTeacher, score_candidates, scoring
@@ -56,7 +58,8 @@ class Server:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
-                self.wfile.write(text.encode())
+                with suppress(OSError):  # whoever asked may have given up
+                    self.wfile.write(text.encode())
 
             do_GET = do_POST
 
@@ -131,6 +134,20 @@ def test_scores_come_to_their_pairs_in_both_forms(serve, candidates, texts, list
     assert max(len(body[texts]) for body in server.asked) == 4
     fields = {(body["model"], body["raw_scores"], *sorted(body)) for body in server.asked}
     assert fields == {("reranker", True, *sorted(["query", texts, "model", "raw_scores"]))}
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ([], {"return_documents": False}),
+        (["teacher.body={}"], {}),
+        (["teacher.body={raw_scores: true}"], {"raw_scores": True}),
+        (["teacher.texts=texts"], {}),
+    ],
+)
+def test_what_else_is_sent_is_as_the_command_line_says(words, sent):
+    config = compose("teacher=http", "teacher.address=http://a/rerank", *words)
+    assert make(config.teacher).body == sent
 
 
 def test_a_request_has_documents_of_one_query_in_their_order():
@@ -351,7 +368,7 @@ def test_its_fingerprint_is_of_what_is_sent_and_where():
     ]
     assert len({made(), *others}) == 6
     same = {"key_variable": "A_KEY", "batch_size": 1, "concurrency": 1, "timeout": 1, "retries": 0}
-    assert made() == made(body={}, **same)
+    assert made() == made(body={"return_documents": False}, **same) != made(body={})
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ class HTTPTeacher:
     """Scores are those of a server's ``/rerank``: text-embeddings-inference, vLLM, Infinity, Jina, Cohere.
 
     A query and up to ``batch_size`` documents are posted to ``address`` as {"query", "documents", "model"}
-    and what ``body`` has besides; ``texts`` is what the documents are called, "texts" by
-    text-embeddings-inference. The answer is {"results": [{"index", "relevance_score"}, ...]}, or the
-    list alone, with "score". ``model`` is left out if it is None. The key, if there is one, is in the
-    environment's ``key_variable`` and is sent as a bearer token; it is written nowhere.
+    and what ``body`` has besides, by default "return_documents": false; ``texts`` is what the documents
+    are called, "texts" by text-embeddings-inference, which knows no such field. The answer is
+    {"results": [{"index", "relevance_score"}, ...]}, or the list alone, with "score". ``model`` is left out
+    if it is None. The key, if there is one, is in the environment's ``key_variable`` and is sent as a bearer
+    token; it is written nowhere.
 
     At most ``concurrency`` requests are under way, in all processes of a job together (one each at least).
     One that fails is tried again ``retries`` times, see ``Poster``; ``timeout`` is in seconds. One that
@@ -56,7 +57,8 @@ class HTTPTeacher:
             raise InputError(f"teacher.texts={texts!r}: it is {' or '.join(TEXTS)}")
         self.address, self.model_name, self.texts = address, model, texts
         self.key_variable = key_variable
-        self.body: dict[str, Any] = dict(body or {})
+        own = {"return_documents": False} if texts == "documents" else {}
+        self.body: dict[str, Any] = own if body is None else dict(body)
         for name in self.body:
             if name in ("query", "model", *TEXTS):
                 raise InputError(f"teacher.body.{name}: that is what is sent anyway; leave it out")
