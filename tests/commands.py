@@ -20,7 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-COMMANDS = ("cache", "evaluate", "finetune_teacher", "mine", "quantise", "report", "score", "train")
+COMMANDS = (
+    *("average", "cache", "evaluate", "finetune_teacher", "mine"),
+    *("quantise", "report", "score", "train"),
+)
 LATER = ("matplotlib.backends.backend_agg", "transformers.models.bert.modeling_bert")  # imported when needed
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["__main__", *(f"rankdistill.commands.{name}" for name in COMMANDS), *LATER])

@@ -81,7 +81,7 @@ def test_a_sweep_goes_to_slurm():
     assert config.hydra.launcher._target_.endswith("SlurmLauncher")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "finetune_teacher", "mine", "quantise", "score"])
+@pytest.mark.parametrize("name", ["average", "evaluate", "finetune_teacher", "mine", "quantise", "score"])
 def test_the_other_commands_compose(name):
     assert list(targets(composed(name=name)))
 

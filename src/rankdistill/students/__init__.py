@@ -2,6 +2,7 @@
 
 from rankdistill.students.adapter import adapter_student, vectors_student
 from rankdistill.students.asymmetric import asymmetric_student
+from rankdistill.students.average import averaged
 from rankdistill.students.cross_encoder import load_cross_encoder
 from rankdistill.students.late_interaction import late_interaction_student
 from rankdistill.students.load import fingerprint_of, load_student, load_weights_from, merge_adapter, start_of
@@ -13,6 +14,7 @@ from rankdistill.students.static import static_student
 __all__ = [
     "adapter_student",
     "asymmetric_student",
+    "averaged",
     "document_frequency_weights",
     "fingerprint_of",
     "late_interaction_student",

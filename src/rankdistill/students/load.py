@@ -371,6 +371,13 @@ def fingerprint_of(model: BaseModel) -> str:
     return hash_weights(model, _compares(model))
 
 
+def settings_of(model: BaseModel) -> str:
+    """``fingerprint_of`` without the weights: equal for models that differ in what they learnt alone."""
+    if len(both := encoders(model)) > 1:
+        return fingerprint(*map(settings_of, both))
+    return hash_weights(model, _compares(model), ("",))
+
+
 def start_of(model: BaseModel) -> str:
     """``fingerprint_of`` before training: of an adapter its settings, not the weights that a seed draws."""
     from peft import PeftConfig

@@ -1,0 +1,121 @@
+"""Writes the mean of the weights of models that began alike, a soup.
+
+rankdistill average model=[path/to/a,path/to/b]
+rankdistill average model=[path/to/a,path/to/b] greedy=true data=beir data.path=path/to/collection
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from rankdistill.commands.evaluate import listed_names
+from rankdistill.commands.launch import command, make
+from rankdistill.commands.summary import table, write_conditions
+from rankdistill.data import Collection
+from rankdistill.errors import InputError
+from rankdistill.evaluation import Evaluator
+from rankdistill.evaluation.systems import short_names
+from rankdistill.runtime import processes
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.fields import check_fields
+from rankdistill.runtime.folders import RunFolder, read_json, write_json, write_text
+from rankdistill.students import averaged, fingerprint_of, load_model
+from rankdistill.students.models import Model
+
+log = logging.getLogger(__name__)
+FIELDS = {"weights": list | None, "greedy": bool, "split": str}
+
+
+def run(config: DictConfig, folder: RunFolder) -> str:
+    """Averages what ``config.model`` names; returns where the mean is."""
+    check_fields(config, FIELDS)
+    paths, weights = listed_names("model", config.model), config.weights
+    if len(paths) < 2:
+        raise InputError("model: give two folders or more, as model=[a,b]")
+    if config.greedy and weights is not None:
+        raise InputError("weights: greedy=true takes all that it keeps alike; leave them out")
+    if config.greedy and config.split == "test":
+        raise InputError("split=test: greedy chooses models by it, and what is measured is another; give dev")
+    check_starts(paths)
+    models = [load_model(path) for path in paths]
+    averaged(models, weights)  # raises for models that are unlike
+    names = short_names(paths)
+    inputs = {"model": fingerprint(*map(fingerprint_of, models))}
+    collection, evaluator = None, None
+    if config.greedy:
+        evaluator, collection = make(config.evaluator, Evaluator), make(config.data, Collection)
+        evaluator.check(collection, config.split)
+        inputs["collection"] = collection.fingerprint
+    if folder.ended and folder.finished(**inputs):
+        return str(folder.path / "model")
+    said, kept = f"the mean of {', '.join(names)}", names
+    if evaluator is None or collection is None:
+        made = averaged(models, weights)
+    else:
+        made, kept, metrics = greedy_soup(models, names, evaluator, collection, config.split)
+        said = f"{table(metrics)}\n\nKept, of {config.split}: {', '.join(kept)}"
+    if not processes.is_main():
+        return str(folder.path / "model")
+    with folder.drafted("model") as draft:
+        made.save_pretrained(str(draft), create_model_card=False)
+        write_text(draft / "README.md", card(kept, weights))
+    if config.greedy:
+        write_json(folder.path / "metrics.json", metrics)
+    write_conditions(folder.path, settings=folder.settings, **inputs)
+    print(f"\n{said}\n\nModel in {folder.path / 'model'}")
+    return str(folder.path / "model")
+
+
+def greedy_soup(
+    models: Sequence[Model], names: Sequence[str], evaluator: Evaluator, collection: Collection, split: str
+) -> tuple[Model, list[str], dict[str, dict[str, float]]]:
+    """The mean of those that do not lower the main measure on ``split``, the best model first.
+
+    With their names, and the measures of all models and of the mean: never below those of the best model.
+    """
+    metrics = {}
+    for name, model in zip(names, models, strict=True):
+        log.info("measuring %s on %s", name, split)
+        metrics[name] = dict(evaluator.evaluate(model, collection, split).mean)
+    by_name, main = dict(zip(names, models, strict=True)), evaluator.main
+    first, *others = sorted(names, key=lambda name: -metrics[name][main])
+    kept, made, best = [first], by_name[first], metrics[first]
+    for name in others:
+        tried = averaged([by_name[one] for one in (*kept, name)])
+        found = dict(evaluator.evaluate(tried, collection, split).mean)
+        log.info("with %s: %s %.4f, without %.4f", name, main, found[main], best[main])
+        if found[main] >= best[main]:
+            kept, made, best = [*kept, name], tried, found
+    return made, kept, metrics | {"mean": best}
+
+
+def check_starts(paths: Sequence[str]) -> None:
+    """Raises ``InputError`` if the runs that left the models say that these began as different ones."""
+    starts = {}
+    for path in paths:
+        conditions = Path(path).parent / "conditions.json"
+        if conditions.is_file():
+            found = read_json(conditions, dict, "delete it if it is not of the model beside it")
+            if "student" in found:
+                starts[path] = found["student"]
+    (first, *others) = [*starts.items()] or [("", "")]
+    for path, start in others:
+        if start != first[1]:
+            raise InputError(
+                f"model: {path} began as another model than {first[0]} (conditions.json), and the mean of "
+                "weights that were never near each other is none of a model"
+            )
+
+
+def card(names: Sequence[str], weights: Sequence[float] | None) -> str:
+    """The README of a mean."""
+    shares = "in equal shares" if weights is None else f"by the weights {', '.join(map(str, weights))}"
+    listed = "\n".join(f"* {name}" for name in names)
+    title = f"# A mean of {len(names)} models"
+    return f"---\ntags: [rankdistill]\n---\n{title}\n\nTheir weights, {shares}:\n\n{listed}\n"
+
+
+if __name__ == "__main__":
+    command(run, "average")

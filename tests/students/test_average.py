@@ -1,0 +1,118 @@
+"""Means of weights, held against numpy's."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from rankdistill.commands.average import run
+from rankdistill.commands.launch import compose
+from rankdistill.errors import InputError
+from rankdistill.evaluation import Evaluator
+from rankdistill.runtime.folders import RunFolder
+from rankdistill.students import averaged, load_student
+
+
+def moved(folder, seed, size=0.5):
+    """The tiny student, its weights moved at random."""
+    model, draw = load_student(folder), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(size * torch.randn(weight.shape, generator=draw))
+    return model
+
+
+def test_the_mean_of_equal_models_is_the_model_to_the_bit(student_folder):
+    model = moved(student_folder, 0)
+    for weights in (None, [0.1, 0.2, 0.7]):
+        made = averaged([model, moved(student_folder, 0), moved(student_folder, 0)], weights)
+        for name, weight in model.state_dict().items():
+            assert torch.equal(made.state_dict()[name], weight), name
+
+
+def test_weights_are_shares_and_integers_are_the_first_ones(student_folder):
+    models = [moved(student_folder, seed) for seed in range(2)]
+    for number, model in enumerate(models):
+        model.register_buffer("count", torch.tensor([number + 5]))
+    before = {name: weight.clone() for name, weight in models[0].state_dict().items()}
+    made = averaged(models, [3, 1]).state_dict()
+    assert made["count"].tolist() == [5]
+    for name, weight in before.items():
+        assert torch.equal(models[0].state_dict()[name], weight), "the models stay"
+        if weight.is_floating_point():
+            expected = np.average([m.state_dict()[name].numpy() for m in models], axis=0, weights=[3, 1])
+            assert made[name].numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_models_that_are_built_otherwise_are_refused(student_folder):
+    whole = load_student(student_folder)
+    for fields in ({"layers": 1}, {"prompts": {"query": "q: "}}):
+        with pytest.raises(InputError, match="model: number 2 is built, reads or compares otherwise"):
+            averaged([whole, load_student(student_folder, **fields)])
+    for weights in ([1], [1, -1], [0, 0]):
+        with pytest.raises(InputError, match="give one for each of the 2 models, 0 or more"):
+            averaged([whole, whole], weights)
+
+
+@pytest.fixture
+def average(student_folder, beir, tmp_path):
+    """The command, on four models of which one is far from all."""
+    folders = []
+    for seed, size in enumerate((0.02, 0.02, 0.02, 3.0)):
+        folders.append(tmp_path / f"run_{seed}" / "model")
+        moved(student_folder, seed, size).save_pretrained(str(folders[-1]), create_model_card=False)
+        (folders[-1].parent / "conditions.json").write_text(json.dumps({"student": "same"}))
+
+    def start(*words):
+        data = ("data=beir", f"data.path={beir}", "evaluator.measures=[nDCG@10]")
+        models = ",".join(map(str, folders))
+        config = compose(f"model=[{models}]", *data, *words, name="average")
+        with RunFolder(tmp_path / "soup", config) as folder:
+            run(config, folder)
+        return folder.path, folders
+
+    return start
+
+
+def test_the_command_saves_the_mean(average, capsys):
+    path, folders = average("weights=[1,1,2,0]")
+    saved = (*folders, path / "model")
+    states = [SentenceTransformer(str(folder), device="cpu").state_dict() for folder in saved]
+    for name, weight in states[-1].items():
+        if weight.is_floating_point():
+            parts = [state[name].numpy() for state in states[:3]]
+            assert weight.numpy() == pytest.approx(np.average(parts, axis=0, weights=[1, 1, 2]), abs=1e-6)
+    assert "run_2" in (path / "model" / "README.md").read_text()
+    assert average("weights=[1,1,2,0]")[0] == path, "it is there"
+
+
+def test_the_greedy_mean_is_never_below_the_best_model(average, collection, capsys):
+    path, folders = average("greedy=true", "split=train")
+    metrics = json.loads((path / "metrics.json").read_text())
+    single = {name: values["nDCG@10"] for name, values in metrics.items() if name != "mean"}
+    assert len(single) == 4 and metrics["mean"]["nDCG@10"] >= max(single.values())
+    measured = Evaluator(["nDCG@10"]).evaluate(load_student(str(path / "model")), collection, "train").mean
+    assert measured["nDCG@10"] == pytest.approx(metrics["mean"]["nDCG@10"])
+    assert "Kept, of train: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=[]"], "model: give two folders or more"),
+        (["greedy=true", "split=test"], "split=test: greedy chooses models by it"),
+        (["greedy=true", "weights=[1,1,1,1]"], "weights: greedy=true takes all that it keeps alike"),
+    ],
+)
+def test_what_is_refused(average, words, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        average(*words)
+    assert not (tmp_path / "soup" / "model").exists()
+
+
+def test_models_that_began_differently_are_refused(average, tmp_path):
+    (tmp_path / "run_1" / "conditions.json").write_text(json.dumps({"student": "other"}))
+    with pytest.raises(InputError, match="run_1/model began as another model than .*run_0/model"):
+        average()
