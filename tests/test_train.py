@@ -429,16 +429,35 @@ def test_measured_queries_that_are_trained_on_are_said(job, tmp_path, caplog):
 def test_measured_queries_are_known_by_their_text_too(table):
     """q16 of the test split has the text of q0, which is trained on, but for white space."""
     collection = table.collection
-    assert measured_and_trained([table], "test", Evaluator()) == 0
+    assert measured_and_trained([table], "test", Evaluator()) == (0, 0)
     queries = [*collection.queries]
     queries[16] = f" {queries[0]}\n"
     copied = ScoreTable(
         replace(table.candidates, collection=replace(collection, queries=queries)), table.scores
     )
-    assert measured_and_trained([copied], "test", Evaluator()) == 1
+    assert measured_and_trained([copied], "test", Evaluator()) == (1, 0)
     others = copied.take(range(1, 16))
-    assert measured_and_trained([others], "test", Evaluator()) == 0
-    assert measured_and_trained([copied, others], "test", Evaluator()) == 1
+    assert measured_and_trained([others], "test", Evaluator()) == (0, 0)
+    assert measured_and_trained([copied, others], "test", Evaluator()) == (1, 0)
+    queries = [*queries[:17], queries[1].upper(), queries[2].replace(" ", "\t  "), *queries[19:]]
+    alike = replace(copied.candidates, collection=replace(collection, queries=queries))
+    assert measured_and_trained([ScoreTable(alike, table.scores)], "test", Evaluator()) == (3, 2)
+
+
+def test_measured_queries_that_are_trained_on_but_for_case_are_said(job, tmp_path, caplog):
+    file = tmp_path / "beir" / "queries.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    trained = [json.loads(line)["text"] for line in lines[:16]]
+    lines[16:] = [json.dumps({"_id": f"q{i}", "text": trained[i - 16].upper()}) + "\n" for i in range(16, 24)]
+    lines[16] = json.dumps({"_id": "q16", "text": trained[0]}) + "\n"
+    file.write_text("".join(lines))
+    job.evaluator.limit, job.candidates.limit = None, None
+    distil(job, tmp_path / "run")
+    said = "8 of the 8 measured queries are training queries too, by id or by text, 7 of them but for case or"
+    assert any(message.startswith(f"{said} white space: ") for message in caplog.messages)
+    assert f"* {said} white space." in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    told = json.loads((tmp_path / "run" / "conditions.json").read_text())["queries"]["evaluation"]
+    assert (told["trained on"], told["trained on but for case or white space"]) == (8, 7)
 
 
 def test_the_teacher_may_be_asked_of_some_queries_alone(job, tmp_path):

@@ -298,12 +298,18 @@ def test_what_is_wrong_is_shown_with_the_remedy(files, message, tmp_path):
         read_beir(write(tmp_path, corpus, **files))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
-def test_utf_16_is_named(encoding, tmp_path):
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_utf_16_and_utf_32_are_named(encoding, mark, tmp_path):
+    """UTF-32 was taken for UTF-16, and without its mark for malformed JSON."""
     write(tmp_path)
-    text = ("\ufeff" if encoding == "utf-16-le" else "") + json.dumps(QUERIES[0]) + "\n"
+    text = mark + json.dumps(QUERIES[0]) + "\n"
     (tmp_path / "queries.jsonl").write_bytes(text.encode(encoding))
-    with pytest.raises(InputError, match="queries.jsonl: not UTF-8 text but UTF-16; .*iconv -f UTF-16"):
+    name = encoding[:6].upper()
+    said = (
+        f"not UTF-8 text but {name}; convert it: iconv -f {name} -t" if mark else "as it has zero bytes; if"
+    )
+    with pytest.raises(InputError, match=f"queries.jsonl: .*{said}"):
         read_beir(tmp_path)
 
 
@@ -362,11 +368,22 @@ def test_judgments_by_whatever_case_and_none_of_hidden_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
-def test_of_a_file_beside_its_gzipped_namesake_it_is_told_which_is_read(tmp_path, caplog, name):
+@pytest.mark.parametrize("damage", ["another", "longer", "cut"])
+def test_a_file_and_its_gzipped_namesake_have_the_same_text(tmp_path, caplog, name, damage):
+    """One of the two was read, and a warning said that they may differ."""
     folder = write(tmp_path / "lakes")
     expected = read_beir(folder)
-    assert not caplog.records
-    (folder / f"{name}.gz").write_bytes(b"another")
-    assert read_beir(folder).fingerprint == expected.fingerprint
+    whole = (folder / name).read_bytes()
+    packed = folder / f"{name}.gz"
+    packed.write_bytes(gzip.compress(whole))
+    assert read_beir(folder).fingerprint == expected.fingerprint and not caplog.records
+    packed.write_bytes(
+        {
+            "another": b"another",
+            "longer": gzip.compress(whole + b" "),
+            "cut": gzip.compress(whole)[:-9],
+        }[damage]
+    )
     file = (folder / name).name
-    assert f"{file} is read, and {file}.gz beside it is not: they may differ; keep one" in caplog.text
+    with pytest.raises(InputError, match=rf"{file}: {file}\.gz beside it differs, .*; keep one of the two"):
+        read_beir(folder)

@@ -12,6 +12,12 @@ def test_texts_are_the_same_but_for_normalisation_and_the_white_space_around_the
     assert found.repeated.tolist() == [True, True, True, False, True, False, False, True]
 
 
+def test_folded_texts_are_the_same_but_for_case_and_all_white_space():
+    found = same_text([*TEXTS, "CAFE\u0301", "STRASSE", "stra\u00dfe"], folded=True)
+    assert found.first.tolist() == [0, 1, 0, 0, 1, 0, 6, 0, 1, 9, 9]
+    assert same_text(["a b", "ab"], folded=True) is None
+
+
 @pytest.mark.parametrize("texts", [[], ["a"], ["a", "b", "c"]])
 def test_where_all_differ_there_is_nothing_to_know(texts):
     assert same_text(texts) is None

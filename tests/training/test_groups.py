@@ -257,7 +257,7 @@ def test_labels_of_another_split_are_refused(collection):
     check_split(ScoreTable(relabelled, whole.scores).of_split("train"))
 
 
-@pytest.mark.parametrize("leak", ["id", "text"])
+@pytest.mark.parametrize("leak", ["id", "text", "case"])
 def test_training_queries_that_are_measured_are_counted(collection, leak, caplog):
     """By id, where both splits judge them, and by text under another id; no other query."""
     if leak == "id":
@@ -266,6 +266,8 @@ def test_training_queries_that_are_measured_are_counted(collection, leak, caplog
     else:
         queries = list(collection.queries)
         queries[20], queries[21] = f" {queries[3]}", queries[5]
+        if leak == "case":
+            queries[20], queries[21] = queries[3].upper(), queries[5].replace(" ", "  ")
         leaking = dataclasses.replace(collection, queries=queries)
     check_split(tables_of_both(leaking).take(range(16)))
     assert "2 of the 16 training queries are queries of test too, by id or by text" in caplog.text

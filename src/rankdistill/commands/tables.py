@@ -170,11 +170,16 @@ def training_queries(
     return queries
 
 
-def measured_and_trained(tables: Sequence[ScoreTable], split: str, evaluator: Evaluator) -> int:
-    """How many queries of ``split`` that ``evaluator`` measures are in ``tables``, by id or by text."""
+def measured_and_trained(tables: Sequence[ScoreTable], split: str, evaluator: Evaluator) -> tuple[int, int]:
+    """How many queries of ``split`` that ``evaluator`` measures are in ``tables``, by id or by text.
+
+    And how many of these are not but for case and white space.
+    """
     collection = tables[0].collection
     trained = np.concatenate([table.candidates.query_rows for table in tables])
     rows = collection.query_rows(split, evaluator.limit, evaluator.seed)
-    if (same := collection.same_queries) is not None:
-        rows, trained = same.first[rows], same.first[trained]
-    return int(np.isin(rows, trained).sum())
+    counts = [
+        np.isin(rows, trained).sum() if same is None else np.isin(same.first[rows], same.first[trained]).sum()
+        for same in (collection.alike_queries, collection.same_queries)
+    ]
+    return int(counts[0]), int(counts[0] - counts[1])

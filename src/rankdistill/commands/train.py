@@ -193,8 +193,12 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     measured = len(results["before"].per_query[evaluator.main])
     log.info("measured: %s", measured_queries(collection, test, measured))
     queries["evaluation"] = evaluation_queries(collection, test, measured, evaluator.limit)
-    queries["evaluation"]["trained on"] = shared = measured_and_trained(tables, test, evaluator)
+    shared, alike = measured_and_trained(tables, test, evaluator)
+    queries["evaluation"]["trained on"] = shared
     seen = f"{shared:,} of the {measured:,} measured queries are training queries too, by id or by text"
+    if alike:
+        queries["evaluation"]["trained on but for case or white space"] = alike
+        seen += f", {alike:,} of them but for case or white space"
     if shared:
         log.warning("%s: evaluation.split=%s, candidates.split=%s", seen, test, config.candidates.split)
     unscored = 0

@@ -1,17 +1,18 @@
 """Collections in BEIR layout: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, each also .gz."""
 
+import gzip
 import json
-import logging
 import re
+import zlib
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_judgments, read_objects
 from rankdistill.data.rows import assemble
 from rankdistill.errors import InputError
 
-log = logging.getLogger(__name__)
+BLOCK = 1 << 20  # bytes that are compared at once
 SPLIT = re.compile(r"(.+)\.(?:tsv|TSV)(?:\.gz)?")  # the name of a file of judgments
 
 
@@ -43,7 +44,7 @@ def read_beir(
             continue
         first = files.setdefault(named[1], file)
         if first != file:
-            _say_left(first, file)
+            _check_same(first, file)
     if not files:
         raise InputError(f"{folder / 'qrels'}: no <split>.tsv (query, document and grade, tab-separated)")
     return assemble(
@@ -80,10 +81,26 @@ def _find(file: Path) -> Path:
         if candidate.is_file():
             packed = file.with_name(file.name + ".gz")
             if candidate == file and packed.is_file():
-                _say_left(file, packed)
+                _check_same(file, packed)
             return candidate
     raise InputError(f"{file}: no such file (nor {file.name}.gz)")
 
 
-def _say_left(read: Path, left: Path) -> None:
-    log.warning("%s is read, and %s beside it is not: they may differ; keep one", read, left.name)
+def _check_same(read: Path, other: Path) -> None:
+    """Raises ``InputError`` unless both files have the same text: which one is meant then is open."""
+    try:
+        with _opened(read) as one, _opened(other) as two:
+            same, more = True, True
+            while same and more:
+                block = one.read(BLOCK)
+                same, more = block == two.read(BLOCK), bool(block)
+    except (OSError, EOFError, zlib.error):
+        same = False
+    if not same:
+        raise InputError(
+            f"{read}: {other.name} beside it differs, and either may be meant; keep one of the two"
+        )
+
+
+def _opened(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file) if file.suffix == ".gz" else open(file, "rb"))

@@ -87,6 +87,11 @@ class Collection:
         """Which queries have the same text; None if all differ. The log says how many do not."""
         return self._same("queries", self.queries)
 
+    @cached_property
+    def alike_queries(self) -> SameText | None:
+        """Which queries differ in nothing but case and white space, if that; None if there are none."""
+        return same_text(self.queries, folded=True)
+
     def _same(self, kind: str, texts: Sequence[str]) -> SameText | None:
         found = same_text(texts)
         if found is not None:

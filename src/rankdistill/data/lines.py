@@ -1,5 +1,6 @@
 """Lines of text files, plain or gzipped: as they stand, as JSON objects, as judgments."""
 
+import codecs
 import gzip
 import json
 import zlib
@@ -11,6 +12,10 @@ from rankdistill.data.rows import DOCUMENT, GRADE, QUERY
 from rankdistill.errors import InputError
 
 GZIP = b"\x1f\x8b"  # the first bytes of a gzipped file
+MARKS = {  # of byte order; UTF-32's little one begins as UTF-16's
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 ITERATION = ("iteration", "iter", "q0", "0")  # TREC's second column
 
 
@@ -23,6 +28,11 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
     try:
         with opener(file, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
+                if number == 1 and "\0" in line:
+                    raise InputError(
+                        f"{file}: not UTF-8 text, as it has zero bytes; if it is UTF-16 or UTF-32, convert "
+                        "it: iconv -f UTF-16LE -t UTF-8"
+                    )
                 if line.strip():
                     yield f"{file}:{number}", line.rstrip("\n")
     except FileNotFoundError:
@@ -40,8 +50,10 @@ def not_text(file: Path, error: Exception) -> str:
     opener = gzip.open if file.suffix == ".gz" else open
     with opener(file, "rb") as lines:
         for number, line in enumerate(lines, 1):
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                return f"{file}: not UTF-8 text but UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
+            if number == 1 and (
+                name := next((k for k, marks in MARKS.items() if line.startswith(marks)), "")
+            ):
+                return f"{file}: not UTF-8 text but {name}; convert it: iconv -f {name} -t UTF-8"
             if number == 1 and line.startswith(GZIP):
                 return f"{file}: not text but gzipped; end its name in .gz"
             try:

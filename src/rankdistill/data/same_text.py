@@ -22,14 +22,16 @@ class SameText:
         return {row for start, stop in ends.T for row in self._order[start:stop].tolist()}
 
 
-def same_text(texts: Sequence[str]) -> SameText | None:
+def same_text(texts: Sequence[str], folded: bool = False) -> SameText | None:
     """None if all of ``texts`` differ.
 
-    Texts are the same that are equal in Unicode's NFC, without the white space around them.
+    Texts are the same that are equal in Unicode's NFC, without the white space around them; ``folded``, also
+    those that differ in nothing but case and white space.
     """
     rows: dict[str, int] = {}
+    made = (" ".join(text.casefold().split()) if folded else text.strip() for text in texts)
     first = np.fromiter(
-        (rows.setdefault(unicodedata.normalize("NFC", text.strip()), row) for row, text in enumerate(texts)),
+        (rows.setdefault(unicodedata.normalize("NFC", text), row) for row, text in enumerate(made)),
         dtype=np.int64,
         count=len(texts),
     )

@@ -23,7 +23,7 @@ def hold_out(
 ) -> tuple[ScoreTable, Qrels]:
     """``table`` without ``queries`` of its queries of ``split``, drawn with ``seed``, and their judgments.
 
-    Queries with the text of one that is held out (``SameText``) leave the table too. Raises ``InputError`` if
+    Queries with the text of one that is held out leave the table too (``without``). Raises ``InputError`` if
     none is left.
     """
     check_counts(dev_queries=queries)
@@ -44,8 +44,11 @@ def hold_out(
 
 
 def without(table: ScoreTable, rows: np.ndarray) -> ScoreTable:
-    """``table`` without query ``rows`` of its collection, nor those that have the text of one of them."""
-    same = table.collection.same_queries
+    """``table`` without query ``rows`` of its collection, nor those that have the text of one of them.
+
+    Case and white space make no other text.
+    """
+    same = table.collection.alike_queries
     gone = rows if same is None else list(same.rows(rows))
     return table.take(np.flatnonzero(~np.isin(table.candidates.query_rows, gone)))
 

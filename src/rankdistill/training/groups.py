@@ -227,13 +227,13 @@ def check_split(table: ScoreTable, split: str | None = None) -> None:
             )
         if split is not None:
             _check_labels(table, split, name, np.flatnonzero(there & own))
-        same = collection.same_queries
+        same = collection.alike_queries
         texts = (lambda some: some) if same is None else same.first.__getitem__
         count = int(np.isin(texts(rows), texts(judged[name])).sum())
         if count:
             log.warning(
-                "%d of the %d training queries are queries of %s too, by id or by text: figures of %s are "
-                "measured on what was trained",
+                "%d of the %d training queries are queries of %s too, by id or by text (case and white "
+                "space aside): figures of %s are measured on what was trained",
                 count,
                 len(rows),
                 name,
