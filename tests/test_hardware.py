@@ -4,13 +4,16 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from rankdistill.runtime import hardware
 from rankdistill.runtime.hardware import kept_memory
 
 MEASURE = """
 import resource
 from pathlib import Path
 import torch
+from rankdistill.runtime import hardware
 from rankdistill.runtime.hardware import kept_memory
 
 def faults():  # pages that the system hands out while a tensor like MiniLM's embeddings is made and freed
@@ -53,3 +56,16 @@ def test_units_that_are_not_to_be_used_are_none(limit):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | limit
     )
     assert run.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("threads", "load", "warned"), [(2, 2.5, True), (2, 2.0, False), (1, 9.0, False)])
+def test_a_busy_machine_is_warned_of(threads, load, warned, monkeypatch, caplog):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(hardware, "has_bf16", lambda: False)
+    with caplog.at_level("INFO"):
+        hardware.tell_threads()
+    first, *more = caplog.messages
+    assert first == f"{threads} thread{'s' * (threads > 1)} on 2 cores, float32"
+    assert [f"a load of {load} on 2 cores" in line for line in more] == [True] * warned

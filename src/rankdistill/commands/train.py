@@ -55,7 +55,8 @@ from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.fields import check_fields
 from rankdistill.runtime.folders import RunFolder, plain, write_json, write_text
-from rankdistill.runtime.hardware import has_bf16
+from rankdistill.runtime.hardware import has_bf16, tell_threads
+from rankdistill.runtime.stopwatch import Stopwatch
 from rankdistill.students import merge_adapter, start_of
 from rankdistill.students.base import Ranker
 from rankdistill.students.lengths import said_of
@@ -124,7 +125,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     All processes of a job go through it; what is in ``folder`` the main one writes. Returns the main measure
     after training.
     """
-    main = processes.is_main()
+    main, watch = processes.is_main(), Stopwatch()
     check_fields(config, FIELDS)
     check_seed(config.seed)
     set_seed(config.seed)
@@ -135,6 +136,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     check_dev(config.evaluation, stages)
     if not isinstance(config.evaluation.teacher, bool):
         check_counts(**{"evaluation.teacher": config.evaluation.teacher})
+    if main:
+        tell_threads()
     collection = make(config.data, Collection)
     log.info("%s", collection)
     set_seed(config.seed)  # of a new scoring head, whatever was drawn before
@@ -155,9 +158,11 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         if main:
             print(f"\n{summary(metrics, '', None)}\n\nResults in {folder.path}")
         return next(iter(metrics["after"].values()))
+    watch.lap("reading")
     tables, trained, held = training_tables(
         sources, collection, stages, config.evaluation.dev_queries, evaluator.seed
     )
+    watch.lap("training candidates and scores")
     dev = dev if held is None else held
     for source, table in zip(sources, tables, strict=True):
         inputs[source.key("candidates")] = table.candidates.fingerprint
@@ -213,6 +218,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     taught = not isinstance(teacher, NoTeacher)
     del teacher, retrievers, sources  # their memory is needed, where no stage refreshes
 
+    watch.lap("measuring")
     plots = folder.path / "plots" if main and config.plots else None
     if plots is not None:
         plots.mkdir(exist_ok=True)
@@ -222,6 +228,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         vectors = documents.vectors
         model = None if vectors is None else encoder
         save_group_plots(plots, table, {name: sampler}, model, vectors, config.seed)
+        watch.lap("plots")
     processes.wait()
     history: list[dict] = []
     steps: dict[str, int] = {}
@@ -234,6 +241,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         before = history[-1]["step"] if history else 0
         shown = tables[of_stage[stage.name]]
         history += train_stage(student, shown, stage, more, watching, history, identity)
+        watch.lap(stage.name)
         if stage.searches_rate:
             rates[stage.name] = kept_rates(stage.folder)
         steps[stage.name], last = (history[-1][name] - before for name in ("kept_step", "step"))
@@ -255,6 +263,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         names = [collection.query_ids[row] for row in asked]
         results["teacher"] = evaluator.rerank(teacher_table, test).of(names)
         warn_of(results["teacher"].mean, results["before"].of(names).mean, evaluator.main)
+    watch.lap("measuring")
     if main:
         notes = [
             f"{f'In {source}, trained' if source else 'Trained'} on {used_queries(counted)}."
@@ -288,6 +297,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         if plots is not None:
             compared = teacher_table, agreements, pairs
             save_run_plots(plots, results, evaluator.main, history, len(table), *compared)
+            watch.lap("plots")
         report(results, student, table, history, evaluator.main, config, folder, notes)
         write_conditions(  # last: it says that the run is finished
             folder.path,
@@ -301,9 +311,11 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             kept=best,
             **({"learning rates": rates} if rates else {}),
             resumed=folder.resumed,
+            seconds={name: round(value, 1) for name, value in watch.seconds.items()},
             **({"active dimensions": active} if active["before"] else {}),
         )
         folder.clear()
+        log.info("time: %s%s", watch, "; the earlier part of it not counted" if folder.resumed else "")
     return results["after"].mean[evaluator.main]
 
 

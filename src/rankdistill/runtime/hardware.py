@@ -1,6 +1,7 @@
 """What this machine is good at."""
 
 import ctypes
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
+log = logging.getLogger(__name__)
 # Those of oneDNN's instruction sets that have no bf16.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -25,6 +27,26 @@ def is_held_back() -> bool:
     """Whether PyTorch or oneDNN must leave bf16 units alone: they emulate it then, many times slower."""
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
     return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2") or isa.upper() in WITHOUT_BF16
+
+
+def tell_threads() -> None:
+    """Logs how many threads compute on how many cores, and warns where others keep these busy.
+
+    Threads that wait for one another waste what they wait: of more than there are free cores, each step waits
+    for the slowest.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    how = "bf16" if has_bf16() else "float32"
+    log.info("%d thread%s on %d core%s, %s", threads, "s" * (threads > 1), cores, "s" * (cores > 1), how)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > cores and threads > 1:
+        log.warning(
+            "this machine is busy, with a load of %.1f on %d cores: with OMP_NUM_THREADS=1 a job loses least",
+            load,
+            cores,
+        )
 
 
 def autocast(device: torch.device | str):
