@@ -415,6 +415,17 @@ def test_of_the_best_weights_the_steps_are_counted_that_led_to_them(job, tmp_pat
     assert "queries of train, 4 of which it was shown; left out: " in card
 
 
+def test_groups_of_one_document_are_said(job, tmp_path):
+    job = open_to(job)
+    job.sampler, job.trainer.max_steps = {"_target_": "rankdistill.samplers.RandomSampler", "negatives": 3}, 1
+    job.sampler.absolute_margin = 1e6
+    distil(job, tmp_path / "run")
+    trained = json.loads((tmp_path / "run" / "conditions.json").read_text())["queries"]["training"]
+    assert trained["one document alone"] == {"distillation": 12}
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert ", 12 of which had one document alone in distillation; left out: " in card
+
+
 def test_measured_queries_that_are_trained_on_are_said(job, tmp_path, caplog):
     """Also where one split is for both, of which 12 queries are trained on."""
     job.evaluation.split, job.evaluator.limit = "train", None

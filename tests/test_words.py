@@ -115,6 +115,15 @@ def test_home_is_expanded_in_files(monkeypatch, tmp_path):
     assert config.model == [f"{tmp_path}/a", "b~/c"] and OmegaConf.is_missing(config, "run")
 
 
+@pytest.mark.parametrize("value", ["range(0,0)", "range(3,1)", "range(0)"])
+def test_a_sweep_of_nothing_is_refused(value):
+    """It started no run and ended with status 0."""
+    said = f"^seed={re.escape(value)}: there is no number in it, and no run would be started"
+    with pytest.raises(InputError, match=said):
+        readable(["-m", f"seed={value}"])
+    assert readable(["-m", "seed=range(0,2)"]) == ["-m", "seed=range(0,2)"]
+
+
 def test_several_values_without_a_sweep():
     said = ambiguous("data.path=a,b")
     assert said == (

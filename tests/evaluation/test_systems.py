@@ -44,6 +44,19 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
+def test_the_model_is_named_whose_texts_are_cut(two, out, beir, collection, cross_encoder_folder, caplog):
+    """A token a word, and two special ones: who reads so was not said."""
+    lengths = [len(text.split()) + 2 for text in collection.documents]
+    longer = sum(n > 12 for n in lengths)
+    models = [*map(str, two), cross_encoder_folder]
+    with caplog.at_level("INFO"):
+        run(["data=beir", f"data.path={beir}", f"model=[{','.join(models)}]", "max_length=12"], out)
+    for name in ("first/model", "second/model"):
+        assert f"read by {name}: {longer} of 60 documents (" in caplog.text
+    assert "read by cross_encoder: " in caplog.text and " measured pairs (" in caplog.text
+    assert caplog.text.count(" of 60 documents (") == 2, "each line once"
+
+
 def test_two_models_are_compared_by_the_command(two, out, beir, collection, capsys):
     measures = ["nDCG@10", "RR@10", "AP", "P@3"]
     given = [f"model=[{two[0]},{two[1]}]", f"evaluator.measures=[{','.join(measures)}]"]

@@ -273,6 +273,22 @@ def test_training_queries_that_are_measured_are_counted(collection, leak, caplog
     assert "2 of the 16 training queries are queries of test too, by id or by text" in caplog.text
 
 
+@pytest.mark.parametrize("positives", [0, 1, 2])
+@pytest.mark.parametrize("margin", [0.5, 1.5, 3.0, 100.0])
+def test_groups_that_a_margin_leaves_one_document_are_counted(table, margin, positives, caplog):
+    """The card said "trained on 60 of 60"; against the groups themselves."""
+    groups = TrainingGroups(table, RandomSampler(positives, 3, absolute_margin=margin))
+    sizes = [len(groups[i].document_rows) for i in range(len(groups))]
+    assert groups.alone == sum(size == 1 for size in sizes) and (
+        margin < 100 or not positives or groups.alone
+    )
+    with caplog.at_level(logging.INFO, logger="rankdistill"):
+        groups.say_what_is_few()
+    said = f"{groups.alone} of {len(groups)} groups have one document alone: the sampler's margin leaves"
+    assert (said in caplog.text) == (groups.alone > 0)
+    assert TrainingGroups(table, RandomSampler(positives, 3)).alone == 0
+
+
 def test_a_table_of_a_split_alone_is_trained_on_in_silence(table, caplog):
     with caplog.at_level(logging.INFO, logger="rankdistill"):
         check_split(table)

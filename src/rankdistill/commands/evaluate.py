@@ -38,7 +38,8 @@ from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.fields import check_fields
 from rankdistill.runtime.folders import RunFolder, checksum, write_csv
 from rankdistill.students import fingerprint_of, load_model
-from rankdistill.students.models import Model
+from rankdistill.students.lengths import cut_pairs, cut_texts
+from rankdistill.students.models import CrossEncoderModel, Model
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         found.append(who)
         if len(paths) > 1:
             log.info("measuring %s", name)  # what is said from here on is said of it
+        if isinstance(system, Model):
+            say_cut(system, name, evaluator, collection, config.split)
         if isinstance(system, Run):
             results[name] = measure_run(system, path, evaluator, collection, config.split)
         else:
@@ -112,6 +115,17 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     queries = measured_queries(collection, config.split, n)
     print(f"\n{text}\n\nMeasured: {queries}. Results in {folder.path}")
     return first.mean[evaluator.main]
+
+
+def say_cut(model: Model, name: str, evaluator: Evaluator, collection: Collection, split: str) -> None:
+    """Logs what ``model``, called ``name``, cuts of what it is measured on."""
+    pools = evaluator.pools(collection, split) if isinstance(model, CrossEncoderModel) else None
+    if not processes.is_main():
+        return
+    if isinstance(model, CrossEncoderModel) and pools is not None:
+        cut_pairs(model, pools, "measured pairs", who=name)
+    else:
+        cut_texts(model, collection, who=name)
 
 
 def listed_names(field: str, value: Any) -> list[str]:

@@ -99,6 +99,8 @@ def used_queries(found: Mapping[str, Any]) -> str:
     said = f"{found['used']:,} of {count(found['judged'], 'query')} of {found['split']}"
     if (shown := found.get("shown", found["used"])) < found["used"]:
         said += f", {shown:,} of which it was shown"
+    for stage, alone in found.get("one document alone", {}).items():
+        said += f", {alone:,} of which had one document alone in {stage}"
     left_out = ", ".join(f"{number:,} ({reason})" for reason, number in found["left out"].items())
     return f"{said}; left out: {left_out}" if left_out else said
 

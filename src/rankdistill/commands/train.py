@@ -75,7 +75,7 @@ from rankdistill.training.arguments import batch_in_words, batch_of
 from rankdistill.training.dev import check_apart
 from rankdistill.training.rates import AUTO, kept_rates
 from rankdistill.training.refresh import check_refresh
-from rankdistill.training.stages import Stage, resumed_at, shown_queries, train_stage
+from rankdistill.training.stages import Stage, lone_documents, resumed_at, shown_queries, train_stage
 from rankdistill.training.step import check_offers
 
 __all__ = ["compose", "distil", "run"]
@@ -250,6 +250,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     for i, counted in enumerate(trained):
         own = [stage for stage in stages if of_stage[stage.name] == i]
         counted["shown"] = shown_queries(own, steps, tables[i], counted["used"])
+        if lone := lone_documents(own, tables[i]):
+            counted["one document alone"] = lone
     truncated |= summed([row["cut"] for row in history if "cut" in row])
     merge_adapter(student)
 

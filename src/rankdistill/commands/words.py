@@ -106,6 +106,8 @@ def _value(field: str, value: str) -> str:
     """``value`` as Hydra reads it; see ``readable``."""
     value = _at_home(value)
     read = _read(value)
+    if read is not None and read.is_range_sweep() and next(read.sweep_iterator(), None) is None:
+        raise InputError(f"{field}={value}: there is no number in it, and no run would be started")
     if read is not None and not (read.is_sweep_override() and _exists(value)):
         return value
     text = next((word for word in _quoted(value) if _says(word, value)), None)

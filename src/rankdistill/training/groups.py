@@ -76,6 +76,7 @@ class TrainingGroups(Dataset):
         self.left_out = len(table) - len(self.queries)
         if not len(self.queries):
             raise InputError("score table: no query has two documents to show; mine or score more candidates")
+        self.alone = self._alone()
         self.small = int((sizes[self.queries] < group_size(self.sampler)).sum())
         self.read = 0
 
@@ -84,6 +85,13 @@ class TrainingGroups(Dataset):
         if self.left_out:
             whole = len(self.table)
             log.info("%d of %d queries have fewer than two documents to show", self.left_out, whole)
+        if self.alone:
+            log.warning(
+                "%d of %d groups have one document alone: the sampler's margin leaves out all others, and "
+                "a loss within groups learns nothing of them",
+                self.alone,
+                len(self),
+            )
         if self.small:
             log.info(
                 "%d of %d pools have fewer documents than a group of %d, and so have their groups",
@@ -91,6 +99,19 @@ class TrainingGroups(Dataset):
                 len(self),
                 group_size(self.sampler),
             )
+
+    def _alone(self) -> int:
+        """How many groups have one document alone, as the sampler's margin leaves out all others."""
+        margins = (getattr(self.sampler, f"{name}_margin", None) for name in ("absolute", "relative"))
+        if not hasattr(self.sampler, "split") or not any(margin is not None for margin in margins):
+            return 0
+        found = 0
+        for i in self.queries.tolist():
+            _, scores, positive = self.table.pool(i)
+            offered = np.delete(np.arange(len(scores)), self.copies.get(i, []))
+            relevant, others = self.sampler.split(scores[offered], positive[offered])
+            found += min(len(relevant), self.sampler.positives) + len(others) < 2
+        return found
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -83,6 +83,12 @@ def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], table: Scor
     return found
 
 
+def lone_documents(stages: Sequence[Stage], table: ScoreTable) -> dict[str, int]:
+    """Of each stage, where there are any, how many groups of ``table`` have one document alone."""
+    found = {stage.name: TrainingGroups(table, stage.sampler).alone for stage in stages}
+    return {name: n for name, n in found.items() if n}
+
+
 def train_stage(
     student, table, stage: Stage, more: dict, dev: dict, history: list[dict], run: str
 ) -> list[dict]:
