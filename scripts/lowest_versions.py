@@ -17,6 +17,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+APART = ("test", "export")  # extras; the latter goes with few versions of transformers
 NOT_RUN = re.compile(r"mypy|ruff|types-|.*-stubs")  # they check annotations, and follow the newest libraries
 
 
@@ -25,7 +26,7 @@ def requirements(torch: str | None) -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     for_tests = [x for x in extras["test"] if not x.startswith("rankdistill[") and not NOT_RUN.match(x)]
-    needed = [*project["dependencies"], *(x for name in extras if name != "test" for x in extras[name])]
+    needed = [*project["dependencies"], *(x for name in extras if name not in APART for x in extras[name])]
     lowest = [x.replace(">=", "==") for x in needed if not x.startswith("torch>=")]
     pinned = re.search(r"^torch==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
     return [*lowest, f"torch=={torch or pinned[1]}", *for_tests]

@@ -81,7 +81,10 @@ def test_a_sweep_goes_to_slurm():
     assert config.hydra.launcher._target_.endswith("SlurmLauncher")
 
 
-@pytest.mark.parametrize("name", ["average", "evaluate", "finetune_teacher", "mine", "quantise", "score"])
+OTHERS = ("average", "evaluate", "export", "finetune_teacher", "mine", "quantise", "score")
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_the_other_commands_compose(name):
     assert list(targets(composed(name=name)))
 

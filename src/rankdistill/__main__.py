@@ -12,6 +12,7 @@ COMMANDS = {
     "score": "write a teacher's scores of candidates to a file",
     "quantise": "write a model's documents as FAISS indexes of few bytes each",
     "average": "write the mean of models that began alike",
+    "export": "write a model in formats of other run times",
     "finetune_teacher": "train a cross-encoder on a collection's own judgments",
     "cache": "list what was computed once and kept, and prune it",
 }

@@ -277,8 +277,10 @@ def first_position(
     half = has_bf16() if half is None else half
     if device != "cpu" and (device != "cuda" or varlen_attn is None or not half):
         return None
-    if model.transformers_model is None or any(isinstance(module, Router) for module in model):
+    if any(isinstance(module, Router) for module in model):
         return None  # encode_query and encode_document know their ways
+    if not isinstance(model.transformers_model, torch.nn.Module):
+        return None  # there is none, or it is of another run time
     config = model.transformers_model.config
     dropout = (getattr(config, name, 0) for name in ("attention_probs_dropout_prob", "attention_dropout"))
     if training and any(dropout):
