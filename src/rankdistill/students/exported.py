@@ -3,6 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
+import torch
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.errors import InputError
@@ -40,5 +41,6 @@ def export(saved: Path, output: Path, name: str) -> None:
 
 
 def load_exported(folder: Path) -> SentenceTransformer:
-    """What ``export`` wrote, as sentence-transformers loads it."""
-    return SentenceTransformer(str(folder), device="cpu", backend="openvino")
+    """What ``export`` wrote, as sentence-transformers loads it, on as many threads as PyTorch has."""
+    threads = {"ov_config": {"INFERENCE_NUM_THREADS": torch.get_num_threads()}}
+    return SentenceTransformer(str(folder), device="cpu", backend="openvino", model_kwargs=threads)
