@@ -22,6 +22,17 @@ from rankdistill.runtime.folders import RunFolder
 from rankdistill.training import checkpoints
 
 
+def test_a_cache_that_the_locale_cannot_name_is_refused_in_one_line(monkeypatch):
+    """Other bytes stand for LC_ALL=C without Python's UTF-8 mode, where any beyond ASCII are read so."""
+    monkeypatch.setenv("RANKDISTILL_CACHE", os.fsdecode(b"/tmp/\xff"))
+    with pytest.raises(
+        InputError, match="RANKDISTILL_CACHE=/tmp/\ufffd: the locale does not know .*PYTHONUTF8=1"
+    ):
+        cache_folder()
+    monkeypatch.setenv("RANKDISTILL_CACHE", "/tmp/\u00e4")
+    assert str(cache_folder()) == "/tmp/\u00e4"
+
+
 def slowly(log: Path, folder: Path):
     """Builds one file, and notes in ``log`` that it did."""
     with open(log, "a") as out:

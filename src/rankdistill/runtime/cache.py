@@ -33,8 +33,21 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """``$RANKDISTILL_CACHE``, by default ``rankdistill`` in the user's cache folder."""
-    return Path(os.environ.get("RANKDISTILL_CACHE") or user_cache_dir("rankdistill"))
+    """``$RANKDISTILL_CACHE``, by default ``rankdistill`` in the user's cache folder.
+
+    Raises ``InputError`` for one whose name has letters that the locale does not know: libraries that read
+    models cannot open it.
+    """
+    folder = os.environ.get("RANKDISTILL_CACHE") or user_cache_dir("rankdistill")
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(folder).decode("utf-8", "replace")
+        raise InputError(
+            f"RANKDISTILL_CACHE={name}: the locale does not know its letters; set LC_ALL=C.UTF-8 or "
+            "PYTHONUTF8=1, or give a folder of ASCII letters"
+        ) from None
+    return Path(folder)
 
 
 def fingerprint(*parts) -> str:
