@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import stat
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from rankdistill.commands import cache as cache_command
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint, locked
 from rankdistill.runtime.folders import RunFolder
@@ -25,6 +27,9 @@ from rankdistill.training import checkpoints
 def test_a_cache_that_the_locale_cannot_name_is_refused_in_one_line(monkeypatch):
     """Other bytes stand for LC_ALL=C without Python's UTF-8 mode, where any beyond ASCII are read so."""
     monkeypatch.setenv("RANKDISTILL_CACHE", os.fsdecode(b"/tmp/\xff"))
+    monkeypatch.setattr(sys, "argv", ["rankdistill cache"])
+    with pytest.raises(SystemExit, match="2"):
+        cache_command.main()
     with pytest.raises(
         InputError, match="RANKDISTILL_CACHE=/tmp/\ufffd: the locale does not know .*PYTHONUTF8=1"
     ):

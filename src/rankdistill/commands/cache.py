@@ -45,10 +45,10 @@ def main():
     try:
         most = None if given.prune is None else size_of(given.prune, "--prune")
         oldest = None if given.older_than is None else age_of(given.older_than, "--older-than")
+        found = items()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    found = items()
     if most is None and oldest is None:
         print(table(found), end="\n\n" if found else "")
         print(f"{len(found)} items, {shown(sum(item.size for item in found))} in {cache_folder()}")
