@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "distil a teacher into a student, measured before and after",
     "evaluate": "measure models and run files, and compare them",
     "report": "the runs of a sweep as one table, with tests",
+    "compare": "a sampler or loss of your own against the library's, as a table",
     "mine": "write the candidates of a split to a file",
     "score": "write a teacher's scores of candidates to a file",
     "quantise": "write a model's documents as FAISS indexes of few bytes each",

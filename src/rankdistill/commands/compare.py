@@ -1,0 +1,155 @@
+"""Samplers or losses of a file of one's own against the library's, as a sweep with its report.
+
+    rankdistill compare my_sampler.py
+    rankdistill compare my_loss.py --data my_collection --data another
+
+A class with select(scores, positive, rng) is a sampler, a torch module a loss; each must be made without
+arguments. Each is trained with as the library's are, on each collection (a folder in BEIR layout, by default
+python_functions), by three seeds; further words are overrides of rankdistill train, such as seed=0,1,2,3,4,
+trainer.max_steps=2000 or +loss=..., and --study names another study. The report of each collection is
+printed and left beside its runs; what was interrupted goes on with the same command.
+"""
+
+import argparse
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from torch import nn
+from tqdm.auto import tqdm
+
+from rankdistill.commands import report as reports
+from rankdistill.commands.words import config_folder
+from rankdistill.errors import InputError
+from rankdistill.evaluation.report import report
+from rankdistill.runtime.folders import write_text
+from rankdistill.runtime.output import output_kept
+
+AGAINST = {
+    "sampler": ["random", "hard", "stratified", "stratified_jitter", "stratified_score_ends_jitter"],
+    "loss": ["kl", "margin_mse", "ranknet", "infonce", "kl_infonce"],
+}
+
+
+def parts_of(file: Path) -> tuple[str, dict[str, dict]]:
+    """``sampler`` or ``loss``, and what ``file`` has of them: an option's name -> ``_target_`` and fields.
+
+    Raises ``InputError`` if it has none, or both, or one that is not to be made without arguments.
+    """
+    spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() else None
+    if spec is None or spec.loader is None or not file.stem.isidentifier():
+        raise InputError(f"{file}: no such file of Python; name one, such as my_sampler.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # as dataclasses want it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{file}: {type(error).__name__}: {error}") from None
+    found: dict[str, dict[str, dict]] = {"sampler": {}, "loss": {}}
+    for name, part in inspect.getmembers(module, inspect.isclass):
+        if part.__module__ != file.stem or name.startswith("_"):
+            continue
+        kind = "sampler" if hasattr(part, "select") else "loss" if issubclass(part, nn.Module) else None
+        if kind is None:
+            continue
+        try:
+            part()
+        except Exception as error:
+            raise InputError(f"{file}: {name} must be made without arguments: {error}") from None
+        fields = {
+            field: parameter.default
+            for field, parameter in inspect.signature(part).parameters.items()
+            if isinstance(parameter.default, int | float | str | None)
+        }
+        found[kind][_option(name, kind)] = {"_target_": f"{file.stem}.{name}", **fields}
+    kinds = [kind for kind, parts in found.items() if parts]
+    if len(kinds) != 1:
+        had = "both samplers and losses" if kinds else "neither a class with select nor a torch module"
+        raise InputError(f"{file}: it has {had}; give samplers, or losses")
+    return kinds[0], found[kinds[0]]
+
+
+def _option(name: str, kind: str) -> str:
+    """``MySampler`` as the name of an option: ``my_sampler``; with ``own_`` before one that there is."""
+    option = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return f"own_{option}" if (config_folder() / kind / f"{option}.yaml").exists() else option
+
+
+def words_of(kind: str, own: dict[str, dict], study: str, options: Path, more: list[str]) -> list[str]:
+    """The words of ``rankdistill train`` that compare ``own``, written as ``options``, with the library's."""
+    (options / kind).mkdir(parents=True, exist_ok=True)
+    (options / kind).mkdir(parents=True, exist_ok=True)
+    for name, fields in own.items():
+        write_text(options / kind / f"{name}.yaml", OmegaConf.to_yaml(fields))
+    chosen = ",".join([*AGAINST[kind], *own])
+    return ["-m", "--config-dir", str(options), f"+study={study}", f"{kind}={chosen}", *more]
+
+
+def train(words: list[str], folder: Path, beside: Path) -> None:
+    """Runs the sweep; what it prints goes to sweep.log. Raises ``InputError`` with its last error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "sweep.log"
+    path = os.pathsep.join([str(beside), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "rankdistill", "train", *words, f"hydra.sweep.dir={folder}"]
+    with (
+        open(log, "w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": path}
+        ) as job,
+        tqdm(desc=folder.name, unit="run") as bar,
+    ):
+        try:
+            while job.poll() is None:
+                try:
+                    job.wait(1)
+                except subprocess.TimeoutExpired:
+                    pass
+                if finished := len(list(folder.glob("*/conditions.json"))) - bar.n:
+                    bar.update(finished)
+        except KeyboardInterrupt:
+            job.terminate()
+            raise
+    if job.returncode:
+        lines = [x for x in log.read_text(encoding="utf-8").splitlines() if x.startswith("error: ")]
+        said = lines[-1].removeprefix("error: ") if lines else f"it ended with status {job.returncode}"
+        raise InputError(f"{said} (all of it: {log})")
+
+
+@output_kept()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="rankdistill compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, help="of Python, with samplers or losses")
+    parser.add_argument("overrides", nargs="*", help="of rankdistill train")
+    parser.add_argument("--data", type=Path, action="append", metavar="FOLDER", help="in BEIR layout")
+    parser.add_argument("--study", default="compare", help="of configs/study (default: compare)")
+    parser.add_argument("--into", type=Path, help="a folder for runs and reports (default: outputs/<file>)")
+    given = parser.parse_intermixed_args()
+    try:
+        if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+            raise InputError("it needs hydra-joblib-launcher, for jobs side by side: pip install that")
+        kind, own = parts_of(given.file)
+        into = (given.into or Path("outputs") / given.file.stem).absolute()
+        words = words_of(kind, own, given.study, into / "options", given.overrides)
+        collections = {x.name: ["data=beir", f"data.path={x.absolute()}"] for x in given.data or ()}
+        for name, data in (collections or {"python_functions": ["data=python_functions"]}).items():
+            train([*words, *data], into / name, given.file.absolute().parent)
+            found = report(into / name)
+            print(f"\n{name}\n\n{reports.printed(found)}", flush=True)
+            reports.write(found, into / name)
+            print(f"\nThe tests of every pair, and more: {into / name / 'report.md'}", flush=True)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
