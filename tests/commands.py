@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 COMMANDS = (
-    *("average", "cache", "evaluate", "export", "finetune_teacher", "mine"),
+    *("average", "cache", "compare", "evaluate", "export", "finetune_teacher", "mine"),
     *("quantise", "report", "score", "train"),
 )
 LATER = ("matplotlib.backends.backend_agg", "transformers.models.bert.modeling_bert")  # imported when needed

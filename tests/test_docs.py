@@ -49,7 +49,7 @@ def commands() -> list[str]:
     """What the pages say to type, less what has no configuration and what needs files of one's own."""
     text = "\n".join(block for page in sorted(DOCS.glob("*.md")) for block in blocks(page.name, "bash"))
     lines = [line.split("  #")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
-    lines = [line for line in lines if re.search(r"(^|-m )rankdistill (?!report|cache)\w", line)]
+    lines = [line for line in lines if re.search(r"(^|-m )rankdistill (?!report|cache|compare)\w", line)]
     return [line for line in lines if "--config-dir" not in line]
 
 
