@@ -64,6 +64,21 @@ def test_every_experiment_composes(option):
     check(composed(f"+experiment={option}"))
 
 
+STUDIES = sorted(f.stem for f in (FOLDER / "study").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("option", STUDIES)
+def test_every_study_composes(option):
+    """And each value that it sweeps over, by itself."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        config = compose("config", overrides=[f"+study={option}"], return_hydra_config=True)
+    swept = config.hydra.sweeper.params
+    for name, values in (swept or {}).items():
+        for value in str(values).split(","):
+            check(composed(f"+study={option}", f"{name}={value}"))
+
+
 @pytest.mark.parametrize("option", sorted(f.stem for f in (FOLDER / "negatives_from").glob("*.yaml")))
 def test_every_kind_of_negatives_composes(option):
     config = composed("+experiment=locality_entropy", f"negatives_from={option}")
