@@ -19,16 +19,18 @@ from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
 from rankdistill.teachers.dense import DenseTeacher
 from rankdistill.teachers.ensemble import EnsembleTeacher
 
+PARTS = {"demo": "ensemble", "demo_bi_encoder": "bi_encoder"}  # as load_teacher calls them
 ASSETS = Path(str(files("rankdistill") / "assets" / "demo_teacher"))
 
 
 def load_teacher(model: str = "demo", max_length: int | None = None, trust_remote_code: bool = False):
-    """The ``demo`` teacher that ships with the library, or any cross-encoder by folder or hub name.
+    """The ``demo`` teacher that ships with the library, its bi-encoder alone, or any cross-encoder by name.
 
-    ``max_length`` in tokens, query and document together: by default 160 of ``demo``, another model's own.
+    ``model`` is ``demo``, ``demo_bi_encoder``, a folder or a hub name; ``max_length`` in tokens, of a
+    cross-encoder query and document together: by default 160 of the demo's, another model's own.
     """
-    if model == "demo":
-        return demo_teacher() if max_length is None else demo_teacher(max_length=max_length)
+    if model in PARTS:
+        return demo_teacher(PARTS[model], **({} if max_length is None else {"max_length": max_length}))
     return CrossEncoderTeacher(model, max_length, trust_remote_code=trust_remote_code)
 
 
