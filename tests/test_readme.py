@@ -87,7 +87,7 @@ def test_ci_types_what_the_readme_says():
     script = (ROOT / ".ci" / "run").read_text()
     assert tests[2].strip().removeprefix("pip install ") in script
     assert script.splitlines()[-4:] == ["ruff check", "ruff format --check", "mypy", 'pytest -m ""']
-    assert install[-1].strip() == "rankdistill train +experiment=stratified"
+    assert install[-1].strip() == "rankdistill train +experiment=static"
     assert "[demo]" in install[2]
 
 
