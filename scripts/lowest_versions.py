@@ -1,6 +1,6 @@
 """The fast tests at the lowest versions that pyproject.toml allows, in a fresh environment.
 
-``python scripts/lowest_versions.py /tmp/lowest`` makes a virtual environment in that folder, which must not
+``python scripts/lowest_versions.py ../lowest`` makes a virtual environment in that folder, which must not
 exist, and runs ``pytest -n 1`` there; what follows the folder goes to pytest. Versions are read from
 pyproject.toml: those of ``dependencies`` and of the extras are the lowest; those of the extra ``test`` are
 any, because tests alone need them.

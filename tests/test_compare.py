@@ -79,6 +79,12 @@ def test_what_cannot_be_compared_is_refused(tmp_path, text, message):
         parts_of(tmp_path / "mine.py")
 
 
+def test_a_file_must_not_hide_a_module_of_python_s(tmp_path):
+    (tmp_path / "random.py").write_text(SAMPLER)
+    with pytest.raises(InputError, match="another name"):
+        parts_of(tmp_path / "random.py")
+
+
 @pytest.mark.slow
 def test_an_idea_becomes_a_table(tmp_path, beir, student_folder):
     """From another folder; what fails ends in the sweep's own line."""

@@ -6,7 +6,7 @@
 A class with select(scores, positive, rng) is a sampler, a torch module a loss; each must be made without
 arguments. Each is trained with as the library's are, on each collection (a folder in BEIR layout, by default
 python_functions), by three seeds; further words are overrides of rankdistill train, such as seed=0,1,2,3,4,
-trainer.max_steps=2000 or +loss=..., and --study names another study. The report of each collection is
+trainer.max_steps=2000 or loss=margin_mse, and --study names another study. The report of each collection is
 printed and left beside its runs; what was interrupted goes on with the same command.
 """
 
@@ -44,6 +44,8 @@ def parts_of(file: Path) -> tuple[str, dict[str, dict]]:
     spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() else None
     if spec is None or spec.loader is None or not file.stem.isidentifier():
         raise InputError(f"{file}: no such file of Python; name one, such as my_sampler.py")
+    if file.stem in sys.stdlib_module_names:
+        raise InputError(f"{file}: Python has a module {file.stem} of its own; give the file another name")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module  # as dataclasses want it
     try:
@@ -82,7 +84,6 @@ def _option(name: str, kind: str) -> str:
 
 def words_of(kind: str, own: dict[str, dict], study: str, options: Path, more: list[str]) -> list[str]:
     """The words of ``rankdistill train`` that compare ``own``, written as ``options``, with the library's."""
-    (options / kind).mkdir(parents=True, exist_ok=True)
     (options / kind).mkdir(parents=True, exist_ok=True)
     for name, fields in own.items():
         write_text(options / kind / f"{name}.yaml", OmegaConf.to_yaml(fields))

@@ -50,6 +50,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     if not isinstance(model, BiEncoderModel) or model.transformers_model is None:
         raise InputError(f"model={config.model}: bi-encoders with a transformer are exported")
     inputs = {"collection": collection.fingerprint, "model": fingerprint_of(model)}
+    n = len(collection.query_rows(config.split, evaluator.limit, evaluator.seed))
     if folder.ended and folder.finished(**inputs):
         metrics = read_measures(folder.path)
     elif not processes.is_main():
@@ -64,10 +65,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             models[name] = load_exported(folder.path / name)
         metrics = measured(models, folder.path, evaluator, collection, config.split)
         write_json(folder.path / "metrics.json", metrics)
-        n = len(collection.query_rows(config.split, evaluator.limit, evaluator.seed))
         evaluated = evaluation_queries(collection, config.split, n, evaluator.limit)
         write_conditions(folder.path, settings=folder.settings, **inputs, queries={"evaluation": evaluated})
-    n = len(collection.query_rows(config.split, evaluator.limit, evaluator.seed))
     queries = measured_queries(collection, config.split, n)
     print(f"\n{shown(metrics)}\n\nMeasured: {queries}. Models in {folder.path}")
     return metrics[formats[-1]][evaluator.main]
@@ -87,9 +86,8 @@ def measured(
     found = {}
     for name, model in models.items():
         log.info("measuring %s", name)
-        index = DenseIndex(
-            model, embed_documents(model, collection.documents)
-        )  # cached by weights, which it lacks
+        # not from the cache, whose key is the weights: an exported model has none
+        index = DenseIndex(model, embed_documents(model, collection.documents))
         found[name] = dict(evaluator.evaluate(None, collection, split, documents=index).mean)
     queries = [collection.queries[row] for row in collection.query_rows(split, ASKED)]
     seconds = dict.fromkeys(models, float("inf"))

@@ -262,9 +262,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         pairs["after"] = analysis.student_scores(student, teacher_table, documents)
         agreements["after"] = agreement_of(teacher_table, pairs["after"], "after")
     if teacher_table is not None:
-        names = [collection.query_ids[row] for row in asked]
-        results["teacher"] = evaluator.rerank(teacher_table, test).of(names)
-        warn_of(results["teacher"].mean, results["before"].of(names).mean, evaluator.main)
+        asked_ids = [collection.query_ids[row] for row in asked]
+        results["teacher"] = evaluator.rerank(teacher_table, test).of(asked_ids)
+        warn_of(results["teacher"].mean, results["before"].of(asked_ids).mean, evaluator.main)
     watch.lap("measuring")
     if main:
         notes = [

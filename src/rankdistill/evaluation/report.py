@@ -185,7 +185,7 @@ class Report:
                 why = "as it must be, since their batches are equal too"
             notes.append(f"{listed(names)} are equal on every query: {why}")
         if any(setting.names != setting.values for setting in self.settings):
-            notes.append("of paths the ends stand here; the .csv files have them whole")
+            notes.append("paths are shown by their ends; the .csv files have them whole")
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
         notes += [f"not equal in all runs: {name}: {shorten(v)}" for name, v in self.unequal.items()]
         return notes

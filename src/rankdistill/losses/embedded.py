@@ -15,7 +15,7 @@ class OfEmbeddings(Loss):
     reads = frozenset({"queries", "documents"})
 
     def vectors_of(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of the queries float (B, d), of the groups' documents (B, G, d), what stands in no place included.
+        """Of the queries float (B, d), of the groups' documents (B, G, d), padding included.
 
         Raises ``InputError`` for token vectors.
         """

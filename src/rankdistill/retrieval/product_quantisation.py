@@ -46,7 +46,7 @@ class ProductQuantiser:
         return unpacked(packed, len(self.codebooks), self.bits)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """What stands for the rotated vectors, float32 (n, d), of ``codes`` int64 (n, M)."""
+        """The rotated vectors as ``codes`` int64 (n, M) have them, float32 (n, d)."""
         parts = self.codebooks[np.arange(len(self.codebooks)), codes]
         return parts.reshape(len(codes), self.dimensions)
 

@@ -108,7 +108,7 @@ def cut_inputs(model: BaseModel, candidates: Candidates, pairs: str = "pairs", w
 def cut_pairs(model: CrossEncoder, candidates: Candidates, name: str = "pairs", who: str = "") -> Counts:
     """How many of ``candidates`` are longer, with their query, than ``model`` reads of a pair.
 
-    As ``cut_texts``, under ``name``; with a chat template and all that stands in it.
+    As ``cut_texts``, under ``name``; with a chat template and all that it adds.
     """
     tokenizer, tokens = model.tokenizer, read_limit(model)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):

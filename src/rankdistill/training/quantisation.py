@@ -50,8 +50,8 @@ class DistillVQ:
     """Distill-VQ (Xiao et al. 2022, arXiv 2204.00185): codebooks that keep the dense scores of documents.
 
     They begin as FAISS's (``rotated``: OPQ's, whose rotation stays). In each step ``batch`` queries score the
-    union of their ``candidates`` best documents, by the vectors (t = q·d) and by what stands for these (s =
-    q·d̂); the loss is KL(softmax(scale t) || softmax(scale s)), whose gradient is that of the paper's
+    union of their ``candidates`` best documents, by the vectors (t = q·d) and by their reconstructions
+    (s = q·d̂); the loss is KL(softmax(scale t) || softmax(scale s)), whose gradient is that of the paper's
     cross-entropy. No labels are used. A document's codes are its nearest centroids; their gradient is that of
     softmax(-distance² / ``temperature``), straight through. Adam, its rate falling to 0.
     """

@@ -27,8 +27,8 @@ def read_preferences(path: str | Path, collection: Collection, invalid: Invalid 
     """Reads rows of query_id, document_id_a, document_id_b and probability, JSONL, Parquet or Arrow.
 
     The probability is that a is preferred; rows of ``preferred`` and ``rejected`` may lack it, as 1. A pair
-    may stand in both orders, and again. The table's ``pairs`` are these; its ``scores`` are the mean
-    probability with which a document is preferred in the pairs that it is in. See ``to_table``.
+    may be given in both orders, and more than once. The table's ``pairs`` are these; its ``scores`` are the
+    mean probability with which a document is preferred in the pairs that it is in. See ``to_table``.
 
     Raises ``InputError`` for a document compared with itself and a probability that is none, too.
     """

@@ -122,7 +122,7 @@ def permuted(answer: Any, n: int) -> list[int] | None:
     order.
 
     The numbers in brackets count, or all where none are; or it is a list of numbers. They are from 1. One
-    that stands there again or is none of the candidates' is passed over, and what the answer leaves out
+    that is given again or is none of the candidates' is passed over, and what the answer leaves out
     follows in its own order, as RankGPT does (Sun et al. 2023, arXiv 2304.09542).
     """
     if isinstance(answer, str):

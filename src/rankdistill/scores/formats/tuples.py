@@ -44,7 +44,7 @@ def read_tuples(path: str | Path, collection: Collection, invalid: Invalid = "er
 
 
 def _negatives(names: Iterable[str], place: str) -> list[str]:
-    """Those of negative, negative_1, negative_2, ... by their numbers, wherever they stand in ``names``.
+    """Those of negative, negative_1, negative_2, ... by their numbers, in any order in ``names``.
 
     Raises ``InputError`` for other names that begin so, and for two of one number.
     """
