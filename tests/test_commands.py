@@ -79,7 +79,7 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     again = start("train", same, tmp_path)
     assert again.returncode == 0 and "| before" in again.stdout and "finished earlier" in again.stdout
     other = start("train", [*same, "seed=5"], tmp_path)
-    assert other.returncode == 2 and "holds a finished run of other settings" in other.stderr
+    assert other.returncode == 2 and "holds a finished run with other settings" in other.stderr
     assert (folder / "model" / "model.safetensors").stat().st_mtime_ns == weights
 
     done = start("evaluate", [f"model={folder / 'model'}", *tiny[:2]], tmp_path)
@@ -163,7 +163,7 @@ def test_a_teacher_is_fine_tuned_on_the_collection(tmp_path, student_folder, cro
     again = start("finetune_teacher", arguments, tmp_path)
     assert again.returncode == 0 and "finished earlier" in again.stdout
     other = start("finetune_teacher", [*arguments, "seed=1"], tmp_path)
-    assert other.returncode == 2 and "holds a finished run of other settings" in other.stderr
+    assert other.returncode == 2 and "holds a finished run with other settings" in other.stderr
     assert (tmp_path / "teacher" / "model" / "model.safetensors").stat().st_mtime_ns == start_of
 
 
@@ -250,7 +250,7 @@ def test_a_hangup_that_is_ignored_stays_so(own_signals):
     ("number", "raised"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)]
 )
 def test_a_signal_in_a_finalizer_ends_the_run_too(number, raised, own_signals, capfd):
-    """Python prints what a finalizer raises, and goes on."""
+    """Python prints what a finalizer raises, and continues."""
 
     class Closing:
         def __del__(self):

@@ -65,7 +65,7 @@ def test_what_it_compares_with_is_there():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no such file of Python"),
+        (None, "no such Python file"),
         ("x = 1", "neither a class with select nor a torch module"),
         (SAMPLER + LOSS, "both samplers and losses"),
         ("import nothing_of_the_kind", "ModuleNotFoundError: No module named 'nothing_of_the_kind'"),

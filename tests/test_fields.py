@@ -51,25 +51,25 @@ def test_the_field_is_named_in_full_however_deep_it_stands():
             }
         }
     )
-    with pytest.raises(InputError, match="loss.losses.kl.teacher_temperature='x': it is a number"):
+    with pytest.raises(InputError, match="loss.losses.kl.teacher_temperature='x': it must be a number"):
         check_targets(config)
 
 
 def test_fields_without_a_target_are_checked_by_name():
     config = OmegaConf.create({"seed": 1.5, "scores": None})
-    with pytest.raises(InputError, match="seed=1.5: it is an integer"):
+    with pytest.raises(InputError, match="seed=1.5: it must be an integer"):
         check_fields(config, {"seed": int})
-    with pytest.raises(InputError, match="scores.scale=None: it is a number"):
+    with pytest.raises(InputError, match="scores.scale=None: it must be a number"):
         check_fields(config, {"scores.scale": float})
 
 
 def test_a_count_is_named_unless_it_is_an_integer_of_1_or_more():
     check_counts(n=1, of_numpy=np.int64(3), limit=None)
     for wrong in (0, -2, 1.5, float("nan"), True, "3", [1]):
-        with pytest.raises(InputError, match=f"n={re.escape(repr(wrong))}: it is 1 or more, an integer"):
+        with pytest.raises(InputError, match=f"n={re.escape(repr(wrong))}: it must be 1 or more, an integer"):
             check_counts(limit=None, n=wrong)
 
 
 def test_a_target_that_is_nowhere_is_named_with_the_remedy():
-    with pytest.raises(InputError, match=r"sampler\._target_: nowhere\.X is not to be found .*PYTHONPATH"):
+    with pytest.raises(InputError, match=r"sampler\._target_: nowhere\.X cannot be found .*PYTHONPATH"):
         check_targets(OmegaConf.create({"sampler": {"_target_": "nowhere.X"}}))

@@ -80,7 +80,7 @@ def test_a_refused_run_changes_nothing(tmp_path, until, config, inputs, message)
 def test_a_run_beside_a_running_one_changes_nothing(tmp_path):
     train(tmp_path, until="start")
     before = contents(tmp_path)
-    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run is at work there"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run is using it"):
         train(tmp_path)
     assert contents(tmp_path) == before
 

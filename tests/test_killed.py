@@ -1,4 +1,4 @@
-"""A run that is killed goes on, and ends as if nothing had been."""
+"""A run that is killed resumes, and ends as if nothing had happened."""
 
 from functools import partial
 

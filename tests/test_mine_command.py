@@ -99,7 +99,7 @@ def test_each_retrievers_run_is_written_into_a_folder(beir, collection, tmp_path
         assert written.name == name
     said = capsys.readouterr().out
     assert "Run words of 16 queries" in said and "Run flat of 16 queries" in said
-    with pytest.raises(InputError, match="words.trec: is there already"):
+    with pytest.raises(InputError, match="words.trec: exists already"):
         run(config(beir, f"{tmp_path}/runs/", retrievers), None)
     run(config(beir, tmp_path / "c.arrow", retrievers), None)
     found = read_candidates(tmp_path / "c.arrow", read_beir(beir))
@@ -142,9 +142,9 @@ def test_what_cannot_be_an_output(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     for path, message in (
         (tmp_path, "is a folder; name a file in it"),
-        (tmp_path / "file", "is there already"),
-        (tmp_path / "link", "is there already"),
-        (tmp_path / "file" / "x.trec", "file is a file, and no folder"),
+        (tmp_path / "file", "exists already"),
+        (tmp_path / "link", "exists already"),
+        (tmp_path / "file" / "x.trec", "file is a file, not a folder"),
         (tmp_path / ("x" * 300 + ".arrow"), "cannot be written .File name too long"),
         ("/proc/x.arrow", "cannot be written to /proc"),
         ("/proc/new/x.arrow", "cannot be written to /proc"),

@@ -1,4 +1,4 @@
-"""The page docs/own_scores.md, typed as it stands; small."""
+"""The page docs/own_scores.md, typed as it is; small."""
 
 import re
 from pathlib import Path

@@ -60,9 +60,9 @@ def test_of_both_shares_the_mean_is_taken():
         (["parts=5"], "parts=5: the model's 16 dimensions"),
         (["training_split=test"], "training_split=test: it is what is measured"),
         (["evaluator.index=HNSW32"], "evaluator.index: the indexes that are measured are the quantisers'"),
-        (["quantisers={pq:null,opq:null,distill_vq:null,jpq:null}"], "quantisers: none is left"),
-        (["quantisers.jpq.cut=0"], "quantisers.jpq.cut=0: it is 1 or more"),
-        (["model=null"], "model=None: it is a text"),
+        (["quantisers={pq:null,opq:null,distill_vq:null,jpq:null}"], "quantisers: there is none"),
+        (["quantisers.jpq.cut=0"], "quantisers.jpq.cut=0: it must be 1 or more"),
+        (["model=null"], "model=None: it must be a text"),
     ],
 )
 def test_what_is_refused(quantise, words, said, tmp_path):
@@ -72,5 +72,5 @@ def test_what_is_refused(quantise, words, said, tmp_path):
 
 
 def test_a_cross_encoder_has_no_vectors(quantise, cross_encoder_folder):
-    with pytest.raises(InputError, match="it makes no vector of a document"):
+    with pytest.raises(InputError, match="it makes no single vector of a document"):
         quantise(f"model={cross_encoder_folder}")

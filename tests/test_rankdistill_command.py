@@ -35,7 +35,7 @@ def test_every_module_that_can_be_run_is_a_command():
 
 
 def test_a_misspelt_command_is_one_line():
-    line = "error: 'trian' is no command; did you mean train?; there are " + ", ".join(COMMANDS)
+    line = "error: 'trian' is not a command; did you mean train?; available: " + ", ".join(COMMANDS)
     assert rankdistill("trian", modules=["torch"]) == (2, "", line + "\n")
 
 

@@ -11,7 +11,7 @@ from rankdistill.commands.train import distil
 BAD = [
     (
         ["sampler=stratfied"],
-        "sampler=stratfied: no such option; did you mean stratified? there is: ",
+        "sampler=stratfied: no such option; did you mean stratified? available: ",
     ),
     (["loss=margin_mes"], "loss=margin_mes: no such option; did you mean margin_mse?"),
     (["sampler.negativs=3"], "sampler.negativs: no such field; did you mean negatives?"),
@@ -19,30 +19,30 @@ BAD = [
     (["learning_rate=1"], "learning_rate: no such field here; it is trainer.learning_rate"),
     (["lora=null"], "lora: no such field here; it is student.lora"),
     (["sampler.negatives=0"], "negatives=0"),
-    (["sampler.placement=middle"], "placement='middle': it is 'mid' or 'ends'"),
-    (["evaluator.measures=[nDCGG@3]"], "'nDCGG@3' is no measure"),
+    (["sampler.placement=middle"], "placement='middle': it must be 'mid' or 'ends'"),
+    (["evaluator.measures=[nDCGG@3]"], "'nDCGG@3' is not a measure"),
     (["sampler.negatives=500"], "a group of 501 documents, but the largest pool has"),
     (["data.path=nowhere"], "nowhere: no such folder"),
     (["student.model=./nowhere"], "'./nowhere' cannot be loaded: no such folder"),
-    (["sampler.negatives=abc"], "sampler.negatives='abc': it is an integer"),
-    (["student.max_length=-5"], "max_length=-5: it is 1 or more"),
-    (["seed=-1"], "seed=-1: it is an integer, 0 or more"),
+    (["sampler.negatives=abc"], "sampler.negatives='abc': it must be an integer"),
+    (["student.max_length=-5"], "max_length=-5: it must be 1 or more"),
+    (["seed=-1"], "seed=-1: it must be an integer, 0 or more"),
     (["seed=4294967296"], "below 2**32"),
     (["trainer.push_to_hub=true"], "trainer.push_to_hub: upload the run's folder model"),
     (["trainer.load_best_model_at_end=true"], "trainer.load_best_model_at_end: nothing is measured"),
-    (["candidates.limit=2.5"], "candidates.limit=2.5: it is an integer or null"),
-    (["candidates.retrievers.bm25.n=0"], "n=0: it is 1 or more"),
-    (["scores.scale=-5"], "scale=-5: it is a number above 0"),
-    (["trainer.learning_rate=-1"], "trainer.learning_rate=-1: it is 0 or more"),
-    (["trainer.bf16=abc"], "trainer.bf16='abc': it is true or false"),
+    (["candidates.limit=2.5"], "candidates.limit=2.5: it must be an integer or null"),
+    (["candidates.retrievers.bm25.n=0"], "n=0: it must be 1 or more"),
+    (["scores.scale=-5"], "scale=-5: it must be a number above 0"),
+    (["trainer.learning_rate=-1"], "trainer.learning_rate=-1: it must be 0 or more"),
+    (["trainer.bf16=abc"], "trainer.bf16='abc': it must be true or false"),
     (["loss=null"], "a configuration group cannot be null"),
-    (["evaluator.measures=[nDCG@0]"], "'nDCG@0' is no measure"),
+    (["evaluator.measures=[nDCG@0]"], "'nDCG@0' is not a measure"),
     (
         ["trainer.save_only_model=true"],
         "trainer.save_only_model: a run is resumed from its optimizer's state",
     ),
     (["trainer.report_to=foo"], "foo is not supported, only"),
-    (["warmup.trainer=5"], "warmup.trainer=5: it is a group of fields"),
+    (["warmup.trainer=5"], "warmup.trainer=5: it must be a group of fields"),
     (
         ["~candidates.retrievers.bm25", "candidates.retrievers.dense=null", "~candidates.retrievers.random"],
         "candidates.retrievers: no retriever",
@@ -51,10 +51,10 @@ BAD = [
     (["cut.low=0.9", "cut.high=0.2"], "cut: low=0.9, high=0.2: shares of the queries, 0 <= low < high <= 1"),
     (
         ["cut=middle_half", "cut.by=entropie"],
-        "by='entropie': it is one of variance, std, range, entropy",
+        "by='entropie': it must be one of variance, std, range, entropy",
     ),
     (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
-    (["student.prompts={query:5}"], "student.prompts.query=5: it is a text; leave it out for none"),
+    (["student.prompts={query:5}"], "student.prompts.query=5: it must be a text; leave it out for none"),
     (
         ["sampler=[random,hard]"],
         "sampler=[random,hard]: one option is chosen; for a run of each of them: -m sampler=random,hard",
@@ -63,7 +63,7 @@ BAD = [
         ["+teacher@warmup.teacher=[bm25, dense]"],
         "one option is chosen; for a run of each of them: -m +teacher@warmup.teacher=bm25,dense",
     ),
-    (["evaluation.split=tset"], "no split 'tset'; there is 'test', 'train'"),
+    (["evaluation.split=tset"], "no split 'tset'; available: 'test', 'train'"),
 ]
 
 
@@ -105,11 +105,11 @@ def test_what_stands_in_the_way_in_the_runs_folder_is_named(tiny, tmp_path):
     (tmp_path / "model").write_text("")
     arguments = [*tiny, f"hydra.run.dir={tmp_path}"]
     done = start("train", arguments, tmp_path)
-    assert done.returncode == 2 and f"{tmp_path / 'model'}: a file stands where" in done.stderr
+    assert done.returncode == 2 and f"{tmp_path / 'model'}: a file is where" in done.stderr
     (tmp_path / "model").unlink()
     with FileLock(tmp_path / ".lock"):
         done = start("train", arguments, tmp_path)
-    assert done.returncode == 2 and f"{tmp_path}: another run is at work there" in done.stderr
+    assert done.returncode == 2 and f"{tmp_path}: another run is using it" in done.stderr
     assert done.stderr.count("another run") == 1 and not (tmp_path / "train.log").exists()
 
 
@@ -158,7 +158,7 @@ def test_an_experiment_of_another_command_is_named(tmp_path):
     for name, message in (
         (
             "mine",
-            "warmup: no such field; there is: candidates, data, output, student (is experiment=quick for",
+            "warmup: no such field; available: candidates, data, output, student (is experiment=quick for",
         ),
         ("evaluate", "experiment/quick: it overrides student, which this command does not have"),
     ):
@@ -189,6 +189,6 @@ def test_a_refused_sweep_changes_nothing(tiny, tmp_path):
     reported = contents()
     assert {path: reported[path] for path in before} == before
     done = start("train", ["-m", *settings, "sampler=hard,random"], tmp_path)
-    assert done.returncode == 2 and "holds a finished run of other settings" in done.stderr + done.stdout
+    assert done.returncode == 2 and "holds a finished run with other settings" in done.stderr + done.stdout
     assert contents() == reported
     assert start("report", [str(tmp_path / "sweep")], tmp_path).stdout == shown

@@ -27,7 +27,7 @@ def test_candidates_and_scores_are_written_and_converted(mined, beir, student_fo
     done = start("mine", [*mined, "output=new/candidates.arrow"], tmp_path)
     assert done.returncode == 0 and "Candidates(16 queries" in done.stdout, done.stderr[-2000:]
     again = start("mine", [*mined, "output=new/candidates.arrow"], tmp_path)
-    assert again.returncode == 2 and "output=new/candidates.arrow: is there already" in again.stderr
+    assert again.returncode == 2 and "output=new/candidates.arrow: exists already" in again.stderr
     wrong = start("mine", [*mined, "output=candidates.csv"], tmp_path)
     assert wrong.returncode == 2 and "candidates are written to .arrow, a TREC run to .trec" in wrong.stderr
     done = start("mine", [*mined, "output=bm25.trec.gz", "candidates.limit=4"], tmp_path)
@@ -113,7 +113,7 @@ def test_a_file_of_scores_is_distilled(measured, mined, beir, table, tmp_path):
         ),
         (["teacher.path=bad.jsonl"], "bad.jsonl: its name doesn't say the format"),
         (["teacher.path=nobody/nothing"], "nobody/nothing: no such file, and no dataset"),
-        (["teacher.path=bad.csv", "teacher.options={by:rank}"], "by: no option of csv"),
+        (["teacher.path=bad.csv", "teacher.options={by:rank}"], "by: not an option of csv"),
     ],
 )
 def test_bad_files_end_in_one_line(arguments, message, mined, tmp_path):

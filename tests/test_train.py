@@ -197,16 +197,16 @@ def test_one_stage_is_the_run_without_the_other(job, tmp_path):
 @pytest.mark.parametrize(
     ("stages", "parts", "message"),
     [
-        (["warmup", "warmup"], {}, "stages: warmup is there twice"),
+        (["warmup", "warmup"], {}, "stages: warmup is given twice"),
         (["distilation"], {}, r"stages: distilation: there is no such part; add one, as \+distilation.loss="),
-        ([], {}, "stages: none is left to train"),
-        (["seed"], {}, "stages: seed is no stage, a part with a loss"),
-        (["data"], {}, "stages: data is no stage, a part with a loss"),
-        (["scores"], {}, "stages: scores is no stage"),
-        (["evaluation"], {}, "stages: evaluation is no stage"),
+        ([], {}, "stages: there is none to train"),
+        (["seed"], {}, "stages: seed is not a stage, a part with a loss"),
+        (["data"], {}, "stages: data is not a stage, a part with a loss"),
+        (["scores"], {}, "stages: scores is not a stage"),
+        (["evaluation"], {}, "stages: evaluation is not a stage"),
         (["own"], {"own": {"lss": {}}}, "own.lss: no such field; did you mean loss"),
         (["own"], {"own": None}, "own: a stage without fields; give it those that differ .*, or {} if none"),
-        (["own"], {"own": {"trainer": {"max_grad_norm": -1}}}, "own.trainer.max_grad_norm=-1: it is 0 or"),
+        (["own"], {"own": {"trainer": {"max_grad_norm": -1}}}, "own.trainer.max_grad_norm=-1: it must be 0"),
         (["own"], {"own": {"trainer": {"max_step": 3}}}, "own.trainer: .* argument 'max_step'"),
         (["own"], {"own": {}, "trainer": {"max_steps": 0}}, "trainer.max_steps=0"),
         (
@@ -214,10 +214,10 @@ def test_one_stage_is_the_run_without_the_other(job, tmp_path):
             {"own": {"scores": {"teacher_scal": 2}}},
             "own.scores.teacher_scal: no such field; did you mean teacher_scale",
         ),
-        (["own"], {"own": {"trainer": 3}}, "own.trainer=3: it is a group of fields"),
-        (["own"], {"own": {"scores": {"scale": -1}}}, "own.scores.scale=-1: it is a number above 0"),
-        (["own"], {"own": {"scores": {"similarity": "dot"}}}, "own.scores.similarity: all stages compare"),
-        ("warmup", {}, "stages='warmup': it is a list"),
+        (["own"], {"own": {"trainer": 3}}, "own.trainer=3: it must be a group of fields"),
+        (["own"], {"own": {"scores": {"scale": -1}}}, "own.scores.scale=-1: it must be a number above 0"),
+        (["own"], {"own": {"scores": {"similarity": "dot"}}}, "own.scores.similarity: all stages have"),
+        ("warmup", {}, "stages='warmup': it must be a list"),
     ],
 )
 def test_stages_that_cannot_be(job, tmp_path, stages, parts, message):
@@ -231,7 +231,7 @@ def test_stages_that_cannot_be(job, tmp_path, stages, parts, message):
 
 def test_how_scores_are_compared_is_checked_before_anything_is_read(job, tmp_path):
     job.scores.teacher_scores, job.data.path = "foo", "nowhere"
-    with pytest.raises(InputError, match="scores.teacher_scores='foo': it is raw, minmax or zscore"):
+    with pytest.raises(InputError, match="scores.teacher_scores='foo': it must be raw, minmax or zscore"):
         distil(job, tmp_path / "run")
 
 

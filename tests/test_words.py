@@ -137,11 +137,11 @@ def test_several_values_without_a_sweep():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"_target_": "rankdistill.candidates.BM25", "n": 0}, r"a\.b\.n=0: it is 1 or more"),
+        ({"_target_": "rankdistill.candidates.BM25", "n": 0}, r"a\.b\.n=0: it must be 1 or more"),
         ({"_target_": "rankdistill.candidates.BM25", "language": "xx"}, r"a\.b\.language='xx': no stemmer"),
         (
             {"_target_": "rankdistill.teachers.demo.demo_teacher", "part": "x"},
-            r"a\.b\.part='x': it is ensemble",
+            r"a\.b\.part='x': it must be ensemble",
         ),
     ],
 )
@@ -155,9 +155,9 @@ def test_a_parameter_is_named_by_the_field_that_sets_it(config, message):
     [
         ("student.layers=0", "student.layers=0: the model has"),
         ("sampler.negatives=0", "sampler: positives=1, negatives=0: a group takes"),
-        ("evaluator.k=0", "evaluator.k=0: it is a number of documents, 1"),
-        ("evaluator.measures=null", "evaluator.measures=None: it is a list"),
-        ("sampler.placement=null", "sampler.placement=None: it is 'mid' or 'ends'"),
+        ("evaluator.k=0", "evaluator.k=0: it must be a number of documents, 1"),
+        ("evaluator.measures=null", "evaluator.measures=None: it must be a list"),
+        ("sampler.placement=null", "sampler.placement=None: it must be 'mid' or 'ends'"),
         ("cut.by=foo", "cut.by"),
     ],
 )

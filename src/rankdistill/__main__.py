@@ -13,7 +13,7 @@ COMMANDS = {
     "score": "write a teacher's scores of candidates to a file",
     "quantise": "write a model's documents as FAISS indexes of few bytes each",
     "average": "write the mean of models that began alike",
-    "export": "write a model in formats of other run times",
+    "export": "write a model in the formats of other runtimes",
     "finetune_teacher": "train a cross-encoder on a collection's own judgments",
     "cache": "list what was computed once and kept, and prune it",
 }
@@ -27,7 +27,7 @@ HELP = "\n".join(
 
 
 def main() -> None:
-    """Runs the command that the first argument names; exit status 2 where there is none such."""
+    """Runs the command that the first argument names; exit status 2 if there is no such command."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         print(HELP)
@@ -38,7 +38,9 @@ def main() -> None:
     elif words[0] not in COMMANDS:
         close = get_close_matches(words[0], COMMANDS, 1)
         meant = f"; did you mean {close[0]}?" if close else ""
-        print(f"error: {words[0]!r} is no command{meant}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"error: {words[0]!r} is not a command{meant}; available: {', '.join(COMMANDS)}", file=sys.stderr
+        )
         sys.exit(2)
     else:
         sys.argv = [f"rankdistill {words[0]}", *words[1:]]

@@ -50,7 +50,7 @@ def check_counts(**values: int | None) -> None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise InputError(f"{name}={value!r}: it is 1 or more, an integer")
+            raise InputError(f"{name}={value!r}: it must be 1 or more, an integer")
 
 
 def check_loaded(model: object) -> None:
@@ -74,4 +74,4 @@ def disk_refuses(error: BaseException) -> str | None:
 def check_seed(seed: int, name: str = "seed") -> None:
     """Raises ``InputError`` unless every generator takes ``seed``: NumPy's, PyTorch's and Python's."""
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
-        raise InputError(f"{name}={seed}: it is an integer, 0 or more and below 2**32")
+        raise InputError(f"{name}={seed}: it must be an integer, 0 or more and below 2**32")

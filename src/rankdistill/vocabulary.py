@@ -32,7 +32,7 @@ class Batch:
     ``index`` int64 (B, G) says which of ``document_rows`` is in a group's place, ``mask`` bool (B, G)
     whether one does, ``positive`` bool (B, G) whether it is known to be relevant. ``targets`` are columns of
     the score table: ``scores`` float32 (B, G), and what the loss names in its ``columns``: other scores
-    float32 (B, G); ``grades`` int64 (B, G), -1 where nobody judged; ranks such as ``ranks.bm25`` int64
+    float32 (B, G); ``grades`` int64 (B, G), -1 where unjudged; ranks such as ``ranks.bm25`` int64
     (B, G), 65535 where not found; ``pairs`` int64 (P, 3), a query's place in the batch and two in its group,
     with ``pair_p`` float32 (P,), how probably the first of the two is preferred. ``pools`` are those of
     ``in_batch_negatives``. ``inputs`` has ``student``, and of a teacher inside the step ``teacher``. ``step``

@@ -76,7 +76,7 @@ def test_student_scores_that_do_not_fit_are_an_error(table):
         agreement(table, scores[:3])
     with pytest.raises(InputError, match="1 student scores are not finite"):
         agreement(table, np.where(np.arange(len(scores)) == 2, np.nan, scores))
-    with pytest.raises(InputError, match="temperatures 0, 1.0: they are finite and above 0"):
+    with pytest.raises(InputError, match="temperatures 0, 1.0: they must be finite and above 0"):
         agreement(table, scores, teacher_temperature=0)
 
 

@@ -83,5 +83,5 @@ def test_of_nothing_no_share_is_kept(table_of):
 def test_what_cannot_be_compared_is_said(table):
     with pytest.raises(InputError, match="samplers: none to compare"):
         analysis.compare_samplers(table, {})
-    with pytest.raises(InputError, match="statistic='spread': it is one of variance, std"):
+    with pytest.raises(InputError, match="statistic='spread': it must be one of variance, std"):
         analysis.kept_shares(table, {"random": RandomSampler(1, 3)}, ("spread",))

@@ -80,7 +80,7 @@ def test_cuts_that_cannot_be_are_said(table_of):
     for low, high in ((0.5, 0.5), (-0.1, 1), (0, 1.5), (0.9, 0.1), (float("nan"), 1)):
         with pytest.raises(InputError, match="shares of the queries, 0 <= low < high <= 1"):
             Cut(low, high)
-    with pytest.raises(InputError, match="by='spread': it is one of variance, std"):
+    with pytest.raises(InputError, match="by='spread': it must be one of variance, std"):
         Cut(by="spread")
-    with pytest.raises(InputError, match="of 2 queries none lies between the shares 0.3 and 0.4"):
+    with pytest.raises(InputError, match="of 2 queries none is between the shares 0.3 and 0.4"):
         Cut(0.3, 0.4)(table_of([[1, 0], [2, 0]]))

@@ -83,7 +83,7 @@ def test_denser_places_have_a_higher_density():
 def test_more_neighbours_than_documents_are_an_error():
     with pytest.raises(InputError, match="k=10 neighbours of 10 documents"):
         log_density(np.eye(10))
-    with pytest.raises(InputError, match="quantile=99: it is between 0 and 1"):
+    with pytest.raises(InputError, match="quantile=99: it must be between 0 and 1"):
         diameter(np.eye(3), 99)
 
 

@@ -134,7 +134,7 @@ def test_a_statistic_is_drawn_as_the_share_of_queries_up_to_it(table):
     quartiles = [line.get_xdata()[0] for line in ax.get_lines()[:3]]
     assert quartiles == pytest.approx(query_statistics(table)["range"].quantile([0.25, 0.5, 0.75]).tolist())
     assert labels(ax)[0].startswith("pool")
-    with pytest.raises(InputError, match="statistic='spread': it is one of"):
+    with pytest.raises(InputError, match="statistic='spread': it must be one of"):
         analysis.plot_statistic(table, SAMPLERS, "spread")
 
 
@@ -208,7 +208,7 @@ def test_a_plot_goes_into_given_axes_and_leaves_their_figure_as_it_was(table):
 
 
 def test_a_report_is_as_wide_as_the_labels_it_draws():
-    """They are longer than the swept values where a field's name stands before, shorter without defaults."""
+    """They are longer than the swept values where a field's name comes first, shorter without defaults."""
     short = analysis.plot_report(report_of(("mid", "-")))
     unsaid = analysis.plot_report(report_of(("mid", "-"), ("-",) * 2, swept=("a.b", "a.c")))
     long = analysis.plot_report(report_of(("mid", "ends"), swept=("a.space_of_the_anchors", "a.placement")))

@@ -116,7 +116,7 @@ def test_bm25_finds_documents_with_words_of_the_query_and_no_others(query, expec
     """Stemmed, without stop words, identifiers split; a document of score 0 is no candidate."""
     rows = BM25(4).retrieve(TOY, np.array([TOY.query_row[query]]))[0]
     assert {TOY.document_ids[row] for row in rows if row >= 0} == expected
-    assert rows[: len(expected)].min(initial=0) >= 0, "-1 stands at the end"
+    assert rows[: len(expected)].min(initial=0) >= 0, "-1 is at the end"
 
 
 def test_bm25_puts_the_best_first_and_takes_n(collection):
@@ -233,7 +233,7 @@ def test_a_retriever_that_fails_leaves_nothing_to_reuse(collection, tmp_path, mo
 
 @pytest.mark.parametrize(
     ("split", "message"),
-    [("dev", "no split 'dev'; there is 'test', 'train'"), ("judged", "no query of split 'judged'")],
+    [("dev", "no split 'dev'; available: 'test', 'train'"), ("judged", "no query of split 'judged'")],
 )
 def test_a_split_with_nothing_to_mine_raises(collection, split, message):
     qrels = {**collection.qrels, "judged": {"q0": {"d3": 0}}} if split == "judged" else collection.qrels
@@ -319,10 +319,10 @@ def test_rows_may_be_unsigned(collection):
         (Held(object()), "^retriever Held needs a fingerprint"),
         (
             Ones([1, 60]),
-            "^retriever Ones: retrieve gives rows from 1 to 60 for 60 documents; it gives integers",
+            "^retriever Ones: retrieve gives rows from 1 to 60 for 60 documents; it must give integers",
         ),
         (Ones([-2, 1]), "gives rows from -2 to 1 for 60 documents"),
-        (Lists(), r"gives object of shape \(\) for 16 queries; it gives integers"),
+        (Lists(), r"gives object of shape \(\) for 16 queries; it must give integers"),
         (Ones([0.5]), r"gives float64 of shape \(16, 1\) for 16 queries"),
         (Ones(3), r"gives int64 of shape \(16,\) for 16 queries"),
     ],

@@ -21,7 +21,7 @@ QRELS = HEADER + "q1\td1\t2\nq1\td2\t0\nq2\td4\t1\n"
 
 
 def write(folder, corpus=CORPUS, queries=QUERIES, qrels=QRELS, packed=False, end="\n"):
-    """A BEIR folder; ``corpus`` and ``queries`` are rows, or strings written as they stand."""
+    """A BEIR folder; ``corpus`` and ``queries`` are rows, or strings written as they are."""
     for name, content in (("corpus.jsonl", corpus), ("queries.jsonl", queries), ("qrels/test.tsv", qrels)):
         if not isinstance(content, str):
             content = "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in content)
@@ -67,7 +67,7 @@ def test_every_file_of_qrels_is_a_split(tmp_path):
 
 
 def test_a_copy_beside_a_file_of_qrels_is_a_split_of_its_own(tmp_path):
-    """Cut at the first dot, test.bak.tsv would silently stand for test.tsv."""
+    """Cut at the first dot, test.bak.tsv would silently be read as test.tsv."""
     write(tmp_path)
     (tmp_path / "qrels" / "test.bak.tsv").write_text(HEADER + "q2\td4\t1\n")
     found = read_beir(tmp_path).qrels
@@ -107,7 +107,7 @@ def test_a_missing_file_is_named(tmp_path, file):
         ({"corpus": [*CORPUS, '{"_id": "d5", "text": \n']}, "corpus.jsonl:5: malformed JSON"),
         ({"queries": ["not json\n"]}, "queries.jsonl:1: malformed JSON"),
         ({"corpus": ["\n", "[1, 2]\n"]}, "corpus.jsonl:2: expected a JSON object"),
-        ({"corpus": ['{"text": "no id"}\n']}, "corpus.jsonl:1: no field _id or .*; there is: text"),
+        ({"corpus": ['{"text": "no id"}\n']}, "corpus.jsonl:1: no field _id or .*; available: text"),
         ({"corpus": ['{"_id": "d1", "body": "t"}\n']}, "corpus.jsonl: no row has the field text or title"),
         ({"queries": ['{"_id": "q1", "text": 7}\n']}, "queries.jsonl:1: expected an id and the strings text"),
         ({"qrels": HEADER + "q1\td1\t1\nq1 d2 1\n"}, "test.tsv:3: expected query, document"),
@@ -159,7 +159,7 @@ def test_text_that_is_not_utf8_is_named(tmp_path):
 
 @pytest.mark.parametrize("file", ["corpus", "queries"])
 def test_a_file_with_no_row_is_named(tmp_path, file):
-    with pytest.raises(InputError, match=f"{file}.jsonl: no row"):
+    with pytest.raises(InputError, match=f"{file}.jsonl: no usable row"):
         read_beir(write(tmp_path, **{file: ""}))
 
 
@@ -251,8 +251,8 @@ def test_templates_make_texts_of_any_fields(tmp_path):
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{body}", "corpus.jsonl: no row has the field body; there is: _id, title, text"),
-        ("{title} {body}", "corpus.jsonl: no row has the field body; there is: _id, title, text"),
+        ("{body}", "corpus.jsonl: no row has the field body; available: _id, title, text"),
+        ("{title} {body}", "corpus.jsonl: no row has the field body; available: _id, title, text"),
         ("{title", "document_template='{title': expected '}'"),
         ("{title!r}", "names fields in braces"),
         ("{}", "names fields in braces"),

@@ -25,13 +25,13 @@ from rankdistill.training import checkpoints
 
 
 def test_a_cache_that_the_locale_cannot_name_is_refused_in_one_line(monkeypatch):
-    """Other bytes stand for LC_ALL=C without Python's UTF-8 mode, where any beyond ASCII are read so."""
+    """Other bytes are what LC_ALL=C gives without Python's UTF-8 mode, where any beyond ASCII are read so."""
     monkeypatch.setenv("RANKDISTILL_CACHE", os.fsdecode(b"/tmp/\xff"))
     monkeypatch.setattr(sys, "argv", ["rankdistill cache"])
     with pytest.raises(SystemExit, match="2"):
         cache_command.main()
     with pytest.raises(
-        InputError, match="RANKDISTILL_CACHE=/tmp/\ufffd: the locale does not know .*PYTHONUTF8=1"
+        InputError, match="RANKDISTILL_CACHE=/tmp/\ufffd: the locale cannot represent .*PYTHONUTF8=1"
     ):
         cache_folder()
     monkeypatch.setenv("RANKDISTILL_CACHE", "/tmp/\u00e4")

@@ -57,7 +57,7 @@ def test_positives_are_the_grades_above_zero():
 
 
 def test_an_unknown_split_raises_with_what_there_is():
-    with pytest.raises(InputError, match="no split 'dev'; there is 'train', 'test'"):
+    with pytest.raises(InputError, match="no split 'dev'; available: 'train', 'test'"):
         Collection(**FIELDS).query_rows("dev")
 
 

@@ -72,15 +72,15 @@ def test_rows_of_several_blocks_are_counted_on():
     [
         (
             {"documents": DOCUMENTS.drop(columns="id")},
-            "documents row 0: no field _id or id .*; there is: title, text",
+            "documents row 0: no field _id or id .*; available: title, text",
         ),
         ({"documents": DOCUMENTS.assign(id=[1.5, 2, 3])}, "documents row 0: expected an id and the strings"),
         ({"queries": QUERIES.assign(text=[1, 2])}, "queries row 0: expected an id and the strings text"),
         (
             {"queries": QUERIES.rename(columns={"text": "body"})},
-            "queries: no row has the field text; there is: id, body",
+            "queries: no row has the field text; available: id, body",
         ),
-        ({"queries": QUERIES[:0]}, "queries: no row in it"),
+        ({"queries": QUERIES[:0]}, "queries: no usable row in it"),
         ({"queries": [("q1", "text")]}, "queries: a list, where a pandas DataFrame or a datasets.Dataset"),
         (
             {"documents": DatasetDict({"train": Dataset.from_pandas(QUERIES)})},
@@ -93,7 +93,7 @@ def test_rows_of_several_blocks_are_counted_on():
         ),
         (
             {"qrels": QRELS.rename(columns={"grade": "label"})},
-            "qrels row 0: no field score or relevance or grade .*; there is: .*label",
+            "qrels row 0: no field score or relevance or grade .*; available: .*label",
         ),
         ({"qrels": QRELS.assign(document=7.0)}, "qrels row 0: expected query, document"),
         ({"qrels": QRELS.assign(query="q9")}, "^3 judgments of unknown queries: qrels row 0 .q9.*skip"),

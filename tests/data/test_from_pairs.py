@@ -49,14 +49,14 @@ def test_one_table_with_columns_of_other_names():
     [
         (
             TRAIN.rename(columns={"positive": "answer"}),
-            "train row 0: no column 'positive'; there is: query, answer; name",
+            "train row 0: no column 'positive'; available: query, answer; name",
         ),
         (
             TRAIN.assign(positive=[["a"], ["b"], ["c"]]),
             "train row 0: column 'positive' holds a list, not a text",
         ),
         (TRAIN.assign(positive=["deep", None, " "]), "^1 empty texts: train row 1"),
-        (TRAIN[:0], "documents: no row in it"),
+        (TRAIN[:0], "documents: no usable row in it"),
         ([("a", "b")], "train: a list, where a pandas DataFrame"),
     ],
 )

@@ -71,7 +71,7 @@ LAYOUTS = {"nano": write_nano, "mteb": write_mteb, "beir": write_beir}
 
 @pytest.fixture(params=["folder", "hub"])
 def place(request, tmp_path, monkeypatch):
-    """Makes a folder or what stands for a hub: the library that reads one, pointed at ``tmp_path``."""
+    """Makes a folder or a substitute for a hub: the library that reads one, pointed at ``tmp_path``."""
 
     def load(name, config=None):
         if not (tmp_path / name).is_dir():
@@ -109,7 +109,7 @@ def test_templates_and_faults_are_those_of_every_reader(place, collection, tmp_p
         read_hub(place)
     found = read_hub(place, document_template="{head}: {text}", invalid="skip")
     assert found.documents == ["Lakes: deep"] and found.qrels == {"train": {"q0": {"d0": 1}}, "test": {}}
-    with pytest.raises(InputError, match="corpus: no row has the field title; there is: _id, head, text"):
+    with pytest.raises(InputError, match="corpus: no row has the field title; available: _id, head, text"):
         read_hub(place, document_template="{title}")
 
 
@@ -118,8 +118,8 @@ def test_a_hub_out_of_reach_ends_in_one_line_with_the_way_out():
     with pytest.raises(InputError) as error:
         read_hub("BeIR/nfcorpus")
     assert str(error.value) == (
-        "BeIR/nfcorpus: corpus cannot be had from the hub (Couldn't reach 'BeIR/nfcorpus' on the Hub "
-        "(OfflineModeIsEnabled)); without it give the folder of a copy: data.name=<folder>, or data=beir "
+        "BeIR/nfcorpus: corpus cannot be loaded from the hub (Couldn't reach 'BeIR/nfcorpus' on the Hub "
+        "(OfflineModeIsEnabled)); offline, give the folder of a copy: data.name=<folder>, or data=beir "
         "data.path=<folder>"
     )
 
@@ -141,7 +141,7 @@ def test_a_dataset_of_another_layout_is_named(collection, tmp_path, monkeypatch)
     )
     card(folder, corpus={"train": "corpus/train-*"}, queries={"train": "queries/train-*"})
     with pytest.raises(
-        InputError, match="^tiny-qrels: it cannot be had from the hub .Couldn't find any data file"
+        InputError, match="^tiny-qrels: it cannot be loaded from the hub .Couldn't find any data file"
     ):
         read_hub("tiny")
     card(folder, other={"train": "corpus/train-*"})

@@ -33,7 +33,7 @@ class LinkQuery(NamedTuple):
 
 @pytest.mark.parametrize("id_", ["tiny", {"train": "tiny/train", "test": "tiny/test"}])
 def test_a_registered_collection_is_read_as_it_is(irds, collection, id_):
-    """An id without qrels stands for the splits below it; queries that splits share come once."""
+    """An id without qrels means the splits below it; queries that splits share come once."""
     found = read_irds(id_)
     assert found.fingerprint == collection.fingerprint and found.name == "tiny"
 
@@ -56,7 +56,7 @@ def test_fields_of_a_document_by_template_else_its_default_text(irds, tmp_path):
     assert read_irds("titled", document_template="{text} ({title})").documents == ["deep (Lakes)"]
     assert read_irds("plain", document_template="{body}").documents == ["deep"]
     with pytest.raises(
-        InputError, match="plain docs: no row has the field default_text; there is: doc_id, body"
+        InputError, match="plain docs: no row has the field default_text; available: doc_id, body"
     ):
         read_irds("plain")
 
@@ -75,7 +75,7 @@ def test_ids_of_different_corpora_are_refused(irds, tmp_path):
     made = irds_files(tmp_path, other="d1\tdeep\n", asked="q1\thow deep?\n", judged="q1 0 d1 1\n")
     docs = ir_datasets.formats.TsvDocs(made["other"])
     irds.register("other/test", irds_dataset(docs, made["asked"], made["judged"]))
-    with pytest.raises(InputError, match="tiny/train and other/test are not of one corpus"):
+    with pytest.raises(InputError, match="tiny/train and other/test are not of the same corpus"):
         read_irds({"train": "tiny/train", "test": "other/test"})
 
 
@@ -89,10 +89,10 @@ def test_a_query_id_with_two_texts_is_a_fault(irds, tmp_path):
 @pytest.mark.parametrize(
     ("id_", "reason"),
     [
-        ("tinny/test", "data.id: ir_datasets knows no 'tinny/test'; there is: 'tiny/test'"),
-        ("unheard/of", "data.id: ir_datasets knows no 'unheard/of'; its ids are listed on"),
+        ("tinny/test", "data.id: ir_datasets has no 'tinny/test'; available: 'tiny/test'"),
+        ("unheard/of", "data.id: ir_datasets has no 'unheard/of'; its ids are listed on"),
         ({}, "data.id: an id, or split -> id"),
-        ({"test": "tiny"}, "data.id: tiny has no qrels; there is: 'tiny/.*', 'tiny/"),
+        ({"test": "tiny"}, "data.id: tiny has no qrels; available: 'tiny/.*', 'tiny/"),
     ],
 )
 def test_ids_that_cannot_be_read_are_named(irds, id_, reason):

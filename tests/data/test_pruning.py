@@ -140,7 +140,9 @@ def test_embeddings_have_a_limit(collection, student_folder, monkeypatch, caplog
 def test_a_limit_that_is_no_size_is_said_before_anything_is_embedded(collection, student_folder, monkeypatch):
     monkeypatch.setenv("RANKDISTILL_CACHE_LIMIT", "much")
     monkeypatch.setattr("rankdistill.students.embed._embed_into", None)
-    with pytest.raises(InputError, match="RANKDISTILL_CACHE_LIMIT=much: it is a size such as 500MB or 10GB"):
+    with pytest.raises(
+        InputError, match="RANKDISTILL_CACHE_LIMIT=much: it must be a size such as 500MB or 10GB"
+    ):
         stored_embeddings(SentenceTransformer(student_folder, device="cpu"), collection)
 
 
@@ -160,7 +162,7 @@ def test_ages_and_what_is_shown():
         "10.0 TB",
     ]
     for wrong in ("", "d", "3", "-1d", "3y"):
-        with pytest.raises(InputError, match="--older-than=.*: it is a time such as"):
+        with pytest.raises(InputError, match="--older-than=.*: it must be a time such as"):
             age_of(wrong, "--older-than")
 
 
@@ -213,7 +215,7 @@ def test_the_command_lists_and_prunes(collection, monkeypatch, capsys):
 def test_the_command_refuses_what_is_no_size(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, capsys, "--prune", "most")
-    assert capsys.readouterr().err == "error: --prune=most: it is a size such as 500MB or 10GB\n"
+    assert capsys.readouterr().err == "error: --prune=most: it must be a size such as 500MB or 10GB\n"
 
 
 def test_an_item_that_is_gone_meanwhile_is_no_fault():

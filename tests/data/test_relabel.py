@@ -39,7 +39,7 @@ def oracle(table, how, margin):
 
 @pytest.fixture
 def doubtful(table):
-    """The table, its scores drawn anew: for many a query some are above the positive's."""
+    """The table, its scores drawn again: for many a query some are above the positive's."""
     return replace(table, scores=np.random.default_rng(0).normal(size=len(table.scores)).astype(np.float32))
 
 
@@ -130,10 +130,10 @@ def test_the_trainer_shows_the_new_positives(doubtful, student_folder, tmp_path,
 @pytest.mark.parametrize(
     ("how", "margin", "message"),
     [
-        ("flip", 0.0, "relabel='flip': it is add or replace, or null for none"),
-        ("add", -1.0, "relabel_margin=-1.0: it is 0 or more"),
-        ("add", np.nan, "relabel_margin=nan: it is 0 or more"),
-        ("add", True, "relabel_margin=True: it is 0 or more"),
+        ("flip", 0.0, "relabel='flip': it must be add or replace, or null for none"),
+        ("add", -1.0, "relabel_margin=-1.0: it must be 0 or more"),
+        ("add", np.nan, "relabel_margin=nan: it must be 0 or more"),
+        ("add", True, "relabel_margin=True: it must be 0 or more"),
     ],
 )
 def test_other_settings_are_refused(doubtful, how, margin, message):

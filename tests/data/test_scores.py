@@ -81,7 +81,7 @@ def test_of_a_pool_single_candidates_can_be_taken(table):
 @pytest.mark.parametrize(
     ("queries", "message"),
     [
-        ([1, 2, 1], "a query to take twice; give each once"),
+        ([1, 2, 1], "a query is taken twice; give each once"),
         ([1, 16], "it has the queries 0 to 15, not 1 to 16"),
         ([-1, 2], "it has the queries 0 to 15, not -1 to 2"),
     ],
@@ -340,7 +340,7 @@ def of_lengths(column, counts):
         ("query_id", lambda column, c: pa.array(["q0", "q0"]), "a query is there twice"),
         ("query_id", lambda column, c: pa.array(["q0", None]), "query_id has places without a value"),
         ("query_id", lambda column, c: pa.array(["q0", "x"]), "queries that tiny does not have: 'x'"),
-        ("document_ids", lambda column, c: None, "one column document_ids; there is query_id, positive"),
+        ("document_ids", lambda column, c: None, "one column document_ids; available: query_id, positive"),
         ("positive", lambda column, c: lists([1, 0, 3], [2, 1], pa.uint8()), "positive holds 3; it must be"),
         (
             "positive",
@@ -348,7 +348,7 @@ def of_lengths(column, counts):
             "positive holds int64, not uint8",
         ),
         ("positive", lambda column, c: pa.array([1, 0], pa.uint8()), "positive is uint8, not a list"),
-        ("ranks.bm25", lambda column, c: of_lengths(column, [1, 2]), "ranks.bm25 has lists of other lengths"),
+        ("ranks.bm25", lambda column, c: of_lengths(column, [1, 2]), "ranks.bm25 has lists of lengths other"),
         (
             "ranks.bm25",
             lambda column, c: lists([0, None, 0], [2, 1], pa.uint16()),
@@ -360,7 +360,7 @@ def of_lengths(column, counts):
             lambda column, c: lists([1, 2, 3], [2, 1], pa.float64()),
             "scores holds double, not float",
         ),
-        ("scores", lambda column, c: of_lengths(column, [1, 2]), "scores has lists of other lengths"),
+        ("scores", lambda column, c: of_lengths(column, [1, 2]), "scores has lists of lengths other"),
     ],
 )
 def test_columns_of_another_writer_are_checked(collection, tmp_path, name, change, message):
@@ -427,7 +427,7 @@ def test_a_changed_table_of_an_earlier_version_is_refused(collection, tmp_path):
     path = tmp_path / "then.arrow"
     for change, message in (
         (columns, "damaged or edited"),
-        (columns | {"sources": lists([8, 1, 64], [2, 1], pa.uint8())}, "sources that are not known"),
+        (columns | {"sources": lists([8, 1, 64], [2, 1], pa.uint8())}, "unknown sources"),
     ):
         table = pa.table(change).replace_schema_metadata(written.schema.metadata)
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:

@@ -249,8 +249,8 @@ def test_a_weighted_sum_takes_the_place_of_the_scores():
     [
         ({"medium": 1.0}, "no column medium; it has scores, small, large, grades, pairs, ranks.bm25"),
         ({"ranks.e5": 1.0}, "no column ranks.e5"),
-        ({"grades": 1.0}, "teacher_weights={grades: ...}: grades is no teacher's scores"),
-        ({"ranks.bm25": 1.0}, "ranks.bm25 is no teacher's scores"),
+        ({"grades": 1.0}, "teacher_weights={grades: ...}: grades is not a teacher's scores"),
+        ({"ranks.bm25": 1.0}, "ranks.bm25 is not a teacher's scores"),
         ({"small": np.nan}, "teacher_weights={small: nan}: a weight must be a finite number"),
         ({"small": True}, "a weight must be a finite number"),
         ({}, "it must be weights of columns, by name"),

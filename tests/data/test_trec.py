@@ -166,7 +166,7 @@ def test_a_collection_written_as_tsv_or_jsonl_gives_it_back(tmp_path, collection
         ({"topics": "<top>\n<num> 1\n<title> a\n</top>\n<num> 2\n"}, r"txt: <num> after the last </top>"),
         ({"topics": "<num> 1\n<title> a\n<top>\n</top>\n"}, r"txt:3: <num> before this <top>"),
         ({"topics": "<xml>\n<topic number='1'/>\n"}, r"topics.txt: no <top> in it"),
-        ({"topics": ""}, r"topics.txt: no row in it"),
+        ({"topics": ""}, r"topics.txt: no usable row in it"),
         ({"topics": "1\ta\tb\n"}, r"topics.txt:1: expected id and text with one tab between, got 2"),
         (
             {"corpus": "d1\tcrime\nd2 polio\n"},

@@ -60,7 +60,7 @@ def judged():
 
 @pytest.mark.parametrize("digits", [8, 1, 0], ids=["no-ties", "ties", "mostly-ties"])
 def test_measures_equal_an_oracle(judged, digits):
-    """Equal scores stand in the order of document ids, for RR and RR@10 alike."""
+    """Equal scores are in the order of document ids, for RR and RR@10 alike."""
     rng = np.random.default_rng(1)
     scored = {
         query: {
@@ -188,7 +188,7 @@ def test_a_model_is_measured_by_the_run_it_retrieves(model, collection, given):
 
 @pytest.mark.parametrize("index", ["Flat", "IVF6,Flat"])
 def test_padding_of_the_index_never_reaches_a_run(model, collection, index):
-    """-1 would stand for the last document; k is larger than the collection, one list is probed."""
+    """-1 would index the last document; k is larger than the collection, one list is probed."""
     found = Evaluator(index=index, k=1000).evaluate(model, collection)
     similarity = embed_queries(model, collection.queries) @ embed_documents(model, collection.documents).T
     for query, ranked in found.run.ranking.items():

@@ -111,7 +111,7 @@ def test_pairs_are_tested_over_queries_with_seeds_averaged(sweep):
 
 
 def test_what_a_run_leaves_at_its_default_counts_as_set(sweep):
-    """Else the default sampler and the same one by name stand in two rows."""
+    """Else the default sampler and the same one by name would have two rows."""
     folder, base, _ = sweep
     write_run(folder / "plain", {"loss": "kl"}, 2, {"after": {"nDCG@10": base}})
     write_run(
@@ -600,7 +600,7 @@ def test_the_command_prints_the_table_and_writes_every_form(sweep):
 
 @pytest.mark.parametrize("margin", [0, -1, float("nan"), float("inf")])
 def test_a_margin_is_above_0(tmp_path, margin):
-    with pytest.raises(InputError, match=f"margin={margin}: it is a difference of the measure, above 0"):
+    with pytest.raises(InputError, match=f"margin={margin}: it must be a difference of the measure, above 0"):
         report(tmp_path, margin=margin)
 
 

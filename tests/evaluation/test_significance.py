@@ -137,7 +137,7 @@ def test_series_are_paired_by_their_index():
     [
         ([0.1, 0.2], "compare: a is a list; expected a dict or a Series"),
         (np.ones(2), "compare: a is a ndarray; expected"),
-        ({"q0": 1.0, "q1": None}, "compare: a has values that are no numbers"),
+        ({"q0": 1.0, "q1": None}, "compare: a has values that are not numbers"),
         ({"q0": 1.0, "q1": float("nan")}, "compare: a is not finite for 'q1'"),
         (pd.Series([1.0, 2.0], index=["q0", "q0"]), "compare: a has queries twice: 'q0'"),
         ({"q0": 1.0, "x": 2.0}, "got 2 and 2, 1 shared; in one alone: 'x', 'q1'"),

@@ -138,7 +138,7 @@ def test_a_finished_evaluation_is_read_unless_the_model_has_changed(two, out, be
     value = run(where, out)
     shown, measured = capsys.readouterr().out, (out / "per_query.csv").stat().st_mtime_ns
     assert run(where, out) == value and capsys.readouterr().out.split("\n\n")[0] in shown
-    with pytest.raises(InputError, match="holds a finished run of other settings"):
+    with pytest.raises(InputError, match="holds a finished run with other settings"):
         run([*where, "evaluator.k=5"], out)
     shutil.copy(two[1] / "model.safetensors", two[0])
     with pytest.raises(InputError, match="finished with another model .changed since, in place"):
@@ -150,8 +150,8 @@ def test_what_names_no_model_ends_in_one_line(out, two):
     for given, message in (
         ([], "give model=<folder or hub name>, run=<TREC run file>, or several as model="),
         (["model=5"], r"model=5: give a name, or several as model=\[a,b\]"),
-        (["model=[a,5]"], "model: 5 is no name"),
-        ([f"model=[{two[0]},{two[0]}/]"], "is there twice; name each once"),
+        (["model=[a,5]"], "model: 5 is not a name"),
+        ([f"model=[{two[0]},{two[0]}/]"], "is given twice; name each once"),
     ):
         with pytest.raises(InputError, match=message):
             run(given, out)

@@ -59,7 +59,7 @@ def test_the_distances_are_those_of_the_embeddings():
 
 def test_token_vectors_are_refused():
     tokens = Embeddings(torch.zeros(1, 3, 2), torch.ones(1, 3, dtype=torch.bool))
-    with pytest.raises(InputError, match="Harmonic is of one vector a text"):
+    with pytest.raises(InputError, match="Harmonic needs one vector per text"):
         Harmonic()(
             Outputs(S, queries=tokens, documents=tokens),
             Outputs(T),

@@ -92,7 +92,7 @@ def random_in_batch(queries=3, group=4, more=5):
 def test_in_batch_counts_each_document_once_and_no_known_positive():
     """Documents of several groups would count twice; another query's document may be relevant to this one."""
     ids = [[0, 1, 2], [3, 1, 4], [5, 0, 6], [7, 8, 9]]  # 1 is in two groups; 0 a positive and a negative
-    known = [{0, 4}, {3}, {5, 1}, {7, 8}]  # 4 and 1 stand in another group, 8 in the same
+    known = [{0, 4}, {3}, {5, 1}, {7, 8}]  # 4 and 1 are in another group, 8 in the same
     mask = torch.tensor([[True, True, True], [True, True, True], [True, True, False], [True, True, True]])
     queries, documents = torch.randn(4, 8, dtype=torch.float64), torch.randn(10, 8, dtype=torch.float64)
     scores = (queries @ documents.T).tolist()

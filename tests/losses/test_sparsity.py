@@ -83,5 +83,5 @@ def test_what_cannot_be_is_named(fields, message):
 def test_token_vectors_are_no_sparse_ones():
     tokens = Embeddings(torch.ones(1, 2, 3), mask=torch.ones(1, 2, dtype=torch.bool))
     batch = Batch(*[torch.arange(1)] * 5, {"scores": T})
-    with pytest.raises(InputError, match="FLOPS is of one sparse vector a text, not of token vectors"):
+    with pytest.raises(InputError, match="FLOPS needs one sparse vector per text, not token vectors"):
         FLOPS()(Outputs(S, None, tokens, tokens), Outputs(T), batch)

@@ -186,7 +186,7 @@ def test_an_index_that_faiss_refuses_is_named(index):
 
 @pytest.mark.parametrize("index", ["HNSW1", "HNSW01", "HNSW1_SQ8", "HNSW1,Flat", "IVF4_HNSW1,Flat", "NSG7"])
 def test_a_graph_of_too_few_neighbours_is_refused(index):
-    """FAISS ends the whole process, or goes on for ever, and no error says why."""
+    """FAISS ends the whole process, or never returns, and no error says why."""
     graph, least = ("NSG", 8) if "NSG" in index else ("HNSW", 2)
     with pytest.raises(InputError, match=f"index='{index}': .*{graph} needs {least} neighbours or more"):
         faiss_search.faiss_index(64, index)

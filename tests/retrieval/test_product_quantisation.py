@@ -91,7 +91,7 @@ def test_equal_codes_are_ordered_by_id():
     [
         (5, 4, "parts=5: the model's 12 dimensions are cut in parts alike: 1, 2, 3, 4, 6, 12"),
         (0, 4, "parts=0"),
-        (3, 9, "bits=9: it is 1 to 8"),
+        (3, 9, "bits=9: it must be from 1 to 8"),
         (3, 8, "bits=8: 256 centroids, and there are 100 documents; give fewer"),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_group_that_teaches_nothing_raises(kind, positives, negatives):
 @pytest.mark.parametrize("value", [True, 2.5, "3", None, np.nan])
 @pytest.mark.parametrize("field", ["positives", "negatives"])
 def test_a_size_that_is_no_whole_number_raises(kind, field, value):
-    with pytest.raises(ValueError, match=f"{field}={value!r}: it is a whole number"):
+    with pytest.raises(ValueError, match=f"{field}={value!r}: it must be a whole number"):
         make(kind, **{field: value})
 
 

@@ -90,7 +90,7 @@ SKEWED = [10, 9, 8, 7, 2, 1.5, 1, 0.5, 0.2, 0.1, 0]
 )
 def test_three_anchors_by_hand(pool, space, placement, expected):
     """In SKEWED, score/ends seeks 5 (7 is nearer than 2), score/mid 8.33, 5 and 1.67."""
-    scores = np.array([12.0, *pool])  # a positive stands beside the anchors, whatever its score
+    scores = np.array([12.0, *pool])  # a positive is added to the anchors, whatever its score
     group = choose(StratifiedSampler(1, 3, space, placement), scores, scores == 12)
     assert scores[group].tolist() == [12, *expected]
 
@@ -158,7 +158,7 @@ def jittered_levels(space, placement, k, seed):
 def test_jitter_is_uniform_within_each_stratum(space, k):
     levels = np.array([jittered_levels(space, "mid", k, seed) for seed in range(300)])
     within = levels * k - np.arange(k)
-    assert within.min() > -0.01 and within.max() < 1.01  # the nearest document may stand just outside
+    assert within.min() > -0.01 and within.max() < 1.01  # the nearest document may be just outside
     for stratum in within.T:
         assert kstest(stratum, "uniform").pvalue > 0.001
     if k > 1:

@@ -164,7 +164,7 @@ def test_a_killed_run_resumes_to_the_same_weights(student_folder, table, tmp_pat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: adapter_student(folder, rank=0), "student.rank=0: it is 1 or more"),
+        (lambda folder: adapter_student(folder, rank=0), "student.rank=0: it must be 1 or more"),
         (lambda folder: adapter_student(folder, rank=17), "student.rank=17: the vectors have 16 dimensions"),
         (
             lambda folder: adapter_student(asymmetric_student(static(), load_student(folder))),
@@ -237,12 +237,12 @@ def test_what_is_wrong_with_the_files_is_said_in_a_line(files, collection, stude
         ),
         ({"documents": "whole.npy"}, r"is int64 \(60, 16\)"),
         ({"documents": "nan.npy"}, "numbers that are not finite, in row '0', '1', '2' and 13 more"),
-        ({"documents": "objects.npy"}, r"student.documents: .*objects.npy is no .npy file of floats"),
+        ({"documents": "objects.npy"}, r"student.documents: .*objects.npy is not a .npy file of floats"),
         ({"documents": "several.npz"}, "holds several arrays"),
-        ({"documents": "text.npy"}, "text.npy is no .npy file of floats"),
+        ({"documents": "text.npy"}, "text.npy is not a .npy file of floats"),
         (
             {"queries": "nowhere.npy"},
-            r"student.queries: .*nowhere.npy is no .npy file of floats \(no such file",
+            r"student.queries: .*nowhere.npy is not a .npy file of floats \(no such file",
         ),
         ({"queries": "narrow.npy"}, "has vectors of 8 dimensions, student.documents of 16"),
     ):

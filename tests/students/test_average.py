@@ -102,8 +102,11 @@ def test_the_greedy_mean_is_never_below_the_best_model(average, collection, caps
     ("words", "said"),
     [
         (["model=[]"], "model: give two folders or more"),
-        (["greedy=true", "split=test"], "split=test: greedy chooses models by it"),
-        (["greedy=true", "weights=[1,1,1,1]"], "weights: greedy=true takes all that it keeps alike"),
+        (["greedy=true", "split=test"], "split=test: greedy=true chooses models on it"),
+        (
+            ["greedy=true", "weights=[1,1,1,1]"],
+            "weights: greedy=true gives all that it keeps the same weight",
+        ),
     ],
 )
 def test_what_is_refused(average, words, said, tmp_path):

@@ -216,7 +216,7 @@ def test_a_head_may_be_missing_but_no_layer(student_folder, tmp_path, caplog):
     weights = load_file(tmp_path / "model" / "model.safetensors")
     kept = {name: weight for name, weight in weights.items() if "layer.1." not in name}
     save_file(kept, tmp_path / "model" / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match="lacks weights that its config.json speaks of"):
+    with pytest.raises(InputError, match="lacks weights that its config.json names"):
         load_cross_encoder(str(tmp_path / "model"), device="cpu")
 
 

@@ -29,8 +29,8 @@ def start(beir, student_folder, tmp_path):
     ("words", "said"),
     [
         (["formats=[onnx]"], "formats: onnx: sentence-transformers exports it by optimum-onnx, which needs"),
-        (["formats=[tflite]"], "formats: 'tflite' is none; there is openvino, openvino_int8"),
-        (["formats=[]"], "formats: none is left"),
+        (["formats=[tflite]"], "formats: 'tflite' is unknown; available: openvino, openvino_int8"),
+        (["formats=[]"], "formats: there is none"),
     ],
 )
 def test_what_is_refused(start, words, said, tmp_path):

@@ -75,7 +75,7 @@ def test_max_length_never_exceeds_the_models_own(student_folder, caplog):
         assert load_student(student_folder, max_length=7).max_seq_length == 7
         assert "tokens" not in caplog.text
         assert load_student(student_folder, max_length=10_000).max_seq_length == own
-    assert f"reads {own} tokens, and so many are taken" in caplog.text
+    assert f"reads at most {own} tokens, which are used" in caplog.text
 
 
 def test_prompts_go_into_the_saved_model(student_folder, tmp_path):
@@ -191,7 +191,7 @@ def test_the_start_of_an_adapter_is_its_settings_and_the_weights_under_it(studen
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": ""}, "^model='': it is a folder or a name"),
+        ({"model": ""}, "^model='': it must be a folder or a name"),
         ({"lora": {"a": 1}}, r"^lora\.a: no such field"),
     ],
 )
@@ -223,8 +223,8 @@ def verbosity(request):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_hidden_layers": 1}, r"does not speak of \('encoder.layer.*they would be dropped"),
-        ({"num_hidden_layers": 4}, r"lacks weights that its config.json speaks of \('encoder.layer"),
+        ({"num_hidden_layers": 1}, r"does not name \('encoder.layer.*they would be dropped"),
+        ({"num_hidden_layers": 4}, r"lacks weights that its config.json names \('encoder.layer"),
         ({"vocab_size": 20}, "weights have other sizes than its config.json says \\("),
     ],
 )
@@ -305,7 +305,7 @@ def test_a_folder_without_its_modules_is_named(student_folder, tmp_path):
 
 
 def test_a_plain_transformer_without_pooler_is_whole(student_folder, tmp_path, caplog):
-    """What transformers makes anew and nothing uses: it is neither refused nor taken for missing."""
+    """What transformers initialises and nothing uses: it is neither refused nor taken for missing."""
     student = load_student(student_folder)
     weights = {k: v for k, v in student.transformers_model.state_dict().items() if "pooler" not in k}
     student.transformers_model.save_pretrained(tmp_path / "plain", state_dict=weights)

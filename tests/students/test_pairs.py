@@ -138,7 +138,7 @@ def test_a_limit_that_the_special_tokens_fill_is_left_to_the_model(encoders):
 
 
 def test_a_text_is_tokenised_once(encoders, monkeypatch):
-    """A query's candidates stand in several blocks, a document in many pools."""
+    """A query's candidates are in several blocks, a document in many pools."""
     tokenise, asked = PairTokenizer(of_length(encoders["bert"], 64)), []
     backend = tokenise.tokenizer.backend_tokenizer
 

@@ -99,9 +99,9 @@ def test_a_static_folder_is_taken_as_it_is(student_folder, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"vectors": "middle"}, "student.vectors='middle': it is 'output' or 'input'"),
-        ({"dimensions": 0}, "student.dimensions=0: it is 1 or more"),
-        ({"max_length": 0}, "max_length=0: it is 1 or more"),
+        ({"vectors": "middle"}, "student.vectors='middle': it must be 'output' or 'input'"),
+        ({"dimensions": 0}, "student.dimensions=0: it must be 1 or more"),
+        ({"max_length": 0}, "max_length=0: it must be 1 or more"),
         ({"layers": 9}, "student.layers=9: the model has 2 layers"),
     ],
 )

@@ -68,11 +68,11 @@ def test_the_table_is_kept(collection, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"k1": -1}, "k1=-1: it is a finite number, 0 or more"),
-        ({"k1": float("nan")}, "k1=nan: it is a finite number"),
-        ({"k1": float("inf")}, "k1=inf: it is a finite number"),
-        ({"b": 1.5}, "b=1.5: it is between 0 and 1"),
-        ({"b": float("nan")}, "b=nan: it is between 0 and 1"),
+        ({"k1": -1}, "k1=-1: it must be a finite number, 0 or more"),
+        ({"k1": float("nan")}, "k1=nan: it must be a finite number"),
+        ({"k1": float("inf")}, "k1=inf: it must be a finite number"),
+        ({"b": 1.5}, "b=1.5: it must be between 0 and 1"),
+        ({"b": float("nan")}, "b=nan: it must be between 0 and 1"),
     ],
 )
 def test_settings_out_of_range_raise(settings, message):

@@ -84,7 +84,7 @@ def test_the_fingerprint_is_of_the_weights_and_the_length(folder, tmp_path, monk
     monkeypatch.setattr(BF16, lambda: False)
     rounded_not = made(folder)
     monkeypatch.setattr(BF16, lambda: True)
-    assert made(folder) == rounded_not, "a table scored on one machine is to be found on another"
+    assert made(folder) == rounded_not, "a table scored on one machine can be found on another"
 
 
 def test_the_fingerprint_is_of_tokenizer_and_attention_too(folder, tmp_path):
@@ -116,7 +116,7 @@ def test_a_prompt_of_the_models_own_goes_before_every_query(folder, tmp_path, pa
 
 def test_a_length_beyond_the_models_positions_is_cut_to_them(folder, caplog):
     teacher = CrossEncoderTeacher(folder, max_length=1000, device="cpu")
-    assert f"max_length=1000: {folder} reads 64 tokens" in caplog.text
+    assert f"max_length=1000: {folder} reads at most 64 tokens" in caplog.text
     assert np.isfinite(teacher.score(["w1"], ["w2 " * 500])).all()
 
 

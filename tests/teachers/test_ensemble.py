@@ -185,11 +185,11 @@ def test_pairs_have_no_ranks():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"combine": "mean"}, "teacher.combine='mean': it is sum, minmax or reciprocal_rank"),
-        ({"constant": -1}, "teacher.constant=-1: it is 0 or more"),
-        ({"weights": {"words": float("nan")}}, "teacher.weights.words=nan: it is a finite number"),
-        ({"weights": {"words": "1"}}, "teacher.weights.words='1': it is a finite number"),
-        ({"teachers": {"words": None}}, "teacher.teachers.words: NoneType is no teacher; leave it out"),
+        ({"combine": "mean"}, "teacher.combine='mean': it must be sum, minmax or reciprocal_rank"),
+        ({"constant": -1}, "teacher.constant=-1: it must be 0 or more"),
+        ({"weights": {"words": float("nan")}}, "teacher.weights.words=nan: it must be a finite number"),
+        ({"weights": {"words": "1"}}, "teacher.weights.words='1': it must be a finite number"),
+        ({"teachers": {"words": None}}, "teacher.teachers.words: NoneType is not a teacher; leave it out"),
     ],
 )
 def test_bad_settings_raise(change, message):

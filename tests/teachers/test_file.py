@@ -77,7 +77,7 @@ def test_what_it_has_no_scores_for_is_said(scored, tmp_path):
         teacher.table(collection, "test")
     with pytest.raises(InputError, match="no split 'dev'"):
         teacher.table(collection, "dev")
-    with pytest.raises(InputError, match="limit=0: it is 1 or more"):
+    with pytest.raises(InputError, match="limit=0: it must be 1 or more"):
         teacher.table(collection, "train", 0)
 
 
@@ -87,9 +87,9 @@ def test_what_it_has_no_scores_for_is_said(scored, tmp_path):
         ({"path": "nowhere.csv"}, "nowhere.csv: no such file"),
         ({"path": "nowhere.parquet"}, "nowhere.parquet: no such file"),
         ({"path": "a.jsonl"}, "its name doesn't say the format"),
-        ({"path": "a.csv", "format": "xml"}, "format='xml': there is columns, csv"),
-        ({"path": "a.csv", "options": {"by": "rank"}}, "by: no option of csv; there is: none"),
-        ({"path": "a.trec", "options": {"with": "rank"}}, "with: no option of trec; there is: by"),
+        ({"path": "a.csv", "format": "xml"}, "format='xml': it must be one of columns, csv"),
+        ({"path": "a.csv", "options": {"by": "rank"}}, "by: not an option of csv; available: none"),
+        ({"path": "a.trec", "options": {"with": "rank"}}, "with: not an option of trec; available: by"),
     ],
 )
 def test_what_is_wrong_shows_before_anything_is_read(arguments, message):

@@ -235,7 +235,7 @@ def test_a_failure_for_good_names_its_query_and_keeps_the_rest(server, candidate
         score_candidates(teacher, candidates)
     assert str(error.value) == (
         f"teacher: query {bad!r}: {server.address}: answers 422 Unprocessable Entity: 'too long'; "
-        "what is scored is kept, and the same command goes on from there"
+        "what is scored is kept, and the same command resumes there"
     )
     first, n = server.pairs, len(candidates.document_rows)
     assert 50 < first < n
@@ -284,7 +284,7 @@ def test_an_answer_that_is_not_one_finite_score_a_document_is_refused(answer, me
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("<html>", "answers '<html>', which is no JSON"), ("{}", "no list")]
+    ("text", "message"), [("<html>", "answers '<html>', which is not JSON"), ("{}", "no list")]
 )
 def test_the_line_of_a_bad_answer_has_address_and_query(server, text, message):
     server.answers = [(200, {}, text)]
@@ -335,9 +335,9 @@ def test_no_redirect_is_followed(server, serve, status):
     ("variable", "value", "message"),
     [
         ("NO_KEY", "", "teacher.key_variable=NO_KEY: the environment has no such variable, or it is empty"),
-        ("B_KEY", "two words", "teacher.key_variable=B_KEY: what the variable holds is no key"),
-        ("B_KEY", "one\nline", "is no key"),
-        ("B_KEY", "schlüssel", "is no key"),
+        ("B_KEY", "two words", "teacher.key_variable=B_KEY: the variable does not hold a key"),
+        ("B_KEY", "one\nline", "not hold a key"),
+        ("B_KEY", "schlüssel", "not hold a key"),
     ],
 )
 def test_a_key_that_cannot_be_sent_is_refused_unseen(server, monkeypatch, variable, value, message):
@@ -374,18 +374,18 @@ def test_its_fingerprint_is_of_what_is_sent_and_where():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"address": "localhost:8080/rerank"}, "teacher.address='localhost:8080/rerank': it is an address"),
-        ({"address": "file:///etc/passwd"}, "it is an address such as"),
-        ({"address": "http://a b/rerank"}, "it is an address such as"),
-        ({"address": "http://a:x/rerank"}, "it is an address such as"),
+        ({"address": "localhost:8080/rerank"}, "teacher.address='localhost:8080/rerank': it must be"),
+        ({"address": "file:///etc/passwd"}, "it must be an address such as"),
+        ({"address": "http://a b/rerank"}, "it must be an address such as"),
+        ({"address": "http://a:x/rerank"}, "it must be an address such as"),
         ({"address": 5}, "teacher.address=5"),
         ({"address": "http://localhost:8080"}, "it lacks the path, which is often /rerank"),
-        ({"texts": "passages"}, "teacher.texts='passages': it is documents or texts"),
+        ({"texts": "passages"}, "teacher.texts='passages': it must be documents or texts"),
         ({"body": {"query": "x"}}, "teacher.body.query: that is what is sent anyway"),
-        ({"batch_size": 0}, "batch_size=0: it is 1 or more"),
-        ({"concurrency": 1.5}, "concurrency=1.5: it is 1 or more"),
-        ({"retries": -1}, "retries=-1: it is 0 or more"),
-        ({"timeout": 0}, "timeout=0: it is a number of seconds above 0"),
+        ({"batch_size": 0}, "batch_size=0: it must be 1 or more"),
+        ({"concurrency": 1.5}, "concurrency=1.5: it must be 1 or more"),
+        ({"retries": -1}, "retries=-1: it must be 0 or more"),
+        ({"timeout": 0}, "timeout=0: it must be a number of seconds above 0"),
     ],
 )
 def test_settings_are_checked_before_anything_is_sent(options, message):

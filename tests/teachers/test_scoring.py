@@ -167,9 +167,9 @@ def test_a_score_that_is_not_finite_raises_with_the_query_and_is_not_kept(candid
     with pytest.raises(InputError, match=f"teacher: score {value} for query '{query}'"):
         score_candidates(Failing(BLOCK, put(value)), candidates)
     assert kept(tmp_path) == [".part"]
-    mended = WordTeacher()
-    assert np.isfinite(score_candidates(mended, candidates).scores).all()
-    assert mended.pairs == len(candidates.document_rows) - BLOCK
+    repaired = WordTeacher()
+    assert np.isfinite(score_candidates(repaired, candidates).scores).all()
+    assert repaired.pairs == len(candidates.document_rows) - BLOCK
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ def test_a_teacher_may_give_tensors(candidates, kind):
 @pytest.mark.parametrize(
     ("what", "found"),
     [
-        (lambda scores: (score for score in scores), "a generator of no numbers"),
+        (lambda scores: (score for score in scores), "a generator that is not numeric"),
         (lambda scores: ["high"] * len(scores), "could not convert string to float: 'high'"),
-        (lambda scores: dict(enumerate(scores)), "a dict of no numbers"),
+        (lambda scores: dict(enumerate(scores)), "a dict that is not numeric"),
     ],
 )
 def test_scores_that_are_no_numbers_raise(candidates, what, found):

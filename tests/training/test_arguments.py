@@ -218,29 +218,29 @@ def test_a_field_without_use_is_refused_in_one_line(student_folder, table, tmp_p
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"adam_beta1": 1.0}, "trainer.adam_beta1=1.0: it is below 1"),
-        ({"adam_beta2": -0.1}, "trainer.adam_beta2=-0.1: it is 0 or more"),
-        ({"adam_epsilon": -1e-8}, "trainer.adam_epsilon=-1e-08: it is 0 or more"),
-        ({"weight_decay": -1}, "trainer.weight_decay=-1: it is 0 or more"),
-        ({"max_grad_norm": -1}, "trainer.max_grad_norm=-1: it is 0 or more"),
-        ({"learning_rate": float("inf")}, "trainer.learning_rate=inf: it is 0 or more"),
-        ({"learning_rate": float("nan")}, "trainer.learning_rate=nan: it is a number"),
-        ({"learning_rate": "1e-3"}, "trainer.learning_rate='1e-3': it is a number"),
-        ({"learning_rate": True}, "trainer.learning_rate=True: it is a number"),
-        ({"per_device_train_batch_size": 2.5}, "trainer.per_device_train_batch_size=2.5: it is an integer"),
-        ({"save_steps": float("inf")}, "trainer.save_steps=inf: it is 0 or more"),
-        ({"logging_steps": float("nan")}, "trainer.logging_steps=nan: it is a number"),
-        ({"max_steps": 0}, "trainer.max_steps=0: it is 1 or more"),
-        ({"save_total_limit": 0}, "trainer.save_total_limit=0: it is 1 or more"),
+        ({"adam_beta1": 1.0}, "trainer.adam_beta1=1.0: it must be below 1"),
+        ({"adam_beta2": -0.1}, "trainer.adam_beta2=-0.1: it must be 0 or more"),
+        ({"adam_epsilon": -1e-8}, "trainer.adam_epsilon=-1e-08: it must be 0 or more"),
+        ({"weight_decay": -1}, "trainer.weight_decay=-1: it must be 0 or more"),
+        ({"max_grad_norm": -1}, "trainer.max_grad_norm=-1: it must be 0 or more"),
+        ({"learning_rate": float("inf")}, "trainer.learning_rate=inf: it must be 0 or more"),
+        ({"learning_rate": float("nan")}, "trainer.learning_rate=nan: it must be a number"),
+        ({"learning_rate": "1e-3"}, "trainer.learning_rate='1e-3': it must be a number"),
+        ({"learning_rate": True}, "trainer.learning_rate=True: it must be a number"),
+        ({"per_device_train_batch_size": 2.5}, "train_batch_size=2.5: it must be an integer"),
+        ({"save_steps": float("inf")}, "trainer.save_steps=inf: it must be 0 or more"),
+        ({"logging_steps": float("nan")}, "trainer.logging_steps=nan: it must be a number"),
+        ({"max_steps": 0}, "trainer.max_steps=0: it must be 1 or more"),
+        ({"save_total_limit": 0}, "trainer.save_total_limit=0: it must be 1 or more"),
         ({"warmup_steps": -1}, "warmup_steps"),
         ({"logging_steps": 0}, "logging_steps"),
-        ({"seed": 2**32}, "trainer.seed=4294967296: it is an integer, 0 or more and below"),
+        ({"seed": 2**32}, "trainer.seed=4294967296: it must be an integer, 0 or more and below"),
         ({"seed": -1}, "trainer.seed=-1"),
         (
             {"lr_scheduler_type": "nonsense"},
-            "trainer.lr_scheduler_type='nonsense': it is one of linear, cosine",
+            "trainer.lr_scheduler_type='nonsense': it must be one of linear, cosine",
         ),
-        ({"lr_scheduler_type": None}, "trainer.lr_scheduler_type=None: it is one of"),
+        ({"lr_scheduler_type": None}, "trainer.lr_scheduler_type=None: it must be one of"),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, "lr_scheduler_type=cosine_with_min_lr: .*min_lr"),
         ({"lr_scheduler_kwargs": {"nonsense": 1}}, "trainer.lr_scheduler_kwargs=.*nonsense"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "requires an eval strategy"),
@@ -285,7 +285,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
 
 def test_fewer_groups_than_a_batch_are_not_all_dropped(table, student_folder, tmp_path):
     arguments = training_arguments(str(tmp_path), per_device_train_batch_size=32, dataloader_drop_last=True)
-    with pytest.raises(InputError, match="trainer.dataloader_drop_last: 16 groups make no batch of 32"):
+    with pytest.raises(InputError, match="trainer.dataloader_drop_last: 16 groups do not fill a batch of 32"):
         DistillationTrainer(
             load_student(student_folder), table, RandomSampler(1, 3), KLDivergence(), arguments
         )
@@ -296,7 +296,7 @@ def test_fewer_groups_than_a_batch_are_not_all_dropped(table, student_folder, tm
     "make", [check_seed, lambda seed: Random(seed=seed), lambda seed: Evaluator(seed=seed)]
 )
 def test_a_seed_that_some_generator_refuses_is_named_everywhere(make, seed):
-    with pytest.raises(InputError, match=f"seed={seed}: it is an integer, 0 or more and below"):
+    with pytest.raises(InputError, match=f"seed={seed}: it must be an integer, 0 or more and below"):
         make(seed)
 
 

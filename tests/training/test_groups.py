@@ -225,7 +225,7 @@ def test_queries_that_another_split_judges_are_refused(collection):
         check_split(both, "test")
     check_split(both.of_split("train"))
     check_split(both.of_split("test"), "test")
-    with pytest.raises(InputError, match="no split 'dev'; there is 'test', 'train'"):
+    with pytest.raises(InputError, match="no split 'dev'; available: 'test', 'train'"):
         check_split(both, "dev")
 
 
@@ -284,7 +284,7 @@ def test_groups_that_a_margin_leaves_one_document_are_counted(table, margin, pos
     )
     with caplog.at_level(logging.INFO, logger="rankdistill"):
         groups.say_what_is_few()
-    said = f"{groups.alone} of {len(groups)} groups have one document alone: the sampler's margin leaves"
+    said = f"{groups.alone} of {len(groups)} groups have only one document: the sampler's margin leaves"
     assert (said in caplog.text) == (groups.alone > 0)
     assert TrainingGroups(table, RandomSampler(positives, 3)).alone == 0
 
@@ -315,7 +315,7 @@ def test_what_a_sampler_of_ones_own_may_not_choose_is_said(table, chosen, found)
         def select(self, scores, positive, rng):
             return np.array(chosen)
 
-    with pytest.raises(InputError, match=rf"sampler: Own.select gave {found} for a pool of \d+; it gives"):
+    with pytest.raises(InputError, match=rf"sampler: Own.select gave {found} for a pool of \d+; it must"):
         TrainingGroups(table, Own())[0]
 
 

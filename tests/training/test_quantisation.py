@@ -115,5 +115,5 @@ def test_positives_that_were_not_found_are_added():
 
 @pytest.mark.parametrize("make", [lambda: DistillVQ(temperature=0), lambda: JPQ(learning_rate=-1.0)])
 def test_settings_below_0_are_refused(make):
-    with pytest.raises(InputError, match="it is above 0"):
+    with pytest.raises(InputError, match="it must be above 0"):
         make()

@@ -77,7 +77,7 @@ def test_chunks_change_neither_loss_nor_gradient(student_folder, table, tmp_path
 def test_looking_up_a_batch_s_own_tokens_changes_neither_loss_nor_gradient(
     student_folder, table, tmp_path, monkeypatch, padding
 ):
-    """Against the whole embedding; a padding token's row gets no gradient, wherever it stands."""
+    """Against the whole embedding; a padding token's row gets no gradient, wherever it is."""
 
     def step():
         trainer = trainer_of(student_folder, table, tmp_path, InfoNCE(in_batch=True), chunk_tokens=40)
@@ -455,19 +455,19 @@ def test_a_loss_of_ones_own_that_gives_no_scalar_is_told_so(student_folder, tabl
         def forward(self, student, teacher, positive, mask):
             return value(student)
 
-    with pytest.raises(InputError, match=f"^loss: Own gives {found}; it gives a scalar tensor"):
+    with pytest.raises(InputError, match=f"^loss: Own gives {found}; it must give a scalar tensor"):
         trainer_of(student_folder, table, tmp_path, Own()).train()
 
 
 @pytest.mark.parametrize("loss", ["kl", KLDivergence, lambda student, teacher, positive, mask: student.sum()])
 def test_a_loss_that_is_no_module_is_refused(student_folder, table, tmp_path, loss):
-    with pytest.raises(InputError, match=r"^loss: .* is no torch.nn.Module, such as KLDivergence\(\)"):
+    with pytest.raises(InputError, match=r"^loss: .* is not a torch.nn.Module, such as KLDivergence\(\)"):
         trainer_of(student_folder, table, tmp_path, loss)
 
 
 @pytest.mark.parametrize("sampler", ["random", RandomSampler, lambda scores, positive, rng: [0, 1]])
 def test_what_is_no_sampler_is_refused(student_folder, table, tmp_path, sampler):
-    with pytest.raises(InputError, match=r"^sampler: .* is no object with select\(scores, positive, rng\)"):
+    with pytest.raises(InputError, match=r"^sampler: .* has no select\(scores, positive, rng\)"):
         trainer_of(student_folder, table, tmp_path, sampler=sampler)
 
 

@@ -49,7 +49,7 @@ def agreement(
         raise InputError(f"agreement: {int((~np.isfinite(student)).sum())} student scores are not finite")
     if not (0 < teacher_temperature < np.inf and 0 < student_temperature < np.inf):
         raise InputError(
-            f"temperatures {teacher_temperature}, {student_temperature}: they are finite and above 0"
+            f"temperatures {teacher_temperature}, {student_temperature}: they must be finite and above 0"
         )
 
     def compute(places: np.ndarray) -> dict[str, np.ndarray]:

@@ -39,7 +39,7 @@ class Cut:
         first, end = (round(share * len(queries)) for share in (self.low, self.high))
         if first == end:
             raise InputError(
-                f"cut: of {len(queries)} queries none lies between the shares {self.low} and {self.high}; "
+                f"cut: of {len(queries)} queries none is between the shares {self.low} and {self.high}; "
                 "widen it, or raise candidates.limit"
             )
         return table.take(np.sort(queries[order[first:end]]))

@@ -72,7 +72,7 @@ def check_statistic(**named: str) -> None:
     """Raises ``InputError`` unless each of ``named`` is one of ``STATISTICS``."""
     for name, value in named.items():
         if value not in STATISTICS:
-            raise InputError(f"{name}={value!r}: it is one of {', '.join(STATISTICS)}")
+            raise InputError(f"{name}={value!r}: it must be one of {', '.join(STATISTICS)}")
 
 
 def query_statistics(table: ScoreTable, near: float = 0.01) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""How close together the documents of a pool or group lie, after arXiv 2505.21058."""
+"""How close together the documents of a pool or group are, after arXiv 2505.21058."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -25,7 +25,7 @@ def diameter(embeddings: np.ndarray, quantile: float = 0.99, metric: str = "eucl
     2 by ``euclidean``.
     """
     if not 0 <= quantile <= 1:
-        raise InputError(f"quantile={quantile}: it is between 0 and 1")
+        raise InputError(f"quantile={quantile}: it must be between 0 and 1")
     if len(embeddings) < 2:
         return float("nan")
     return float(np.quantile(pdist(np.asarray(embeddings, dtype=np.float64), cast(Any, metric)), quantile))
@@ -38,7 +38,7 @@ def neighbour_distances(embeddings: np.ndarray, k: int) -> np.ndarray:
     """
     if not 1 <= k < len(embeddings):
         raise InputError(
-            f"k={k} neighbours of {len(embeddings)} documents: it is 1 or more, and fewer than these"
+            f"k={k} neighbours of {len(embeddings)} documents: it must be 1 or more, and fewer than these"
         )
     points = np.ascontiguousarray(embeddings, dtype=np.float32)
     found = []

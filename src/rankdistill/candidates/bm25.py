@@ -63,9 +63,9 @@ class BM25:
 def check_bm25(k1: float, b: float, prefix: str = "") -> None:
     """Raises ``InputError`` for settings out of range; with k1=nan BM25 finds nothing."""
     if not 0 <= k1 < np.inf:
-        raise InputError(f"{prefix}k1={k1}: it is a finite number, 0 or more")
+        raise InputError(f"{prefix}k1={k1}: it must be a finite number, 0 or more")
     if not 0 <= b <= 1:
-        raise InputError(f"{prefix}b={b}: it is between 0 and 1")
+        raise InputError(f"{prefix}b={b}: it must be between 0 and 1")
 
 
 def bm25_index(
@@ -134,7 +134,7 @@ def stemming(language: str | None) -> tuple[Stemmer.Stemmer | None, str | None]:
         stopwords = None
     if stemmer is None and stopwords is None:
         raise InputError(
-            f"language={language!r}: no stemmer and no stop words of it; there is en, de, fr, zh, "
+            f"language={language!r}: no stemmer or stop words for it; there are en, de, fr, zh, "
             f"{', '.join(Stemmer.algorithms())}; null takes words as they are"
         )
     return stemmer, stopwords

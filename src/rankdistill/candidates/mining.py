@@ -32,7 +32,7 @@ class Retriever(Protocol):
     """``retrieve`` gives document rows (Q, n), best first, -1 for none.
 
     ``fingerprint`` changes whenever the candidates would; a dataclass of plain fields may leave it out.
-    ``source`` is what it is called where nobody names it, and ``ordered = False`` says that its documents
+    ``source`` is its name unless it is given another, and ``ordered = False`` says that its documents
     come in no order, as random ones do; it may lack both.
     """
 
@@ -53,7 +53,7 @@ def mine(
 
     Known positives are always among them; of every candidate the rank that each retriever gave it is
     recorded, under the retriever's name: its key in ``retrievers``, or in a list its own ``source``. Cached.
-    Raises ``InputError`` for a retriever without a fingerprint, for names that are none, reserved or there
+    Raises ``InputError`` for a retriever without a fingerprint, for names that are invalid, reserved or there
     twice, and for rows that aren't the collection's.
     """
     retrievers = by_name(retrievers)
@@ -91,7 +91,7 @@ def mine(
 def by_name(retrievers: Retrievers) -> dict[str, Retriever]:
     """Name -> retriever; in a list each is called by its ``source``.
 
-    Raises ``InputError`` for a name that is none, is reserved, or is there twice.
+    Raises ``InputError`` for a name that is invalid, reserved, or there twice.
     """
     if isinstance(retrievers, Mapping):
         named: list[tuple[Any, Retriever]] = list(retrievers.items())
@@ -177,8 +177,8 @@ def _retrieve(retriever: Retriever, collection: Collection, query_rows: np.ndarr
     else:
         return rows.astype(np.int64, copy=False)  # unsigned ones have no -1
     raise InputError(
-        f"retriever {type(retriever).__name__}: retrieve gives {fault}; it gives integers (queries, n), rows "
-        "of documents or -1"
+        f"retriever {type(retriever).__name__}: retrieve gives {fault}; it must give integers (queries, n), "
+        "rows of documents or -1"
     )
 
 

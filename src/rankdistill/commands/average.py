@@ -35,9 +35,11 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     if len(paths) < 2:
         raise InputError("model: give two folders or more, as model=[a,b]")
     if config.greedy and weights is not None:
-        raise InputError("weights: greedy=true takes all that it keeps alike; leave them out")
+        raise InputError("weights: greedy=true gives all that it keeps the same weight; leave them out")
     if config.greedy and config.split == "test":
-        raise InputError("split=test: greedy chooses models by it, and what is measured is another; give dev")
+        raise InputError(
+            "split=test: greedy=true chooses models on it, and they are measured on another; give dev"
+        )
     check_starts(paths)
     models = [load_model(path) for path in paths]
     averaged(models, weights)  # raises for models that are unlike
@@ -105,7 +107,7 @@ def check_starts(paths: Sequence[str]) -> None:
         if start != first[1]:
             raise InputError(
                 f"model: {path} began as another model than {first[0]} (conditions.json), and the mean of "
-                "weights that were never near each other is none of a model"
+                "weights that began apart is not a useful model"
             )
 
 

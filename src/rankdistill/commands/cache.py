@@ -38,7 +38,7 @@ def main():
     )
     parser.add_argument("--prune", metavar="SIZE", help="leave no more than this, such as 10GB")
     parser.add_argument(
-        "--older-than", metavar="AGE", help="remove what was not used for so long, such as 30d"
+        "--older-than", metavar="AGE", help="remove what was not used for this long, such as 30d"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     given = parser.parse_args()

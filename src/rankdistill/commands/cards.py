@@ -1,6 +1,6 @@
 """Model cards: what a saved model is, how good it is and how it was made, fit for a hub.
 
-They name no folder of this machine, and are the same whatever folder a run lies in.
+They name no folder of this machine, and do not depend on the run's folder.
 """
 
 import platform
@@ -298,7 +298,7 @@ def listing(value: Any) -> str:
 
 
 def public(value: Any) -> Any:
-    """``value`` of a configuration without what is nobody else's: of paths the name, no access tokens."""
+    """``value`` of a configuration without private parts: of paths the name, no access tokens."""
     if isinstance(value, Mapping):
         return {
             key: public(one)

@@ -1,4 +1,4 @@
-"""Samplers or losses of a file of one's own against the library's, as a sweep with its report.
+"""Samplers or losses of the user's own file against the library's, as a sweep with its report.
 
     rankdistill compare my_sampler.py
     rankdistill compare my_loss.py --data my_collection --data another
@@ -7,7 +7,7 @@ A class with select(scores, positive, rng) is a sampler, a torch module a loss; 
 arguments. Each is trained with as the library's are, on each collection (a folder in BEIR layout, by default
 python_functions), by three seeds; further words are overrides of rankdistill train, such as seed=0,1,2,3,4,
 trainer.max_steps=2000 or loss=margin_mse, and --study names another study. The report of each collection is
-printed and left beside its runs; what was interrupted goes on with the same command.
+printed and left beside its runs; the same command resumes what was interrupted.
 """
 
 import argparse
@@ -43,9 +43,9 @@ def parts_of(file: Path) -> tuple[str, dict[str, dict]]:
     """
     spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() else None
     if spec is None or spec.loader is None or not file.stem.isidentifier():
-        raise InputError(f"{file}: no such file of Python; name one, such as my_sampler.py")
+        raise InputError(f"{file}: no such Python file; name one, such as my_sampler.py")
     if file.stem in sys.stdlib_module_names:
-        raise InputError(f"{file}: Python has a module {file.stem} of its own; give the file another name")
+        raise InputError(f"{file}: Python itself has a module {file.stem}; give the file another name")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module  # as dataclasses want it
     try:
@@ -128,7 +128,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, help="of Python, with samplers or losses")
+    parser.add_argument("file", type=Path, help="a Python file with samplers or losses")
     parser.add_argument("overrides", nargs="*", help="of rankdistill train")
     parser.add_argument("--data", type=Path, action="append", metavar="FOLDER", help="in BEIR layout")
     parser.add_argument("--study", default="compare", help="of configs/study (default: compare)")
@@ -136,7 +136,9 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     try:
         if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-            raise InputError("it needs hydra-joblib-launcher, for jobs side by side: pip install that")
+            raise InputError(
+                "jobs run side by side with hydra-joblib-launcher: pip install hydra-joblib-launcher"
+            )
         kind, own = parts_of(given.file)
         into = (given.into or Path("outputs") / given.file.stem).absolute()
         words = words_of(kind, own, given.study, into / "options", given.overrides)

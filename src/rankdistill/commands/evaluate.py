@@ -138,11 +138,11 @@ def listed_names(field: str, value: Any) -> list[str]:
         raise InputError(f"{field}={value!r}: give a name, or several as {field}=[a,b]")
     for name in names:
         if not isinstance(name, str):
-            raise InputError(f"{field}: {name!r} is no name; write it in quotes if it is one")
+            raise InputError(f"{field}: {name!r} is not a name; put it in quotes if it is one")
         if not name.strip():
-            raise InputError(f"{field}: an empty name; is the variable set that it is from?")
+            raise InputError(f"{field}: an empty name; is the variable that it comes from set?")
     if twice := [name for i, name in enumerate(names) if placed(name) in map(placed, names[:i])]:
-        raise InputError(f"{field}: {twice[0]} is there twice; name each once")
+        raise InputError(f"{field}: {twice[0]} is given twice; name each once")
     return list(names)
 
 

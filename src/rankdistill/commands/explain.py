@@ -1,4 +1,4 @@
-"""What an error says to whoever typed the command: one or two lines that name what is wrong."""
+"""An error as the user sees it: one or two lines that say what is wrong."""
 
 import dataclasses
 import errno
@@ -67,7 +67,7 @@ def explain(error: BaseException) -> str | None:
             f"a configuration file holds one {found[1]}, where fields are expected, such as seed: 1; look at "
             "the files of --config-dir that were chosen"
         )
-    again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it goes on"
+    again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it resumes"
     if reason := disk_refuses(error):
         where = getattr(error, "filename", None)
         if where is None and "make room" in reason:
@@ -131,4 +131,4 @@ def choices(name: str, known: Sequence[str]) -> str:
     close = get_close_matches(name, known, n=1) or [one for one in known if name in one]
     hint = f"did you mean {close[0]}? " if close else ""
     shown = ", ".join(known) if known is not ARGUMENTS else "the fields of transformers' TrainingArguments"
-    return f"{hint}there is: {shown}"
+    return f"{hint}available: {shown}"

@@ -1,4 +1,4 @@
-"""Writes a bi-encoder in formats of other run times, and measures each beside the original.
+"""Writes a bi-encoder in the formats of other runtimes, and measures each beside the original.
 
 rankdistill export model=path/to/model data=beir data.path=path/to/collection
 """
@@ -41,14 +41,14 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     check_fields(config, FIELDS)
     formats = listed_names("formats", config.formats)
     if not formats:
-        raise InputError("formats: none is left; give one or more")
+        raise InputError("formats: there is none; give one or more")
     for name in formats:
         check_format(name)
     evaluator, collection = make(config.evaluator, Evaluator), make(config.data, Collection)
     evaluator.check(collection, config.split)
     model = load_model(config.model, config.max_length)
     if not isinstance(model, BiEncoderModel) or model.transformers_model is None:
-        raise InputError(f"model={config.model}: bi-encoders with a transformer are exported")
+        raise InputError(f"model={config.model}: only bi-encoders with a transformer are exported")
     inputs = {"collection": collection.fingerprint, "model": fingerprint_of(model)}
     n = len(collection.query_rows(config.split, evaluator.limit, evaluator.seed))
     if folder.ended and folder.finished(**inputs):

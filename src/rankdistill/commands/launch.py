@@ -1,4 +1,4 @@
-"""What the commands share: where configurations lie, and how errors end."""
+"""What the commands share: where configurations are, and how errors end."""
 
 import codecs
 import functools
@@ -57,9 +57,9 @@ def make(config: Any, kind: type | UnionType = object) -> Any:
 
 
 def check_names(config: DictConfig, config_name: str) -> None:
-    """Raises ``InputError`` for what stands at the top of ``config`` and is read by nobody.
+    """Raises ``InputError`` for a field at the top of ``config`` that no command reads.
 
-    Files of one's own say so: without ``# @package _global_`` theirs stands under its folder's name.
+    A user's own file has such a field if it lacks ``# @package _global_``: its folder's name.
     """
     base = OmegaConf.load(config_folder() / f"{config_name}.yaml")
     entries = [next(iter(entry)) for entry in base.defaults if OmegaConf.is_dict(entry)]
@@ -85,7 +85,7 @@ def check_names(config: DictConfig, config_name: str) -> None:
 
 
 def byte_marked() -> Iterator[Path]:
-    """Configuration files of one's own that begin with a byte order mark, which Hydra takes for a letter."""
+    """A user's configuration files that begin with a byte order mark, which Hydra takes for a letter."""
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
     for source in sources:
         if source.schema == "file" and Path(source.path).resolve() != config_folder().resolve():
@@ -130,7 +130,7 @@ def end_on_signals() -> None:
 
     A SIGHUP that is ignored, as under nohup, stays so.
 
-    Neither it nor Ctrl-C is lost in a finalizer, where Python prints what is raised and goes on.
+    Neither it nor Ctrl-C is lost in a finalizer, where Python prints an exception and continues.
     """
     own = os.getpid()
 
@@ -161,7 +161,7 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
     """Runs ``run`` with the composed configuration; bad input ends in one line and status 2."""
     end_on_signals()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints the error and exits
     again = ["the same command"]
     accepted: list[bool] = []  # of each job that was started in this process
 
@@ -206,7 +206,7 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
         terminated = isinstance(stopped, Stopped)
         if processes.is_main():
             word = "terminated" if terminated else "interrupted"
-            print(f"\n{word}; it goes on with {' and '.join(again)}", file=sys.stderr)
+            print(f"\n{word}; it resumes with {' and '.join(again)}", file=sys.stderr)
         sys.exit(143 if terminated else 130)
     except Exception as error:
         message = explain(error)

@@ -189,7 +189,7 @@ def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFr
 
 
 def asked_queries(number: bool | int, collection: Collection, split: str, evaluator: Evaluator) -> np.ndarray:
-    """Rows, ascending, of the measured queries that the teacher is asked of: ``number`` of them, or all."""
+    """Rows, ascending, of the measured queries that the teacher scores: ``number`` of them, or all."""
     rows = collection.query_rows(split, evaluator.limit, evaluator.seed)
     if number is True or number >= len(rows):
         return rows

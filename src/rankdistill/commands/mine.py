@@ -98,12 +98,12 @@ def new_file(path: str) -> Path:
         if file.is_dir():
             raise InputError(f"output={path}: is a folder; name a file in it")
         if file.exists() or file.is_symlink():
-            raise InputError(f"output={path}: is there already; delete it, or name another file")
+            raise InputError(f"output={path}: exists already; delete it, or name another file")
     except OSError as error:  # of a name that is too long
         raise InputError(f"output={path}: cannot be written ({error.strerror}); name another") from None
     above = next(folder for folder in file.absolute().parents if folder.exists())
     if not above.is_dir():
-        raise InputError(f"output={path}: {above} is a file, and no folder; name another")
+        raise InputError(f"output={path}: {above} is a file, not a folder; name another")
     trial = draft_of(above / file.name)
     try:
         trial.touch()
@@ -116,7 +116,7 @@ def new_file(path: str) -> Path:
 
 
 def ordered(retrievers: Mapping[str, Retriever]) -> dict[str, Retriever]:
-    """Those that rank documents; raises ``InputError`` if there are none."""
+    """The retrievers that rank documents; raises ``InputError`` if there are none."""
     found = {name: retriever for name, retriever in retrievers.items() if is_ordered(retriever)}
     if not found:
         raise InputError(
@@ -130,7 +130,7 @@ def as_run(collection: Collection, retrievers: Mapping[str, Retriever], query_ro
 
     Several have no common scale: their documents are scored by reciprocal rank fusion, the sum of
     1 / (60 + rank) (Cormack et al., SIGIR 2009), as is one that gives no scores, and the run is called
-    rrf60. Random documents stay out, since nobody ranked them; raises ``InputError`` if there are no others.
+    rrf60. Random documents have no rank and are left out; raises ``InputError`` if there are no others.
     """
     ranking = ordered(retrievers)
     if len(ranking) == 1:

@@ -65,7 +65,9 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
             for part in ("trainer", "scores")
         )
         if scores["similarity"] != config.scores.similarity:
-            raise InputError(f"{name}.scores.similarity: all stages compare alike; set scores.similarity")
+            raise InputError(
+                f"{name}.scores.similarity: all stages have the same similarity; set scores.similarity"
+            )
         for field in scores:
             if field not in SCORES:
                 raise InputError(f"{name}.scores.{field}: no such field; {choices(str(field), SCORES)}")
@@ -93,7 +95,7 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
             )
         )
     if not stages:
-        raise InputError("stages: none is left to train; name one or more, as stages=[distillation]")
+        raise InputError("stages: there is none to train; name one or more, as stages=[distillation]")
     return stages
 
 
@@ -113,7 +115,7 @@ def named_by(name: str, settings: DictConfig) -> Iterator[None]:
 def stage_names(config: DictConfig) -> list[str]:
     """``stages``; raises ``InputError`` unless each is there once, and is a part of ``config``."""
     if not OmegaConf.is_list(config.stages):
-        raise InputError(f"stages={config.stages!r}: it is a list, as stages=[distillation]")
+        raise InputError(f"stages={config.stages!r}: it must be a list, such as stages=[distillation]")
     names = list(config.stages)
     for i, name in enumerate(names):
         if not isinstance(name, str) or name not in config:
@@ -127,9 +129,11 @@ def stage_names(config: DictConfig) -> list[str]:
         if part is not None and (
             not OmegaConf.is_dict(part) or "_target_" in part or name in (*PARTS, "evaluation")
         ):
-            raise InputError(f"stages: {name} is no stage, a part with a loss, a sampler or trainer fields")
+            raise InputError(
+                f"stages: {name} is not a stage, a part with a loss, a sampler or trainer fields"
+            )
         if name in names[:i]:
-            raise InputError(f"stages: {name} is there twice; give the second one another name")
+            raise InputError(f"stages: {name} is given twice; give the second one another name")
     return names
 
 

@@ -67,7 +67,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     model = load_model(config.model, config.max_length)
     exact = stored_index(model, collection)
     if not isinstance(exact, DenseIndex):
-        raise InputError(f"model={config.model}: it makes no vector of a document, and none is cut in parts")
+        raise InputError(
+            f"model={config.model}: it makes no single vector of a document that could be cut in parts"
+        )
     inputs = {"collection": collection.fingerprint, "model": fingerprint_of(model)}
     n = len(collection.query_rows(config.split, evaluator.limit, evaluator.seed))
     queries = measured_queries(collection, config.split, n)
@@ -119,7 +121,7 @@ def made_quantisers(config: DictConfig) -> dict[str, Quantiser]:
     """Those of ``config``, a name -> quantiser; one that is null is left out."""
     found = {str(name): quantiser for name, quantiser in make(config).items() if quantiser is not None}
     if not found:
-        raise InputError("quantisers: none is left; give one or more")
+        raise InputError("quantisers: there is none; give one or more")
     return found
 
 

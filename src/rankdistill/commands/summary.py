@@ -38,7 +38,7 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
     """per_query.csv, a row per query, and metrics.json, system -> measure -> mean.
 
-    A cell is empty where a system was not measured on a query, as a teacher that was asked of some alone.
+    A cell is empty where a system was not measured on a query, such as a teacher that scored only some.
     """
     first = next(iter(results.values())).per_query
     head = ["query_id", *(f"{measure} {name}" for measure in first for name in results)]
@@ -54,7 +54,7 @@ def write_judgments(
 ) -> str:
     """qrels.trec, the judgments of the queries that ``result`` measured, for other programs.
 
-    Returns the command that gives the same figures for the file ``run``, which lies beside it. What gdeval
+    Returns the command that gives the same figures for the file ``run``, which is beside it. What gdeval
     computes is not asked of it where queries have other names than numbers, which gdeval cannot read.
     """
     judged = collection.judged(split)

@@ -19,7 +19,7 @@ from rankdistill.runtime.cache import draft_of, fingerprint, hold, seal, sealed,
 
 log = logging.getLogger(__name__)
 RANKS = "ranks."  # begins the name of a source's column in a file
-COLUMNS = {  # of a file: ids, then lists; besides, uint16 ``ranks.bm25`` and so on
+COLUMNS = {  # of a file: ids, then lists; in addition, uint16 ``ranks.bm25`` and so on
     "query_id": None,
     "document_ids": pa.dictionary(pa.int32(), pa.large_string()),
     "positive": pa.uint8(),
@@ -56,7 +56,7 @@ class Candidates:
 
     @cached_property
     def negative(self) -> np.ndarray:
-        """bool (N,): those that may be shown as negatives, neither known relevant nor ``copies`` of such."""
+        """bool (N,): those that may be negatives, neither known relevant nor ``copies`` of a relevant one."""
         found = ~self.positive
         for i, places in self.copies.items():
             found[self.offsets[i] + places] = False
@@ -74,7 +74,7 @@ class Candidates:
         if found:
             count = sum(map(len, found.values()))
             log.info(
-                "%d candidates of %d queries have the text of a known positive: they are no negatives",
+                "%d candidates of %d queries have the text of a known positive: they are not negatives",
                 count,
                 len(found),
             )
@@ -88,7 +88,7 @@ class Candidates:
         return fingerprint(self.collection.fingerprint, list(map(hash_array, pools)), ranks)
 
     def pool(self, i: int) -> slice:
-        """Where query i's candidates stand."""
+        """Query i's candidates."""
         return slice(self.offsets[i], self.offsets[i + 1])
 
     def best_ranks(self, span: slice = slice(None)) -> np.ndarray:
@@ -186,7 +186,7 @@ def read_candidates(path: Path, collection: Collection) -> Candidates:
 
 
 def open_arrow(path: Path, trusted: bool) -> tuple[pa.Table, mmap.mmap]:
-    """The table at ``path`` and the memory map that it lies in.
+    """The table at ``path`` and the memory map that holds it.
 
     Unless it is ``trusted`` (sealed), all of it is read to see what is wrong with it. Raises ``InputError``
     if it is missing, damaged or has not the columns of ``to_arrow``.
@@ -234,7 +234,7 @@ def check_lists(table: pa.Table, columns: Mapping[str, pa.DataType | None], path
     for name, kind in columns.items():
         if table.column_names.count(name) != 1:
             raise InputError(
-                f"{path}: it must have one column {name}; there is {', '.join(table.column_names)}"
+                f"{path}: it must have one column {name}; available: {', '.join(table.column_names)}"
             )
         column = table.column(name).chunk(0)
         if kind is None and not column.null_count:
@@ -250,7 +250,7 @@ def check_lists(table: pa.Table, columns: Mapping[str, pa.DataType | None], path
         if column.null_count or column.values.null_count:
             raise InputError(f"{path}: {name} has places without a value; each must have one")
         if not np.array_equal(own, offsets) or own[0] != 0 or own[-1] != len(column.values):
-            raise InputError(f"{path}: {name} has lists of other lengths than {longest}")
+            raise InputError(f"{path}: {name} has lists of lengths other than {longest}")
 
 
 def values(table: pa.Table, column: str) -> np.ndarray:
@@ -307,7 +307,7 @@ def _of_bits(bits: np.ndarray, best: np.ndarray, path: Path) -> tuple[np.ndarray
     It has the best rank alone: of several sources their names are joined, as bm25+dense, and say no more.
     """
     if (bits & ~np.uint8(sum(BITS.values()) + RANDOM + POSITIVE)).any():
-        raise InputError(f"{path}: sources that are not known; write it again, with ScoreTable.save")
+        raise InputError(f"{path}: unknown sources; write it again, with ScoreTable.save")
     ranks = {}
     if names := [name for name, bit in BITS.items() if (bits & bit).any()]:
         found = bits & np.uint8(sum(BITS.values())) > 0

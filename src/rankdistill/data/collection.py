@@ -156,7 +156,9 @@ class Collection:
         try:
             return self.qrels[split]
         except KeyError:
-            raise InputError(f"{self.name}: no split {split!r}; there is {shorten(self.qrels, 9)}") from None
+            raise InputError(
+                f"{self.name}: no split {split!r}; available: {shorten(self.qrels, 9)}"
+            ) from None
 
     def query_rows(self, split: str, limit: int | None = None, seed: int = 0) -> np.ndarray:
         """Rows, ascending, of the queries of ``split`` that have a relevant document.

@@ -34,7 +34,7 @@ def read_hub(
     ``<name>-qrels``) as folders of parquet, JSONL or, for qrels, TSV files, or as single files.
     Templates, ``invalid`` and the last are those of ``read_beir``.
 
-    Raises ``InputError`` if the dataset cannot be had or has another layout.
+    Raises ``InputError`` if the dataset cannot be loaded or has another layout.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir() and str(name).startswith((".", "/", "~")):
@@ -65,7 +65,7 @@ def _remote(name: str) -> tuple[Iterator[Row], Iterator[Row], dict[str, Iterator
 
 
 def _load(place: tuple[str, str | None], *others: tuple[str, str | None]) -> DatasetDict:
-    """The dataset and configuration ``place``, or the first of ``others``; no code of theirs runs."""
+    """The dataset and configuration ``place``, or the first of ``others``; none of their code runs."""
     try:
         with asking_hub():
             return load_dataset(*place)
@@ -75,7 +75,7 @@ def _load(place: tuple[str, str | None], *others: tuple[str, str | None]) -> Dat
         name, config = place
         reason = str(error).split("\n")[0].rstrip(".")
         raise InputError(
-            f"{name}: {config or 'it'} cannot be had from the hub ({reason}); without it give the folder "
+            f"{name}: {config or 'it'} cannot be loaded from the hub ({reason}); offline, give the folder "
             "of a copy: data.name=<folder>, or data=beir data.path=<folder>"
         ) from None
 

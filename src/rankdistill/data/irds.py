@@ -23,7 +23,7 @@ def read_irds(
     """The collection ``id`` of ir_datasets, such as ``beir/nfcorpus/test``, or split -> id over one corpus.
 
     One id is the split that its name says (``train``, ``dev``, else ``test``); one without qrels,
-    such as ``beir/nfcorpus``, stands for those right below it. A text is what ir_datasets holds for
+    such as ``beir/nfcorpus``, means the splits right below it. A text is what ir_datasets holds for
     it (``default_text``) unless a template names fields. ``invalid`` and the last are those of
     ``read_beir``.
 
@@ -69,11 +69,11 @@ def _check(ids: Mapping[str, str], parts: Mapping[str, Any], registry) -> None:
             if not part.has(kind):
                 raise InputError(f"data.id: {ids[split]} has no {kind}; {_near(ids[split], registry)}")
         if part.docs_handler() != parts[first].docs_handler():
-            raise InputError(f"data.id: {ids[first]} and {ids[split]} are not of one corpus")
+            raise InputError(f"data.id: {ids[first]} and {ids[split]} are not of the same corpus")
 
 
 def _splits(id: str, registry) -> dict[str, str]:
-    """Split -> id of what ``id`` stands for."""
+    """Split -> id, of the splits that ``id`` means."""
     if not _find(id, registry).has("qrels"):
         known = set(registry)
         below = {split: f"{id}/{split}" for split in SPLITS if f"{id}/{split}" in known}
@@ -87,13 +87,13 @@ def _find(id: str, registry):
     try:
         return registry[id]
     except KeyError:
-        raise InputError(f"data.id: ir_datasets knows no {id!r}; {_near(id, registry)}") from None
+        raise InputError(f"data.id: ir_datasets has no {id!r}; {_near(id, registry)}") from None
 
 
 def _near(id: str, registry) -> str:
     below = [one for one in registry if one.startswith(f"{id}/")]
     near = below or get_close_matches(id, list(registry))
-    return f"there is: {shorten(near, 9)}" if near else "its ids are listed on ir-datasets.com"
+    return f"available: {shorten(near, 9)}" if near else "its ids are listed on ir-datasets.com"
 
 
 def _queries(ids: Mapping[str, str], parts: Mapping[str, Any]) -> Iterator[Row]:
@@ -116,6 +116,6 @@ def _rows(source: str, iterate: Callable[[], Iterator]) -> Iterator[Row]:
     except Exception as error:  # each of its sources fails in its own way
         reason = textwrap.shorten(str(error), 120) or type(error).__name__
         raise InputError(
-            f"{source}: ir_datasets cannot have them ({reason}); where they are out of reach set "
+            f"{source}: ir_datasets cannot get them ({reason}); offline, set "
             "IR_DATASETS_HOME to a folder that holds them, or give a copy: data=beir data.path=<folder>"
         ) from None

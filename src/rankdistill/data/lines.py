@@ -1,4 +1,4 @@
-"""Lines of text files, plain or gzipped: as they stand, as JSON objects, as judgments."""
+"""Lines of text files, plain or gzipped: as they are, as JSON objects, as judgments."""
 
 import codecs
 import gzip
@@ -83,7 +83,7 @@ def read_objects(file: Path) -> Iterator[tuple[str, dict]]:
                 f"{place}: malformed JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
             ) from None
         except (ValueError, RecursionError):
-            raise InputError(f"{place}: malformed JSON (a number or a nesting beyond all bounds)") from None
+            raise InputError(f"{place}: malformed JSON (a number too large, or nested too deeply)") from None
         if not isinstance(row, dict):
             remedy = "; write one object per line, without a list around them" if line[0] == "[" else ""
             raise InputError(f"{place}: expected a JSON object, got {line[:60]!r}{remedy}")
@@ -94,10 +94,10 @@ def read_judgments(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, {query, document, grade}) of each line of a file of qrels.
 
     Under a header whose names are known (``rows.QUERY``, ...) columns go by their names, in any order
-    and among others. Without one BEIR's three columns stand between tabs, TREC's four (query, iteration,
-    document, grade) between tabs or spaces; another header is a row like others. White space around a
-    cell is none of an id. Where a grade is in quotes, so does the whole line. Raises ``InputError``
-    for other lines, and a header that leaves it open what a column holds.
+    and among others. Without one, tabs separate BEIR's three columns, tabs or spaces TREC's four
+    (query, iteration, document, grade); another header is a row like others. White space around a cell is
+    no part of an id. Where a grade is in quotes, those of the whole line are removed. Raises
+    ``InputError`` for other lines, and for a header that does not say what a column holds.
     """
     lines = read_lines(file)
     place, line = next(lines, ("", ""))

@@ -33,8 +33,8 @@ def from_pairs(
             for column, known, letter in ((query, queries, "q"), (positive, documents, "d")):
                 if column not in row:
                     raise InputError(
-                        f"{place}: no column {column!r}; there is: {', '.join(map(str, row))}; name those of "
-                        "the texts: query=..., positive=..."
+                        f"{place}: no column {column!r}; available: {', '.join(map(str, row))}; name "
+                        "those of the texts: query=..., positive=..."
                     )
                 text = row[column] or ""
                 if not isinstance(text, str):

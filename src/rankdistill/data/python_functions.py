@@ -47,7 +47,7 @@ def python_functions(
     Raises ``InputError`` for a package that isn't installed or has no Python sources.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"data.limit={limit}: it is a number of functions, 1 or more")
+        raise InputError(f"data.limit={limit}: it must be a number of functions, 1 or more")
     packages = [packages] if isinstance(packages, str) else packages
     if not packages:
         raise InputError("data.packages is empty: name one or more, such as stdlib, numpy")

@@ -11,7 +11,7 @@ from rankdistill.errors import InputError, shorten
 
 HIGHEST_GRADE = 1000  # measures keep a counter for every grade up to the highest
 
-Row = tuple[str, Mapping[str, Any]]  # where it stands, and its fields
+Row = tuple[str, Mapping[str, Any]]  # its place in the file, and its fields
 
 # What the fields are called in BEIR and on the hub, in ir_datasets, in files of qrels, and here; of several
 # that a row has, the first here is meant: beside an id, "query" is its text.
@@ -44,7 +44,7 @@ def assemble(
     Rows without the fields they must have always raise. ``ignore_identical_ids`` is the collection's.
     """
     if invalid not in ("error", "skip"):
-        raise InputError(f"invalid={invalid!r}: it is 'error' or 'skip'")
+        raise InputError(f"invalid={invalid!r}: it must be 'error' or 'skip'")
     parts = _parts("document_template", document_template or "{title} {text}")
     query_parts = _parts("query_template", query_template or "{text}")
     faults = Faults()
@@ -66,7 +66,7 @@ def texts_by_id(source: str, rows: Iterable[Row]) -> dict[str, str]:
 
 
 def _parts(name: str, template: str) -> list[tuple[str, str | None]]:
-    """``template`` as (what stands before a field, the field); the last field may be None."""
+    """``template`` as (the text before a field, the field); the last field may be None."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
@@ -109,12 +109,12 @@ def _texts(
             texts[key] = text
     if seen and (len(lacking) == len(fields) or (strict and lacking)):
         raise InputError(
-            f"{source}: no row has the field {' or '.join(sorted(lacking))}; there is: {_names(seen)}; "
+            f"{source}: no row has the field {' or '.join(sorted(lacking))}; available: {_names(seen)}; "
             "data.document_template and data.query_template say which are read"
         )
     if not texts:
         reasons = "; ".join(f"{len(where):,} {kind}: {where[0]}" for kind, where in faults.found.items())
-        raise InputError(f"{source}: no row in it that can be used" + (f" ({reasons})" if reasons else ""))
+        raise InputError(f"{source}: no usable row in it" + (f" ({reasons})" if reasons else ""))
     return texts
 
 
@@ -149,7 +149,7 @@ def _field(place: str, row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     for name in names:
         if name in row:
             return row[name]
-    raise InputError(f"{place}: no field {' or '.join(names)}; there is: {_names(row)}")
+    raise InputError(f"{place}: no field {' or '.join(names)}; available: {_names(row)}")
 
 
 def _names(fields: Iterable[Any]) -> str:

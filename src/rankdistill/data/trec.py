@@ -15,7 +15,7 @@ from rankdistill.errors import InputError
 
 log = logging.getLogger(__name__)
 TOP = re.compile(r"<(/?)top(?:\s[^>]*)?>", re.IGNORECASE)
-FIELD = re.compile(r"<(num|title|desc|narr)>", re.IGNORECASE)  # wherever it stands; a title may hold <i>
+FIELD = re.compile(r"<(num|title|desc|narr)>", re.IGNORECASE)  # anywhere in a line; a title may hold <i>
 TAG = re.compile(rf"{FIELD.pattern}|^[^\S\n]*<(\w+)>", re.IGNORECASE | re.MULTILINE)
 LABEL = re.compile(r"\A\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
 HEADER = ({*ID, *QUERY, *DOCUMENT}, {"text", "query", "title", "question", "contents", "document", "passage"})
@@ -109,7 +109,7 @@ def _read_top(file: Path, need_title: bool) -> Iterator[Row]:
 
 
 def _fields(place: str, topic: str) -> dict[str, str]:
-    """The fields of a topic; raises ``InputError`` for one that stands twice, as in a topic without end."""
+    """The fields of a topic; raises ``InputError`` for one that is there twice, as in a topic without end."""
     row: dict[str, str] = {}
     while tag := TAG.search(topic):
         name = (tag[1] or tag[2]).lower()

@@ -75,7 +75,7 @@ def texts_of(texts: Texts) -> dict[str, str]:
     """Id -> text; raises ``InputError`` as ``View`` says."""
     if isinstance(texts, Mapping):
         if odd := [name for name, text in texts.items() if not (isinstance(text, str) and text.strip())]:
-            raise InputError(f"texts of {shorten(odd)} are empty or no text; give id: text")
+            raise InputError(f"texts of {shorten(odd)} are empty or not text; give id: text")
         return dict(texts)
     file = Path(texts)
     jsonl = file.name.removesuffix(".gz").endswith((".jsonl", ".json"))

@@ -77,7 +77,7 @@ class Evaluator:
         if not measures:
             raise InputError("evaluator.measures is empty: name one or more, such as nDCG@10")
         if k < 1:
-            raise InputError(f"evaluator.k={k}: it is a number of documents, 1 or more")
+            raise InputError(f"evaluator.k={k}: it must be a number of documents, 1 or more")
         check_counts(**{"evaluator.limit": limit})
         self.measures = {str(name): parse_measure(str(name)) for name in measures}
         check_seed(seed, "evaluator.seed")
@@ -228,7 +228,7 @@ class Evaluator:
         asked, judged, ranked = numbered(qrels, run)
         names = {}  # by object: to compare measures is to print them, for every query
         for metric in calculated(list(set(self.measures.values())), judged, ranked):
-            if id(metric.measure) not in names:  # two names may stand for one measure
+            if id(metric.measure) not in names:  # two names may mean one measure
                 alike = [name for name, measure in self.measures.items() if measure == metric.measure]
                 names[id(metric.measure)] = metric.measure, alike
             for name in names[id(metric.measure)][1]:
@@ -316,5 +316,5 @@ def parse_measure(name: str):
         text = re.sub(r"invalid param (\w+)=<object .*?>", r"it needs \1=...", " ".join(str(error).split()))
         reason = f" ({text})" if text else ""
         raise InputError(
-            f"evaluator.measures: {name!r} is no measure here{reason}; such as {known}"
+            f"evaluator.measures: {name!r} is not a measure here{reason}; such as {known}"
         ) from None

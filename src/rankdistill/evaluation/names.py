@@ -11,7 +11,7 @@ NO_PATH = r"[\s\[\](){},=]"  # in lists, templates and expressions a slash means
 def endings(paths: Sequence[tuple[str, ...]]) -> list[str]:
     """The shortest endings of different ``paths``, given by their parts, that tell them apart.
 
-    A run's student lies in ``<run>/model``: the folder's name belongs to it, though it may be alone.
+    A run's student is in ``<run>/model``: the folder's name belongs to it, though it may be alone.
     """
     names = []
     for one in paths:

@@ -52,7 +52,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Report:
-    """``settings`` from the best to the worst in ``measure``; ``letters`` stand beside them.
+    """``settings`` from the best to the worst in ``measure``; ``letters`` belong to them.
 
     ``unfinished``: the runs that are not in the table, and why; ``unequal``: conditions that were
     not the same in all runs; ``others``: system (``before``, ``teacher``) -> measure -> lowest and
@@ -225,7 +225,7 @@ class Report:
         return f"{self.how_pairs_are_tested()}\n\n{as_markdown(self.pair_rows())}"
 
     def how_pairs_are_tested(self) -> str:
-        """What stands above their table."""
+        """The text above their table."""
         return (
             f"Differences in {self.measure}, better - worse. Intervals are each pair's own, every p is "
             f"corrected (Holm). Equivalence (TOST): small p, the two are within {self.margin} of each other. "
@@ -261,7 +261,7 @@ def report(
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
     if not 0 < margin < inf:
-        raise InputError(f"margin={margin}: it is a difference of the measure, above 0")
+        raise InputError(f"margin={margin}: it must be a difference of the measure, above 0")
     found = read_runs(Path(folder))
     runs = [run for run in found if not run.missing]
     if not runs:

@@ -102,7 +102,7 @@ def by_query(name: str, values: Mapping[str, float] | pd.Series) -> dict[str, fl
     try:
         found = {query: float(value) for query, value in values.items()}
     except (TypeError, ValueError):
-        raise InputError(f"compare: {name} has values that are no numbers") from None
+        raise InputError(f"compare: {name} has values that are not numbers") from None
     if bad := [query for query, value in found.items() if not np.isfinite(value)]:
         raise InputError(f"compare: {name} is not finite for {shorten(bad)}")
     return found

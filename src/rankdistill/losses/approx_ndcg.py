@@ -16,7 +16,7 @@ def approx_ndcg(
     """1 - nDCG of a group, mean over queries, with gains 2^g - 1 and smooth ranks.
 
     A document's rank by the student is 1 + the sum over the others of sigmoid((s_j - s_i) / T). All (B, G); a
-    scalar. A grade below 0 is none, and counts 0; ``positive`` is not used. The ideal is that of the group. A
+    scalar. A grade below 0 (unjudged) counts 0; ``positive`` is not used. The ideal is that of the group. A
     query whose documents all have grade 0 is left out; 0 where all are. T is 1 / alpha of the paper: the
     lower, the nearer to nDCG, and the smaller most gradients. Unchanged by adding a constant to a row of the
     student.

@@ -26,7 +26,7 @@ class OfEmbeddings(Loss):
         """Of the queries float (B, d), of the batch's documents (U, d)."""
         assert outputs.queries is not None and outputs.documents is not None  # it reads them
         if outputs.queries.mask is not None or outputs.documents.mask is not None:
-            raise InputError(f"loss: {type(self).__name__} is of one vector a text, not of token vectors")
+            raise InputError(f"loss: {type(self).__name__} needs one vector per text, not token vectors")
         return outputs.queries.vectors, outputs.documents.vectors
 
     def scale_of(self, outputs: Outputs) -> float:

@@ -1,4 +1,4 @@
-"""What losses share that may reckon with the batch's documents beside those of the group."""
+"""What losses share that may also compare with the batch's documents, not the group's alone."""
 
 import torch
 from torch import Tensor, nn

@@ -101,7 +101,7 @@ class InfoNCE(OverTheBatch):
         check_temperature("temperature", temperature)
         margin = false_negative_margin
         if margin is not None and not (is_number(margin) and math.isfinite(margin)):
-            raise ValueError(f"false_negative_margin={margin!r}: it is a finite number, or null")
+            raise ValueError(f"false_negative_margin={margin!r}: it must be a finite number, or null")
         check_choice("positives", positives, Positives)
         check_at_least(0, focus=focus)
         self.temperature = temperature

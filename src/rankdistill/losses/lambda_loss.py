@@ -25,7 +25,7 @@ def lambda_loss(
 ) -> Tensor:
     """Mean of w log(1 + e^-(s_i - s_j)) over the pairs with g_i > g_j of a query, mean over queries.
 
-    All (B, G); a scalar. A grade below 0 is none, and counts 0; ``positive`` is not used. With r the ranks by
+    All (B, G); a scalar. A grade below 0 (unjudged) counts 0; ``positive`` is not used. With r the ranks by
     the student, from 1, D(r) = log2(1 + r) and G the gains 2^g - 1 over the group's highest DCG, w is
     abs(G_i - G_j) times
 

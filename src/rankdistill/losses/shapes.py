@@ -37,7 +37,7 @@ def check_temperature(name: str, value: float | Tensor) -> None:
 
 
 def is_number(value: object) -> bool:
-    """Whether ``value`` is a number or, as one that is learnt, a tensor; True and False are none."""
+    """Whether ``value`` is a number or, as one that is learnt, a tensor; True and False are not."""
     return isinstance(value, (Real, Tensor)) and not isinstance(value, bool)
 
 

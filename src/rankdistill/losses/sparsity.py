@@ -54,7 +54,7 @@ class Sparsity(Loss):
         sides = {side: getattr(student, side) for side in self.weights}
         if any(side.mask is not None for side in sides.values()):
             raise InputError(
-                f"loss: {type(self).__name__} is of one sparse vector a text, not of token vectors"
+                f"loss: {type(self).__name__} needs one sparse vector per text, not token vectors"
             )
         rows = {"queries": batch.query_rows, "documents": batch.document_rows}
         vectors = {side: embeddings.vectors for side, embeddings in sides.items()}

@@ -23,10 +23,10 @@ class WeightedSum(Loss):
         if set(losses) != set(weights):
             raise ValueError(f"losses are {sorted(losses)}, weights are for {sorted(weights)}")
         if not all(isinstance(loss, nn.Module) for loss in losses.values()):
-            raise ValueError(f"losses={dict(losses)}: each is a loss; leave one out with a weight of 0")
+            raise ValueError(f"losses={dict(losses)}: each must be a loss; leave one out with a weight of 0")
         numbers = all(is_number(weight) and 0 <= weight < math.inf for weight in weights.values())
         if not numbers or not any(weights.values()):
-            raise ValueError(f"weights={dict(weights)}: they are 0 or more, and one is above 0")
+            raise ValueError(f"weights={dict(weights)}: they must be 0 or more, and one above 0")
         self.losses = nn.ModuleDict(dict(losses))
         self.weights = dict(weights)
         self.columns = frozenset[str]().union(*map(columns_of, self.losses.values()))

@@ -75,7 +75,7 @@ def faiss_index(
     Raises ``InputError``, under the name ``field``, for what FAISS rejects.
     """
     if not isinstance(index, str):
-        raise InputError(f"{field}.index={index!r}: it is a text, such as Flat, HNSW32, IVF64,Flat")
+        raise InputError(f"{field}.index={index!r}: it must be a text, such as Flat, HNSW32, IVF64,Flat")
     if index == "Flat":
         if parameters:
             raise InputError(
@@ -162,7 +162,7 @@ def _ranked(
 
     def settle(query: int, rows: np.ndarray, scores: np.ndarray) -> Sequence[float] | np.ndarray:
         vectors = documents[rows]
-        if exact:  # row by row, whatever stands beside it
+        if exact:  # row by row, whatever its neighbours
             return np.einsum("nd,d->n", vectors.astype(np.float64), queries[query].astype(np.float64))
         alike: dict[bytes, float] = {}
         return [alike.setdefault(v.tobytes(), s) for v, s in zip(vectors, scores, strict=True)]

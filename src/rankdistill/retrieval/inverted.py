@@ -103,7 +103,7 @@ def embed_sparse(model: SparseModel, kind: str, texts: Sequence[str], progress: 
     if model.similarity_fn_name not in ("cosine", "dot"):
         raise InputError(
             f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
-            "product; set its similarity_fn_name if these serve as well"
+            "product; set its similarity_fn_name if either suits the model"
         )
     order = np.argsort([-len(text) for text in texts], kind="stable")
     parts = []

@@ -97,7 +97,7 @@ class MaxSimIndex:
         def settle(query: int, rows: np.ndarray, scores: np.ndarray) -> list[float]:
             tokens = wanted[query].astype(np.float64)
             mean = len(tokens) if self.model.similarity_fn_name == "meanmaxsim" else 1
-            alone = [self.tokens[row] for row in rows]  # whatever is beside it
+            alone = [self.tokens[row] for row in rows]  # whatever its neighbours
             return [
                 (tokens @ found.T.astype(np.float64)).max(axis=1).sum() / mean if len(found) else score
                 for found, score in zip(alone, scores, strict=True)

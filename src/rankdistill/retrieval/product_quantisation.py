@@ -1,7 +1,7 @@
 """Product quantisation: a document is the numbers of the centroids that are nearest to its parts.
 
 Jégou et al. 2011 (10.1109/TPAMI.2010.57); with a rotation before it, Ge et al. 2013 (OPQ). FAISS trains both,
-and searches what anybody trained.
+and searches indexes however they were trained.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -98,7 +98,7 @@ def product_quantiser(
     """
     count, dimensions = documents.shape
     if not 1 <= bits <= BITS:
-        raise InputError(f"bits={bits}: it is 1 to {BITS}, of the number of a centroid")
+        raise InputError(f"bits={bits}: it must be from 1 to {BITS}, the bits of a centroid's number")
     if parts < 1 or dimensions % parts:
         fits = ", ".join(str(n) for n in range(1, dimensions + 1) if dimensions % n == 0)
         raise InputError(f"parts={parts}: the model's {dimensions} dimensions are cut in parts alike: {fits}")

@@ -44,7 +44,7 @@ def cache_folder() -> Path:
     except UnicodeEncodeError:
         name = os.fsencode(folder).decode("utf-8", "replace")
         raise InputError(
-            f"RANKDISTILL_CACHE={name}: the locale does not know its letters; set LC_ALL=C.UTF-8 or "
+            f"RANKDISTILL_CACHE={name}: the locale cannot represent its letters; set LC_ALL=C.UTF-8 or "
             "PYTHONUTF8=1, or give a folder of ASCII letters"
         ) from None
     return Path(folder)
@@ -74,7 +74,7 @@ def locked(path: Path) -> FileLock:
         lock = FileLock(f"{path}.lock")
         with lock.acquire(timeout=0, blocking=False):
             pass
-    except TimeoutError:  # filelock.Timeout: somebody is at work there
+    except TimeoutError:  # filelock.Timeout: another process is using it
         log.info("waiting for another process to finish %s", path)
     except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
         raise _cannot_write(path, error) from None
@@ -97,7 +97,9 @@ def once(path: Path) -> Iterator[bool]:
             if missing and processes.is_main():
                 _clear_drafts(path)
                 if path.exists():
-                    log.warning("%s: is another entry by its seal, moved here; it is built again", path)
+                    log.warning(
+                        "%s: belongs elsewhere by its seal, and was moved here; it is built again", path
+                    )
                     _remove(path)
             yield missing
             processes.wait()
@@ -266,7 +268,7 @@ def sealed(path: Path) -> bool:
     """Whether the file or folder at ``path`` is as it was when it was sealed; False if it never was.
 
     Of files whose size and times are those of the seal nothing is read; else their checksums are computed.
-    Where these differ, what lies in the cache is damaged: raises ``InputError``. A file elsewhere is
+    Where these differ, the file in the cache is damaged: raises ``InputError``. A file elsewhere is
     another one now, and not sealed.
     """
     mark = seal_of(path)
@@ -296,7 +298,7 @@ def _in_cache(path: Path) -> bool:
 def seal_of(path: Path) -> Path:
     """Within a folder, beside a file; of a file that isn't the cache's in the cache's folder ``seals``.
 
-    What lies beside somebody's file may be anybody's, and a seal keeps a file from being checked.
+    A file beside a user's file may be the user's too, and a seal keeps a file from being checked.
     """
     if not _in_cache(path):
         return cache_folder() / "seals" / f"{fingerprint(path.resolve())}.sha256"
@@ -312,7 +314,7 @@ def files_of(path: Path) -> dict[str, Path]:
 
 
 def _states(path: Path) -> dict[str, list[int]]:
-    """File name -> size, time, and the time that nobody can set; of one that isn't the cache's its inode too.
+    """File name -> size, time, and the time that cannot be set; of one that isn't the cache's its inode too.
 
     Bytes that a restored copy holds, or that were written with the old time set again, show in the third.
     """

@@ -30,13 +30,13 @@ def check_targets(config: Any) -> None:
     if "_target_" in config:
         if not isinstance(config._target_, str):
             raise InputError(
-                f"{config._get_full_key('_target_')}={config._target_!r}: it is a name with dots"
+                f"{config._get_full_key('_target_')}={config._target_!r}: it must be a name with dots"
             )
         try:
             target = get_object(config._target_)
         except (ImportError, ValueError) as error:
             raise InputError(
-                f"{config._get_full_key('_target_')}: {config._target_} is not to be found "
+                f"{config._get_full_key('_target_')}: {config._target_} cannot be found "
                 f"({str(error).splitlines()[-1]}); install it, or name its folder in PYTHONPATH"
             ) from None
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
@@ -58,7 +58,7 @@ def check_value(name: str, value: Any, kind: Any) -> None:
     """Raises ``InputError`` unless ``value`` fits ``kind``, a type or a union of them."""
     if not fits(value, kind):
         wanted = dict.fromkeys(text for one in alternatives(kind) for text in _words(one))
-        raise InputError(f"{name}={value!r}: it is {' or '.join(wanted)}")
+        raise InputError(f"{name}={value!r}: it must be {' or '.join(wanted)}")
 
 
 def _words(kind: Any) -> Sequence[str]:

@@ -192,7 +192,7 @@ class RunFolder:
     options chosen of its groups, None from Python; ``log`` is the name of its log, if it is to have one. Of
     a job's processes the main one reads and writes.
 
-    Raises ``InputError`` if another run is at work there, or one with other settings ended there or was
+    Raises ``InputError`` if another run is using it, or one with other settings ended there or was
     interrupted.
     """
 
@@ -221,7 +221,7 @@ class RunFolder:
             return self
         for name in ("checkpoints", "model", "plots"):
             if (self.path / name).exists() and not (self.path / name).is_dir():
-                raise InputError(f"{self.path / name}: a file stands where a folder must; move it away")
+                raise InputError(f"{self.path / name}: a file is where a folder must; move it away")
         begun = (self.checkpoints / "identity.json").exists() or kept(self.checkpoints)
         foreign = (
             (self.path / "model").exists() and not begun and not (self.path / "conditions.json").exists()
@@ -249,7 +249,7 @@ class RunFolder:
             self._unlock()  # nothing will be written
             if self.conditions.get("settings") != self.settings:
                 raise InputError(
-                    f"{self.path}: holds a finished run of other settings; {ELSEWHERE}, or delete it"
+                    f"{self.path}: holds a finished run with other settings; {ELSEWHERE}, or delete it"
                 )
         elif kept(self.checkpoints):
             self._check(self._identity(), {"settings": self.settings})
@@ -269,7 +269,7 @@ class RunFolder:
             self._lock.acquire()
         except Timeout:
             self._lock = None
-            raise InputError(f"{self.path}: another run is at work there; {ELSEWHERE}") from None
+            raise InputError(f"{self.path}: another run is using it; {ELSEWHERE}") from None
         for draft in self.path.glob(".[0-9]*.*"):  # of ``written``, by a process that was killed
             if re.fullmatch(r"\.\d+\..+", draft.name) and draft.is_file():
                 draft.unlink(missing_ok=True)
@@ -349,7 +349,7 @@ class RunFolder:
         return identity
 
     def note_resumed(self, where: str) -> None:
-        """Notes that the run goes on from ``where``: its results will say so."""
+        """Notes that the run is resumed from ``where``: its results will say so."""
         if processes.is_main():
             self.resumed.append(where)
             write_json(self.checkpoints / "identity.json", {**self.inputs, "resumed": self.resumed})

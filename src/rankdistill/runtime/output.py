@@ -1,4 +1,4 @@
-"""What a command prints: where nobody reads it, or it has no place left, the work goes on all the same."""
+"""What a command prints: if the reader has gone, or the disk is full, the command continues all the same."""
 
 import errno
 import io
@@ -58,7 +58,7 @@ def _kept(stream: TextIO | None) -> tuple[TextIO, _Kept]:
 
 @contextmanager
 def output_kept() -> Iterator[None]:
-    """What is printed in here fails nothing: a command does its work though nobody reads on.
+    """Nothing fails for what is printed in here: a command does its work though its reader has gone.
 
     A reader that left (``| head``) is no error. Where the output could not be written for another reason, as
     on a full disk, what would have ended with status 0 ends in one line and status 2.

@@ -64,7 +64,7 @@ class Poster:
         self._stopped = Event()
 
     def stop(self) -> None:
-        """Whoever waits for another try, or has not begun, raises ``Stopped``."""
+        """Requests that wait for another try, or have not begun, raise ``Stopped``."""
         self._stopped.set()
 
     def post(self, body: Mapping[str, Any]) -> Any:
@@ -110,7 +110,7 @@ class Poster:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise InputError(f"{self.address}: answers {self._shown(text)}, which is no JSON") from None
+            raise InputError(f"{self.address}: answers {self._shown(text)}, which is not JSON") from None
 
     def _refusal(self, error: HTTPError) -> Exception:
         """What a status other than 200 means."""
@@ -176,7 +176,7 @@ def check_address(address: str, name: str) -> None:
     if good and "@" in parts.netloc:
         raise InputError(f"{name}: it has a user or a key before the @; name the variable that has the key")
     if not good or not address.isascii() or not address.isprintable() or " " in address:
-        raise InputError(f"{name}={address!r}: it is an address such as http://localhost:8080/rerank")
+        raise InputError(f"{name}={address!r}: it must be an address such as http://localhost:8080/rerank")
     if parts.path in ("", "/"):
         raise InputError(f"{name}={address!r}: it lacks the path, which is often /rerank or /v1/rerank")
 
@@ -192,5 +192,7 @@ def read_key(variable: str | None, name: str) -> str | None:
     if not key:
         raise InputError(f"{name}={variable}: the environment has no such variable, or it is empty")
     if not re.fullmatch(r"[!-~]+", key):
-        raise InputError(f"{name}={variable}: what the variable holds is no key: it has blanks, or no ASCII")
+        raise InputError(
+            f"{name}={variable}: the variable does not hold a key: it has blanks, or is not ASCII"
+        )
     return key

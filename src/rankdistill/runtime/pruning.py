@@ -1,4 +1,4 @@
-"""What lies in the cache, and what of it goes when there is too much."""
+"""What is in the cache, and what is removed when there is too much."""
 
 import errno
 import logging
@@ -53,7 +53,7 @@ def _item(path: Path) -> Item | None:
         size = sum(file.stat().st_size for file in files_of(path).values())
         lock = Path(f"{path}.lock")
         used = (lock if lock.exists() else path).stat().st_mtime
-    except OSError:  # gone by now
+    except OSError:  # gone in the meantime
         return None
     return Item(path, path.parent.name, size, used, about(path))
 
@@ -106,7 +106,7 @@ def _remove(path: Path, dry: bool) -> bool:
             if dry:
                 return True
             seal, going = seal_of(path), draft_of(path)
-            path.rename(going)  # at once, so that nobody opens half of it
+            path.rename(going)  # at once, so that no process opens half of it
             shutil.rmtree(going) if going.is_dir() else going.unlink()
             if _target(path) == path:
                 seal.unlink(missing_ok=True)
@@ -123,7 +123,7 @@ def size_of(text: str, name: str) -> int:
     """Bytes of ``text``, such as 10GB; raises ``InputError`` if it is no size."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", text.strip().upper())
     if not found:
-        raise InputError(f"{name}={text}: it is a size such as 500MB or 10GB")
+        raise InputError(f"{name}={text}: it must be a size such as 500MB or 10GB")
     return int(float(found[1]) * UNITS[found[2] or ""])
 
 
@@ -131,7 +131,7 @@ def age_of(text: str, name: str) -> float:
     """Seconds of ``text``, such as 30d; raises ``InputError`` if it is no time."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mhdw])", text.strip().lower())
     if not found:
-        raise InputError(f"{name}={text}: it is a time such as 12h, 30d or 8w")
+        raise InputError(f"{name}={text}: it must be a time such as 12h, 30d or 8w")
     return float(found[1]) * AGES[found[2]]
 
 

@@ -16,7 +16,7 @@ _failed_at: dict[str, float] = {}  # by address
 def asking_hub() -> Iterator[None]:
     """While it lasts, a hub out of reach is not asked: huggingface_hub takes what it has downloaded before.
 
-    By itself it would ask for every file five times over and wait in between, more than a minute. Any
+    It would otherwise ask for every file five times and wait in between, more than a minute. Any
     answer at all counts; one that is cut off by the network, or not there in time, does not.
     """
     was = constants.HF_HUB_OFFLINE

@@ -11,7 +11,7 @@ def end_in_one_line() -> None:
     """Until ``rankdistill.commands.launch`` says otherwise, either signal ends this process with one line.
 
     Only where it was started as a command of the library: a program that imports it keeps its own handlers.
-    No exception is raised, as imports of other libraries take it for a fault of theirs.
+    No exception is raised, as other libraries' imports would take it for an error of their own.
     """
 
     def stop(number, frame):

@@ -25,7 +25,7 @@ class AmbiguousSampler(PoolSampler):
         for name in ("a", "b"):
             check_number(name, getattr(self, name))
         if self.a < 0:
-            raise ValueError(f"a={self.a!r}: it is 0 or more; 0 draws uniformly")
+            raise ValueError(f"a={self.a!r}: it must be 0 or more; 0 draws uniformly")
 
     def select(self, scores: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See ``rankdistill.samplers``."""

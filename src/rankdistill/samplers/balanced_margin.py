@@ -24,7 +24,7 @@ class BalancedMarginSampler(PoolSampler):
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.bins, bool) or not isinstance(self.bins, Integral) or self.bins < 1:
-            raise ValueError(f"bins={self.bins!r}: it is a whole number, 1 or more")
+            raise ValueError(f"bins={self.bins!r}: it must be a whole number, 1 or more")
 
     def select(self, scores: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See ``rankdistill.samplers``."""

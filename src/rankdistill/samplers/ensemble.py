@@ -19,7 +19,7 @@ class EnsembleSampler(PoolSampler):
     With ``absolute_margin`` 0.5 that is what the paper's code takes of twelve systems, ten of each. Where the
     union has too few, the pool's other documents that the margins leave fill it up, drawn uniformly: all of
     them have a teacher's score, while the paper's fillers have none. Retrievers without an order, such as
-    Random, are none of them. Positives are the highest-scored ones.
+    Random, are left out. Positives are the highest-scored ones.
     """
 
     each: int = 10
@@ -27,7 +27,7 @@ class EnsembleSampler(PoolSampler):
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.each, bool) or not isinstance(self.each, Integral) or self.each < 1:
-            raise ValueError(f"each={self.each!r}: it is a whole number, 1 or more")
+            raise ValueError(f"each={self.each!r}: it must be a whole number, 1 or more")
 
     def select(
         self,

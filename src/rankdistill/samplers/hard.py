@@ -23,7 +23,7 @@ class HardNegativeSampler(PoolSampler):
     def __post_init__(self):
         super().__post_init__()
         if self.by not in ("teacher", "retriever"):
-            raise ValueError(f"by={self.by!r}: it is 'teacher' or 'retriever'")
+            raise ValueError(f"by={self.by!r}: it must be 'teacher' or 'retriever'")
 
     def select(
         self,

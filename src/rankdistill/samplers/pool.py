@@ -51,16 +51,16 @@ class PoolSampler:
 
 
 def check_number(name: str, value: float, or_else: str = "") -> None:
-    """Raises ``ValueError`` unless ``value`` is a finite number; True and False are none."""
+    """Raises ``ValueError`` unless ``value`` is a finite number; True and False are not."""
     if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(float(value)):
-        raise ValueError(f"{name}={value!r}: it is a finite number{or_else}")
+        raise ValueError(f"{name}={value!r}: it must be a finite number{or_else}")
 
 
 def check_sizes(positives: int, negatives: int) -> None:
     """Raises ``ValueError`` unless these are whole numbers, and a group of such sizes can teach anything."""
     for name, value in (("positives", positives), ("negatives", negatives)):
         if isinstance(value, bool) or not isinstance(value, Integral):
-            raise ValueError(f"{name}={value!r}: it is a whole number")
+            raise ValueError(f"{name}={value!r}: it must be a whole number")
     if positives < 0 or negatives < 1:
         raise ValueError(
             f"positives={positives}, negatives={negatives}: a group takes 0 or more positives "

@@ -20,7 +20,7 @@ class StratifiedSampler(PoolSampler):
     There are ``negatives`` anchors, each at a level in [0, 1]:
 
     * ``placement="mid"``: (i + 0.5) / K, the middles of K strata; ``"ends"``: i / (K - 1), the
-      lowest and highest included (a single anchor stands at 0.5);
+      lowest and highest included (a single anchor is at 0.5);
     * ``space="quantile"``: the anchor is the pool's quantile at its level, linearly interpolated,
       so that the group mirrors the distribution; ``"score"``: it is that point between the lowest
       and the highest score, so that the group covers the range evenly.
@@ -34,7 +34,7 @@ class StratifiedSampler(PoolSampler):
     ``jitter`` draws each level again for every query and epoch, uniformly within its stratum (for
     ``"ends"``, within half a step to either side); without it the sampler is deterministic.
 
-    Positives are the highest-scored ones and stand beside the anchors, which are spread over the
+    Positives are the highest-scored ones, in addition to the anchors, which are spread over the
     other documents. With ``positives=0`` the anchors are spread over the whole pool and no label
     is used. Negatives that the margins leave out (see ``PoolSampler``) are no part of the distribution.
     """
@@ -46,11 +46,11 @@ class StratifiedSampler(PoolSampler):
     def __post_init__(self):
         super().__post_init__()
         if self.space not in ("quantile", "score"):
-            raise ValueError(f"space={self.space!r}: it is 'quantile' or 'score'")
+            raise ValueError(f"space={self.space!r}: it must be 'quantile' or 'score'")
         if self.placement not in ("mid", "ends"):
-            raise ValueError(f"placement={self.placement!r}: it is 'mid' or 'ends'")
+            raise ValueError(f"placement={self.placement!r}: it must be 'mid' or 'ends'")
         if not isinstance(self.jitter, bool):
-            raise ValueError(f"jitter={self.jitter!r}: it is true or false")
+            raise ValueError(f"jitter={self.jitter!r}: it must be true or false")
 
     def select(self, scores: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See ``rankdistill.samplers``."""

@@ -67,7 +67,7 @@ def is_hub_name(path: str | Path) -> bool:
 
 
 def hub_batches(name: str, subset: str | None, split: str) -> Iterator[pa.RecordBatch]:
-    """The rows of the dataset ``name`` of a hub; raises ``InputError`` if it cannot be had."""
+    """The rows of the dataset ``name`` of a hub; raises ``InputError`` if it cannot be loaded."""
     import datasets
 
     try:
@@ -100,7 +100,7 @@ def disk_batches(path: Path, split: str) -> Iterator[pa.RecordBatch]:
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
             raise InputError(
-                f"{path}: no split {split!r}; there is: {', '.join(found)} (teacher.options={{split: ...}})"
+                f"{path}: no split {split!r}; available: {', '.join(found)} (teacher.options={{split: ...}})"
             )
         found = found[split]
     for part in found.with_format("arrow").iter(QUERIES):

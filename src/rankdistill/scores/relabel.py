@@ -16,10 +16,10 @@ HOW = ("add", "replace")
 def check_relabel(relabel: str | None, relabel_margin: float) -> None:
     """Raises ``InputError`` unless positives can be relabelled so."""
     if relabel is not None and relabel not in HOW:
-        raise InputError(f"relabel={relabel!r}: it is add or replace, or null for none")
+        raise InputError(f"relabel={relabel!r}: it must be add or replace, or null for none")
     number = isinstance(relabel_margin, int | float) and not isinstance(relabel_margin, bool)
     if not number or not 0 <= relabel_margin < np.inf:
-        raise InputError(f"relabel_margin={relabel_margin!r}: it is 0 or more, in the teacher's units")
+        raise InputError(f"relabel_margin={relabel_margin!r}: it must be 0 or more, in the teacher's units")
 
 
 def relabelled(table: ScoreTable, relabel: Literal["add", "replace"], margin: float = 0.0) -> ScoreTable:

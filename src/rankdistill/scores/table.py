@@ -37,9 +37,9 @@ COLUMN, PAIR = "columns.", "pairs."  # begin the names of such columns in a file
 class ScoreTable:
     """Candidates and ``scores`` float32 (N,), the teacher's, aligned with them.
 
-    ``teacher`` is the fingerprint of who scored; ``mapped`` the file that a loaded table lies in. ``columns``
+    ``teacher`` is the fingerprint of who scored; ``mapped`` the file that a loaded table is in. ``columns``
     are what else is known of each candidate, (N,) by name: float32, such as the scores of an ensemble's
-    members, or int16, such as ``grades``, -1 where nobody judged; ``pairs`` which of two is preferred.
+    members, or int16, such as ``grades``, -1 where unjudged; ``pairs`` which of two is preferred.
 
     Raises ``InputError`` if there are more or fewer scores than candidates or, unless both are ``trusted``, a
     score is not finite, a query is there twice, a pool's documents do not ascend, or a column or a pair is
@@ -127,7 +127,7 @@ class ScoreTable:
         found = [self.column(name) for name in weights]
         for name, scores in zip(weights, found, strict=True):
             if scores.dtype != np.float32:
-                raise InputError(f"teacher_weights={{{name}: ...}}: {name} is no teacher's scores")
+                raise InputError(f"teacher_weights={{{name}: ...}}: {name} is not a teacher's scores")
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with its pair
             scores = weighted_sum(weights.values(), found)
         who = f"{self.teacher} {fingerprint(dict(weights))}"
@@ -169,12 +169,12 @@ class ScoreTable:
     ) -> "ScoreTable":
         """A table of ``queries`` alone, distinct positions in this one, in the order given.
 
-        With ``places``, an ascending int array a query, of its pool only the candidates that stand there.
-        Raises ``InputError`` if one stands there twice, or isn't in the table.
+        With ``places``, an ascending int array a query, of its pool only the candidates at these places.
+        Raises ``InputError`` if a query is there twice, or isn't in the table.
         """
         taken = np.asarray(queries, dtype=np.int64)
         if len(np.unique(taken)) < len(taken):
-            raise InputError("score table: a query to take twice; give each once")
+            raise InputError("score table: a query is taken twice; give each once")
         if not np.isin(taken, np.arange(len(self))).all():
             asked = f"{taken.min()} to {taken.max()}"
             raise InputError(f"score table: it has the queries 0 to {len(self) - 1}, not {asked}")

@@ -44,7 +44,7 @@ def adapter_student(
         whole = model
     if len(encoders(whole)) > 1:
         raise InputError(
-            "student.model: it has two encoders (Router), and the map is of one; give one of them"
+            "student.model: it has two encoders (Router), and the map needs one; give one of them"
         )
     return mapped(cast(SentenceTransformer, whole), rank)
 

@@ -36,7 +36,7 @@ class Ranker(nn.Module):
     offers: frozenset[str] = frozenset({"scores"})
     pairs = False  # whether ``preparer`` gives a ``PreparePairs``
     sparse = False  # whether a step's gradient holds few rows of a table
-    learning_rate = 5e-5  # that suits it, where nobody gives another
+    learning_rate = 5e-5  # the default, which suits it
 
     def preparer(self, collection: Collection, chunk_tokens: int | None = None) -> Prepare | PreparePairs:
         """What makes ``inputs`` of rows; it is sent to the loader's workers, and holds no weights."""

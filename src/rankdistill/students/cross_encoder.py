@@ -49,7 +49,7 @@ def load_cross_encoder(
     Raises ``InputError`` if the model can't be had or has several labels.
     """
     if dropout is not None and not 0 <= dropout < 1:
-        raise InputError(f"dropout={dropout}: it is 0 or more and below 1")
+        raise InputError(f"dropout={dropout}: it must be 0 or more and below 1")
     loaded = load_weights(
         sentence_transformers.CrossEncoder,
         model,

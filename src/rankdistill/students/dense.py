@@ -165,7 +165,7 @@ class DenseEncoder(Encoder):
         pooling = next((part for part in self.model if isinstance(part, Pooling)), None)
         if pooling is None:
             raise InputError(
-                f"{type(self.model).__name__}: its layers are not pooled, and so not to be compared"
+                f"{type(self.model).__name__}: its layers are not pooled, and cannot be compared"
             )
         end = made["token_embeddings"].shape[1]  # of packed texts, without the tokens behind the last one
         with packed(self.model) if "cu_seq_lens_q" in made else nullcontext():

@@ -71,7 +71,7 @@ def _embed(whole: BaseModel, kind: str, texts: Sequence[str], progress: bool) ->
     if model.similarity_fn_name not in (None, "cosine", "dot"):
         raise InputError(
             f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
-            "product; set its similarity_fn_name if these serve as well"
+            "product; set its similarity_fn_name if either suits the model"
         )
     first = first_position(model)
     progress = progress and len(texts) >= BAR_FROM

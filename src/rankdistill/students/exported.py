@@ -1,4 +1,4 @@
-"""A saved bi-encoder as other run times take it, through sentence-transformers' own back-ends."""
+"""A saved bi-encoder as other runtimes take it, through sentence-transformers' own back-ends."""
 
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +20,7 @@ def check_format(name: str) -> None:
     if name.startswith("onnx"):
         raise InputError(f"formats: {name}: {ONNX}")
     if name not in FORMATS:
-        raise InputError(f"formats: {name!r} is none; there is {', '.join(FORMATS)}")
+        raise InputError(f"formats: {name!r} is unknown; available: {', '.join(FORMATS)}")
     try:
         import_module("optimum.intel")
         import_module("openvino")

@@ -155,5 +155,5 @@ def check_tokenizer(loaded: Any, model: str) -> None:
     if len(words) < 2:
         raise InputError(
             f"model {model!r} lacks its tokenizer's files, and every word would be unknown: put "
-            "tokenizer.json (or vocab.txt and its like) and tokenizer_config.json beside config.json"
+            "tokenizer.json (or vocab.txt and the like) and tokenizer_config.json beside config.json"
         )

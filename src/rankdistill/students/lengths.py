@@ -69,7 +69,7 @@ def limit_length(model: BaseModel, max_length: int | None, name: str, pair: bool
         log.info("max_length=%d is not applied: %s reads the whole text", max_length, name)
         return
     if max_length is not None and max_length > own:
-        log.warning("max_length=%d: %s reads %d tokens, and so many are taken", max_length, name, own)
+        log.warning("max_length=%d: %s reads at most %d tokens, which are used", max_length, name, own)
     if static and length not in (limit, math.inf):
         model.tokenizer.enable_truncation(length)
     elif length not in (limit, math.inf):

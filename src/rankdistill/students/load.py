@@ -71,7 +71,7 @@ def load_student(
         raise InputError(f"prompts={prompts}: its keys are query and document")
     for kind, prompt in (prompts or {}).items():
         if not isinstance(prompt, str):
-            raise InputError(f"student.prompts.{kind}={prompt!r}: it is a text; leave it out for none")
+            raise InputError(f"student.prompts.{kind}={prompt!r}: it must be a text; leave it out for none")
     student = load_weights(
         class_of(model), model, device=device, prompts=prompts, trust_remote_code=trust_remote_code
     )
@@ -151,7 +151,7 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
     reads texts, or ``vectors``: such as ``vectors_student`` saves.
     """
     if not model:
-        raise InputError(f"model={model!r}: it is a folder or a name on the model hub")
+        raise InputError(f"model={model!r}: it must be a folder or a name on the model hub")
     name = minilm_path() if model in ("minilm", HUB_NAME) else model
     local, wanted = Path(name).is_dir(), (kind.__name__, *others)
     if not local:
@@ -166,12 +166,12 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
                 check_kind(name, model, wanted)
         if missing:
             raise InputError(
-                f"model {model!r} lacks weights that its config.json speaks of ({shorten(missing)}), and "
+                f"model {model!r} lacks weights that its config.json names ({shorten(missing)}), and "
                 "random ones would be in their place; get the files again"
             )
         if dropped := [name for name in unused if _is_of_a_list(name, loaded)]:
             raise InputError(
-                f"model {model!r} has weights that its config.json does not speak of ({shorten(dropped)}), "
+                f"model {model!r} has weights that its config.json does not name ({shorten(dropped)}), "
                 "and they would be dropped; get the files again"
             )
         if damaged := [name for name, weight in loaded.named_parameters() if weight.isnan().any()]:
@@ -305,7 +305,7 @@ def set_dropout(model: PreTrainedModel, dropout: float) -> None:
     Raises ``InputError`` unless it is 0 or more and below 1.
     """
     if not 0 <= dropout < 1:
-        raise InputError(f"dropout={dropout}: it is 0 or more and below 1")
+        raise InputError(f"dropout={dropout}: it must be 0 or more and below 1")
     for name in [
         name for name in model.config.to_dict() if name.endswith(("dropout", "dropout_prob", "dropout_p"))
     ]:

@@ -145,8 +145,8 @@ def check_trainable(student: BaseModel, trained: bool = True) -> None:
             )
         if side.transformers_model is None and not is_static(side) and not stored_modules(side):
             raise InputError(
-                f"student: its first module is {type(side[0]).__name__}; such a model is evaluated and used "
-                "for mining, but not trained"
+                f"student: its first module is {type(side[0]).__name__}; such a model can be evaluated and "
+                "used for mining, but not trained"
             )
     width = [width_of(side) for side in encoders(student)]
     if len(set(width)) > 1:

@@ -17,7 +17,7 @@ READ = {  # by the libraries; others may be there, such as data_config.json, wha
     *("config.json", "tokenizer_config.json", "special_tokens_map.json", "config_sentence_transformers.json"),
     *("router_config.json", "adapter_config.json"),
 }
-LARGE = "tokenizer.json"  # megabytes: read by whoever needs it
+LARGE = "tokenizer.json"  # megabytes: read only where it is needed
 OWN = "config_sentence_transformers.json"
 FORMER = "sentence_transformers.models."  # how types began when that file was not always written
 

@@ -48,7 +48,7 @@ def like(model: SentenceTransformer, modules: Iterable[nn.Module], whole: bool =
         truncate_dim=model.truncate_dim if whole else None,
         device=str(model.device),
     )
-    made.training = model.training  # of itself alone: the modules are as they are
+    made.training = model.training  # its own flag alone: the modules keep theirs
     return made
 
 

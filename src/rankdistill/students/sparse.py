@@ -187,9 +187,7 @@ def fitted_head(model: SentenceTransformer) -> Dense:
     few = (states[:: max(1, len(states) // 512)] - mean) @ weight.T
     least = few.topk(PER_TOKEN, dim=1).values[:, -1].median()
     if not strength > least:
-        raise InputError(
-            "model: its token states do not tell which token is theirs; a sparse student needs that"
-        )
+        raise InputError("model: its token states do not identify their tokens, which a sparse student needs")
     weight = weight * (STRENGTH / (strength - least))
     bias = -weight @ mean - STRENGTH * least / (strength - least)
     return Dense(

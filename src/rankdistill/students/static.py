@@ -65,7 +65,7 @@ def static_student(
         first, *cuts = dimensions
     check_counts(**{"student.dimensions": first})
     if vectors not in ("output", "input"):
-        raise InputError(f"student.vectors={vectors!r}: it is 'output' or 'input'")
+        raise InputError(f"student.vectors={vectors!r}: it must be 'output' or 'input'")
     check_class(model, SentenceTransformer)
     loaded = load_student(model, layers, None, prompts=prompts, trust_remote_code=trust_remote_code)
     whole = cast(SentenceTransformer, loaded)

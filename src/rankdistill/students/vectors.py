@@ -91,7 +91,7 @@ def read_matrix(file: Path, texts: int, name: str, kind: str, collection: str) -
         matrix = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-        raise InputError(f"{name}: {file} is no .npy file of floats ({reason})") from None
+        raise InputError(f"{name}: {file} is not a .npy file of floats ({reason})") from None
     if not isinstance(matrix, np.ndarray):
         raise InputError(f"{name}: {file} holds several arrays (.npz); it must be a .npy file of one")
     if matrix.ndim != 2 or len(matrix) != texts or not np.issubdtype(matrix.dtype, np.floating):

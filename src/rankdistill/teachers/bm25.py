@@ -17,7 +17,7 @@ BLOCK = 100_000  # pairs scored at a time
 class BM25Teacher:
     """Scores are BM25 over the statistics of the whole collection, with the words of ``BM25``.
 
-    A query's word counts as often as it stands there; a document without any of them gets 0.
+    A query's word counts as often as it appears; a document without any of them gets 0.
     """
 
     def __init__(self, k1: float = 0.9, b: float = 0.4, language: str | None = "en"):

@@ -37,7 +37,7 @@ def load_teacher(model: str = "demo", max_length: int | None = None, trust_remot
 def demo_teacher(part: str = "ensemble", max_length: int = 160):
     """The demo teacher: its ``cross_encoder``, its ``bi_encoder``, or both, ``ensemble``."""
     if part not in ("ensemble", "cross_encoder", "bi_encoder"):
-        raise InputError(f"part={part!r}: it is ensemble, cross_encoder or bi_encoder")
+        raise InputError(f"part={part!r}: it must be ensemble, cross_encoder or bi_encoder")
     weights = json.loads((ASSETS / "ensemble.json").read_text())
     if part == "cross_encoder":
         return CrossEncoderTeacher(merged("cross_encoder"), max_length)

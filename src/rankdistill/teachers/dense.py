@@ -19,7 +19,7 @@ class DenseTeacher:
 
     def __init__(self, model: str | BiEncoderModel, scale: float = 20.0, max_length: int | None = 256):
         if not 0 < scale < np.inf:
-            raise InputError(f"scale={scale}: it is a number above 0")
+            raise InputError(f"scale={scale}: it must be a number above 0")
         if isinstance(model, str):
             check_class(model, BiEncoderModel)
             self.model = cast(BiEncoderModel, load_student(model, max_length=max_length))

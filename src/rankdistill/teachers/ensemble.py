@@ -43,17 +43,19 @@ class EnsembleTeacher:
         if set(teachers) != set(weights) or not teachers:
             raise InputError(f"teacher: teachers are {sorted(teachers)}, weights are for {sorted(weights)}")
         if combine not in COMBINE:
-            raise InputError(f"teacher.combine={combine!r}: it is {', '.join(COMBINE[:-1])} or {COMBINE[-1]}")
+            raise InputError(
+                f"teacher.combine={combine!r}: it must be {', '.join(COMBINE[:-1])} or {COMBINE[-1]}"
+            )
         if not _is_real(constant) or not 0 <= constant < np.inf:
-            raise InputError(f"teacher.constant={constant!r}: it is 0 or more")
+            raise InputError(f"teacher.constant={constant!r}: it must be 0 or more")
         for name, weight in weights.items():
             check_column_name(name)
             if not _is_real(weight) or not np.isfinite(weight):
-                raise InputError(f"teacher.weights.{name}={weight!r}: it is a finite number")
+                raise InputError(f"teacher.weights.{name}={weight!r}: it must be a finite number")
             if not hasattr(teachers[name], "score") and not hasattr(teachers[name], "score_pools"):
                 raise InputError(
-                    f"teacher.teachers.{name}: {type(teachers[name]).__name__} is no teacher; leave it out, "
-                    "or give one with a _target_ of rankdistill.teachers"
+                    f"teacher.teachers.{name}: {type(teachers[name]).__name__} is not a teacher; leave it "
+                    "out, or give one with a _target_ of rankdistill.teachers"
                 )
         self.teachers, self.weights = dict(teachers), dict(weights)
         self.combine, self.constant = combine, constant
@@ -114,7 +116,7 @@ def _is_real(value: object) -> bool:
 
 
 def blocks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Where whole pools of about a million candidates together stand, and their sizes, none of them 0."""
+    """Spans of whole pools, about a million candidates each, and the pools' sizes, none of them 0."""
     first = 0
     while first < len(offsets) - 1:
         end = max(first + 1, int(np.searchsorted(offsets, offsets[first] + BLOCK, side="right")) - 1)

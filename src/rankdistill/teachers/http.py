@@ -31,8 +31,8 @@ class HTTPTeacher:
     later run asks for the rest.
 
     The fingerprint is of address, model and what else is sent. A server that runs another model under the
-    same name cannot be seen. Each document must be scored by itself: who shares its request is
-    left to ``batch_size`` and to where a run goes on.
+    same name cannot be seen. Each document must be scored independently: which others share its request
+    depends on ``batch_size`` and on where a run is resumed.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class HTTPTeacher:
         check_address(address, "teacher.address")
         check_counts(batch_size=batch_size, concurrency=concurrency)
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise InputError(f"retries={retries!r}: it is 0 or more, an integer")
+            raise InputError(f"retries={retries!r}: it must be 0 or more, an integer")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < np.inf:
-            raise InputError(f"timeout={timeout!r}: it is a number of seconds above 0")
+            raise InputError(f"timeout={timeout!r}: it must be a number of seconds above 0")
         if texts not in TEXTS:
-            raise InputError(f"teacher.texts={texts!r}: it is {' or '.join(TEXTS)}")
+            raise InputError(f"teacher.texts={texts!r}: it must be {' or '.join(TEXTS)}")
         self.address, self.model_name, self.texts = address, model, texts
         self.key_variable = key_variable
         own = {"return_documents": False} if texts == "documents" else {}
@@ -153,7 +153,7 @@ def scores_of(answer: Any, n: int) -> np.ndarray:
 
 
 def finite(score: Any, index: int) -> np.float32:
-    """``score`` as float32; raises ``InputError`` for what is none."""
+    """``score`` as float32; raises ``InputError`` unless it is a finite number."""
     with np.errstate(over="ignore"):
         try:
             made = np.float32(score) if isinstance(score, int | float) else np.float32("nan")

@@ -25,7 +25,7 @@ class Kept(dict[tuple[str, str], Any]):
     def check(self, model: nn.Module, fingerprint: str | None = None) -> None:
         """Empties itself if ``model`` isn't as it was at the last call, or too much is kept.
 
-        Where its weights lie and how often each was written to is read in microseconds; what goes past
+        Where its weights are and how often each was written to is read in microseconds; what goes past
         torch's counters (``weight.data``) is seen by another ``fingerprint``, where it is given.
         """
         weights = [

@@ -6,7 +6,7 @@ from rankdistill.data import Candidates
 
 
 class NoTeacher:
-    """Nobody scores: a known positive has 1, every other candidate 0. For losses and samplers of labels."""
+    """No teacher: a known positive has 1, every other candidate 0. For losses and samplers of labels."""
 
     fingerprint = "labels"
 

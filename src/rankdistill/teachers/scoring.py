@@ -68,7 +68,7 @@ def forget(teacher: Teacher) -> None:
 def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     """The table of ``teacher``'s scores of all candidates, from the cache where it is there.
 
-    Scores are saved after every 512 pairs; a run that was killed goes on after the last of
+    Scores are saved after every 512 pairs; a run that was killed resumes after the last of
     them. The processes of a job share the work. Raises ``InputError`` if the teacher has no
     fingerprint, or gives a score that isn't finite.
     """
@@ -149,7 +149,7 @@ def score_pairs(teacher: Teacher, candidates: Candidates, part: Path) -> np.ndar
             file.write(block.tobytes())
             file.flush()
             if failed is not None:
-                raise InputError(f"{failed}; what is scored is kept, and the same command goes on from there")
+                raise InputError(f"{failed}; what is scored is kept, and the same command resumes there")
             bar.update(min(len(new) * jobs, n - bar.n))
         processes.wait()
         file.seek(0)  # opened above: the main process removes it while others may still read
@@ -177,7 +177,8 @@ def _float32(scores) -> np.ndarray:
         return np.asarray(scores, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"teacher: a {type(scores).__name__} of no numbers ({error}); scores must be finite, one a pair"
+            f"teacher: a {type(scores).__name__} that is not numeric ({error}); scores must be "
+            "finite, one a pair"
         ) from None
 
 

@@ -150,7 +150,7 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
     }
     if (schedule := fields.get("lr_scheduler_type", "linear")) not in list(SchedulerType):
         names = ", ".join(one.value for one in SchedulerType)
-        raise InputError(f"trainer.lr_scheduler_type={schedule!r}: it is one of {names}")
+        raise InputError(f"trainer.lr_scheduler_type={schedule!r}: it must be one of {names}")
     if fields.get("use_cpu") is False and not torch.accelerator.is_available():
         log.warning("trainer.use_cpu=false: there is no GPU here; it trains on the CPU")
         fields["use_cpu"] = True  # else transformers refuses bf16, and says to set use_cpu
@@ -180,10 +180,10 @@ def check_arguments(arguments: TrainingArguments) -> None:
     check_seed(arguments.seed, "trainer.seed")
     for name in BETAS:
         if getattr(arguments, name) >= 1:
-            raise InputError(f"trainer.{name}={getattr(arguments, name)}: it is below 1")
+            raise InputError(f"trainer.{name}={getattr(arguments, name)}: it must be below 1")
     if arguments.max_steps == 0 or arguments.max_steps < -1:
         raise InputError(
-            f"trainer.max_steps={arguments.max_steps}: it is 1 or more, or -1 for num_train_epochs"
+            f"trainer.max_steps={arguments.max_steps}: it must be 1 or more, or -1 for num_train_epochs"
         )
     _check_evaluation(arguments)
     for name in OTHER_WEIGHTS:
@@ -196,7 +196,7 @@ def _check_range(name: str, value: object) -> None:
     least = LEAST.get(name, -math.inf)
     if isinstance(value, (int, float)) and not least <= value < math.inf:
         wanted = "a finite number" if least == -math.inf else f"{least} or more"
-        raise InputError(f"trainer.{name}={value}: it is {wanted}")
+        raise InputError(f"trainer.{name}={value}: it must be {wanted}")
 
 
 def _check_evaluation(arguments: TrainingArguments) -> None:
@@ -280,6 +280,6 @@ def check_batches(arguments: TrainingArguments, groups: int) -> None:
     batch = arguments.per_device_train_batch_size * arguments.world_size  # a process has one device
     if arguments.dataloader_drop_last and groups < batch:
         raise InputError(
-            f"trainer.dataloader_drop_last: {groups} groups make no batch of {batch}; lower "
+            f"trainer.dataloader_drop_last: {groups} groups do not fill a batch of {batch}; lower "
             "trainer.per_device_train_batch_size, or leave it false"
         )

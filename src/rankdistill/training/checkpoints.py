@@ -57,7 +57,7 @@ def check_sealed(folder: Path, remedy: str) -> None:
 class _Seal(TrainerCallback):
     """Seals each checkpoint, and only then drops those that ``limit`` leaves no room for.
 
-    The latest are those of the highest steps: the Trainer itself goes by the clock, which may jump.
+    The latest are those of the highest steps: the Trainer itself goes by modification times, and clocks jump.
     """
 
     def __init__(self, limit: int | None, run: str):

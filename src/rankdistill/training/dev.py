@@ -54,7 +54,7 @@ def without(table: ScoreTable, rows: np.ndarray) -> ScoreTable:
 
 
 def dev_collection(table: ScoreTable, dev: str | Qrels) -> tuple[Collection, str]:
-    """The collection and the split that ``dev`` stands for: a split's name, or judgments.
+    """The collection and the split that ``dev`` means: a split's name, or judgments.
 
     Raises ``InputError`` if there is no such split, or ``table`` trains on one of its queries.
     """
@@ -64,7 +64,7 @@ def dev_collection(table: ScoreTable, dev: str | Qrels) -> tuple[Collection, str
         collection, split = dataclasses.replace(table.collection, qrels={"dev": dev}), "dev"
     if split not in collection.qrels:
         raise InputError(
-            f"{collection.name}: no split {split!r}; there is {shorten(collection.qrels, 9)}; {HOW}"
+            f"{collection.name}: no split {split!r}; available: {shorten(collection.qrels, 9)}; {HOW}"
         )
     check_apart(collection, split, collection.query_rows(split), table.candidates.query_rows, "training")
     return collection, split

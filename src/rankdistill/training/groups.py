@@ -87,7 +87,7 @@ class TrainingGroups(Dataset):
             log.info("%d of %d queries have fewer than two documents to show", self.left_out, whole)
         if self.alone:
             log.warning(
-                "%d of %d groups have one document alone: the sampler's margin leaves out all others, and "
+                "%d of %d groups have only one document: the sampler's margin leaves out all others, and "
                 "a loss within groups learns nothing of them",
                 self.alone,
                 len(self),
@@ -177,14 +177,14 @@ class TrainingGroups(Dataset):
             return chosen
         raise InputError(
             f"sampler: {type(self.sampler).__name__}.select gave {found} for a pool of {len(scores)}; it "
-            "gives one or more distinct int64 indices into the pool"
+            "must give one or more distinct int64 indices into the pool"
         )
 
 
 def check_teacher_scores(how: str) -> None:
     """Raises ``InputError`` unless ``normalise`` knows ``how``."""
     if how not in ("raw", "minmax", "zscore"):
-        raise InputError(f"teacher_scores={how!r}: it is raw, minmax or zscore")
+        raise InputError(f"teacher_scores={how!r}: it must be raw, minmax or zscore")
 
 
 def offered_sizes(table: ScoreTable) -> np.ndarray:
@@ -202,11 +202,10 @@ def group_size(sampler) -> int:
 
 
 def check_fit(sampler, candidates: Candidates) -> None:
-    """Raises ``InputError`` if ``sampler`` is none, or no pool has as many documents as a group of it."""
+    """Raises ``InputError`` if ``sampler`` is not one, or no pool has as many documents as its groups."""
     if isinstance(sampler, type) or not hasattr(sampler, "select"):
         raise InputError(
-            f"sampler: {sampler!r:.60} is no object with select(scores, positive, rng), such as "
-            "RandomSampler()"
+            f"sampler: {sampler!r:.60} has no select(scores, positive, rng), as has RandomSampler()"
         )
     if not len(candidates):
         raise InputError("score table: no query in it to train on")
@@ -266,7 +265,7 @@ def check_split(table: ScoreTable, split: str | None = None) -> None:
 
 
 def default_split(table: ScoreTable) -> str | None:
-    """What ``table`` is trained on as where nobody says it."""
+    """The split that ``table`` is taken to be of, unless it is given."""
     return "train" if "train" in table.collection.qrels else None
 
 

@@ -132,7 +132,7 @@ class JPQ:
 def check_above_0(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
-            raise InputError(f"{name}={value}: it is above 0")
+            raise InputError(f"{name}={value}: it must be above 0")
 
 
 def reconstructed(vectors: Tensor, codebooks: Tensor, temperature: float) -> Tensor:

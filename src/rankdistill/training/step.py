@@ -175,7 +175,7 @@ class Step(nn.Module):
         if not isinstance(value, Tensor) or value.ndim:
             given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(
-                f"loss: {type(loss).__name__} gives {given}; it gives a scalar tensor, the mean over the "
+                f"loss: {type(loss).__name__} gives {given}; it must give a scalar tensor, the mean over the "
                 "queries"
             )
         return value

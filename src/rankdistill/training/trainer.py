@@ -70,12 +70,12 @@ def check_scores(
     check_relabel(relabel, relabel_margin)
     check_counts(chunk_tokens=chunk_tokens)
     if scale is not None and not (is_number(scale) and 0 < scale <= LARGEST_SCALE):
-        raise InputError(f"scale={scale!r}: it is a number above 0, at most {LARGEST_SCALE:g}")
+        raise InputError(f"scale={scale!r}: it must be a number above 0, at most {LARGEST_SCALE:g}")
     if similarity not in (None, "cosine", "dot"):
-        raise InputError(f"similarity={similarity!r}: it is cosine or dot, or null for the model's own")
+        raise InputError(f"similarity={similarity!r}: it must be cosine or dot, or null for the model's own")
     numeric = not isinstance(teacher_scale, str) and is_number(teacher_scale)
     if teacher_scale != "match" and not (numeric and 0 < float(teacher_scale) <= 1e38):
-        raise InputError(f"teacher_scale={teacher_scale!r}: it is a number above 0, or 'match'")
+        raise InputError(f"teacher_scale={teacher_scale!r}: it must be a number above 0, or 'match'")
 
 
 class _TellEpoch(TrainerCallback):
@@ -175,7 +175,7 @@ class DistillationTrainer(Trainer):
     ):
         if not isinstance(args, TrainingArguments | None):
             raise InputError(
-                f"args: {args!r:.60} is no TrainingArguments; training_arguments(...) makes them"
+                f"args: {args!r:.60} is not a TrainingArguments; training_arguments(...) makes them"
             )
         args = copy.copy(args) if args else training_arguments("checkpoints")
         check_arguments(args)
@@ -188,13 +188,13 @@ class DistillationTrainer(Trainer):
                 "scores groups; leave it raw"
             )
         if not isinstance(loss, nn.Module):
-            raise InputError(f"loss: {loss!r:.60} is no torch.nn.Module, such as KLDivergence()")
+            raise InputError(f"loss: {loss!r:.60} is not a torch.nn.Module, such as KLDivergence()")
         if teacher_weights is not None:
             table = table.weighted(teacher_weights)
         if relabel is not None:
             if refresh is not None:
                 raise InputError(
-                    "relabel: pools that are renewed have the qrels' positives; leave one of both"
+                    "relabel: pools that are renewed have the qrels' positives; leave one of the two out"
                 )
             table = relabelled(table, relabel, relabel_margin)
         if "grades" in columns_of(loss):

@@ -65,10 +65,10 @@ def test_a_folder_of_parquet_files(small, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": None}, r"no column with the scores \(scores, score\); there is: query_id, document_ids"),
+        ({"scores": None}, r"no column with the scores \(scores, score\); available: query_id, document_ids"),
         (
             {"query_id": None},
-            r"no column with the query ids \(query_id, .*\); there is: document_ids",
+            r"no column with the query ids \(query_id, .*\); available: document_ids",
         ),
         ({"scores": [[1.0], [2.0, 3.0]]}, "query 'q0' has 2 documents and 1 scores"),
         ({"scores": [None, [2.0, 3.0]]}, "query 'q0' has 2 documents and 0 scores"),
@@ -186,8 +186,8 @@ def test_files_named_for_splits_are_read_by_split(files, split, expected, small,
 @pytest.mark.parametrize(
     ("files", "split", "message"),
     [
-        ({"train_0": 0, "test_0": 1}, "dev", "s: no split 'dev'; there is: test, train"),
-        ({"test_0": 0, "test_1": 1}, "train", "s: no split 'train'; there is: test .teacher.options"),
+        ({"train_0": 0, "test_0": 1}, "dev", "s: no split 'dev'; available: test, train"),
+        ({"test_0": 0, "test_1": 1}, "train", "s: no split 'train'; available: test .teacher.options"),
         ({"train_0": 0, "more": 1}, "train", "s: train_0.parquet is named for a split, more.parquet isn't"),
     ],
 )
@@ -202,9 +202,9 @@ def test_the_subset_of_a_folder_is_a_folder_in_it(small, tmp_path):
     assert rows_of(read_scores(tmp_path / "s", small, subset="de")) == SECOND
     assert rows_of(read_scores(tmp_path / "s", small, subset="de", split="test")) == FIRST
     assert rows_of(read_scores(tmp_path / "s" / "en" / "train_0.parquet", small)) == FIRST
-    with pytest.raises(InputError, match="s: no folder fr in it; there is: de, en "):
+    with pytest.raises(InputError, match="s: no folder fr in it; available: de, en "):
         read_scores(tmp_path / "s", small, subset="fr")
-    with pytest.raises(InputError, match=r"train_0.parquet: no folder de in it; there is: none"):
+    with pytest.raises(InputError, match=r"train_0.parquet: no folder de in it; available: none"):
         read_scores(tmp_path / "s" / "en" / "train_0.parquet", small, subset="de")
 
 

@@ -91,15 +91,15 @@ BAD = [
     ),
     ("csv", "q0,d0,1\n\nq0,d1,high\n", "s.txt:3: expected .* got 'q0,d1,high'"),
     ("csv", "q0,d0,1\nq0,d1,\n", "s.txt:2: expected .* got 'q0,d1,'"),
-    ("csv", "query_id,score\nq0,1\n", r"no column with the document ids \(.*\); there is: query_id, score"),
+    ("csv", "query_id,score\nq0,1\n", r"no column with the document ids \(.*\); available: query_id, score"),
     ("csv", "q0,d0,a,1\n", "s.txt:1: expected query, document and score, or a header; got 4 cells"),
     ("csv", "query_id,document_id,score\n", "s.txt: no score in it"),
     ("json", '{"q0": {"d0": 1, "d4": 0.5}, "q2": {"d3"', "s.txt: malformed JSON, or cut short"),
     ("json", '{"q0": [["d0", 1]]}', "s.txt: query 'q0': expected document ids and scores"),
     ("json", '{"q0": {"d0": "high"}}', "s.txt: query 'q0': a score is a number, not 'high'"),
-    ("json", '{"q0": {"d0": %s}}' % ("7" * 400), "query 'q0': a score beyond all bounds, 7777"),
-    ("json", '{"q0": {"d0": %s}}' % ("7" * 5000), "malformed JSON .a number or a nesting"),
-    ("json", '{"q0": ' + '{"d0": ' * 100_000, "malformed JSON .a number or a nesting"),
+    ("json", '{"q0": {"d0": %s}}' % ("7" * 400), "query 'q0': a score that is too large, 7777"),
+    ("json", '{"q0": {"d0": %s}}' % ("7" * 5000), "malformed JSON .a number too large"),
+    ("json", '{"q0": ' + '{"d0": ' * 100_000, "malformed JSON .a number too large"),
     ("json", '[["q0", "d0", 1]]', "s.txt: expected {query id: {document id: score}}"),
     ("json", '{"q0": {"d0": NaN, "d1": 1}}', "score nan for query 'q0', document 'd0'"),
     ("margins", "1\t0.5\tq0\td0\n", "s.txt:1: expected pos_score, neg_score, query_id, pos_id, neg_id"),
@@ -108,7 +108,7 @@ BAD = [
     ("trec", "q0 Q0 d0 first 1.0 x\n", "s.txt:1: expected 'query Q0 document rank score name'"),
     *((format, '{"query_id": "q0"\n', "s.txt:1: malformed JSON") for format in JSONL),
     *((format, "[1]\n", "s.txt:1: expected a JSON object") for format in JSONL),
-    *((format, '{"x": 1}\n', "s.txt:1: no field .*; there is: x") for format in JSONL),
+    *((format, '{"x": 1}\n', "s.txt:1: no field .*; available: x") for format in JSONL),
     (
         "groups",
         '{"qid": "q0", "pos": ["d0"], "neg": []}',
@@ -123,12 +123,12 @@ BAD = [
     (
         "groups",
         '{"qid": "q0", "pos": [{"text": "a"}], "neg": []}',
-        "s.txt:1: no field document_ids or .*; there is: text",
+        "s.txt:1: no field document_ids or .*; available: text",
     ),
     (
         "bge",
         '{"query": "who", "pos": ["a"], "neg": []}',
-        "s.txt:1: no field pos_scores; there is: query, pos, neg",
+        "s.txt:1: no field pos_scores; available: query, pos, neg",
     ),
     ("bge", '{"query": "who", "pos": ["a"], "pos_scores": []}', "s.txt:1: 1 texts in pos, 0 scores"),
     ("bge", '{"query": "who", "pos": "a"}', "s.txt:1: pos is a list, not 'a'"),
@@ -137,7 +137,7 @@ BAD = [
         '{"query": "who", "pos": ["text 0"], "neg": ["text 9"], "pos_scores": [1], "neg_scores": [0]}',
         "s.txt: 1 scores of documents that small lacks: 'text 9'",
     ),
-    ("ranking", '{"query_id": "q0", "ranking": ["d0", "d0"]}', "s.txt:1: a document stands twice"),
+    ("ranking", '{"query_id": "q0", "ranking": ["d0", "d0"]}', "s.txt:1: a document appears twice"),
     ("ranking", '{"query_id": "q0", "ranking": "d0"}', "s.txt:1: ranking is a list"),
 ]
 
@@ -234,7 +234,7 @@ def test_no_answer_loses_a_document():
 
 
 def test_permutations_of_candidates_are_rankings(small, tmp_path, caplog):
-    """The candidates stand in the retriever's order, which is kept as the ranks."""
+    """The candidates are in the retriever's order, which is kept as the ranks."""
     line = '{"query_id": "q0", "candidates": ["d5", "d0", "d4"], "permutation": "[2] > [3]"}\n'
     table = read_scores(written(tmp_path, line), small, "ranking")
     third = pytest.approx(1 / 3)
@@ -246,16 +246,16 @@ def test_permutations_of_candidates_are_rankings(small, tmp_path, caplog):
         read_scores(path, small, "ranking")
     assert rows_of(read_scores(path, small, "ranking", "skip")) == rows_of(table)
     assert "left out 1 queries whose answers have no order" in caplog.text
-    with pytest.raises(InputError, match="s.txt:1: a document stands twice in the candidates"):
+    with pytest.raises(InputError, match="s.txt:1: a document appears twice in the candidates"):
         read_scores(written(tmp_path, line.replace("d5", "d0")), small, "ranking")
-    with pytest.raises(InputError, match="s.txt:1: no field candidates; there is: query_id, permutation"):
+    with pytest.raises(InputError, match="s.txt:1: no field candidates; available: query_id, permutation"):
         read_scores(written(tmp_path, '{"query_id": "q0", "permutation": "[1]"}'), small, "ranking")
 
 
 def test_scattered_lines_have_no_ranks(small, tmp_path):
     path = written(tmp_path, RUN + "q2 Q0 d3 1 1 x\nq0 Q0 d1 4 0.1 x\n")
-    with pytest.raises(InputError, match="the lines of query 'q0' do not stand together"):
+    with pytest.raises(InputError, match="the lines of query 'q0' are not together"):
         read_scores(path, small, "trec", by="rank")
-    with pytest.raises(InputError, match="by='ranks': it is 'score' or 'rank'"):
+    with pytest.raises(InputError, match="by='ranks': it must be 'score' or 'rank'"):
         read_scores(path, small, "trec", by="ranks")
     assert len(rows_of(read_scores(path, small, "trec"))["q0"]) == 4

@@ -92,7 +92,7 @@ def test_a_saved_dataset(small, tmp_path):
     datasets.DatasetDict({"train": rows.select([0]), "dev": rows}).save_to_disk(tmp_path / "several")
     assert rows_of(read_scores(tmp_path / "several", small)) == {"q0": LISTS["q0"]}
     assert rows_of(read_scores(tmp_path / "several", small, split="dev")) == LISTS
-    with pytest.raises(InputError, match="several: no split 'test'; there is: train, dev"):
+    with pytest.raises(InputError, match="several: no split 'test'; available: train, dev"):
         read_scores(tmp_path / "several", small, split="test")
     next((tmp_path / "one").glob("*.arrow")).write_bytes(b"damaged")
     with pytest.raises(InputError, match="one: a saved dataset that cannot be read"):
@@ -159,8 +159,8 @@ BAD = [
         "query_id,doc_id,passage_id,score\nq0,d0,d4,9\n",
         "2 columns with the document ids: doc_id, pass",
     ),
-    ("s.csv", "q0,d0,1\nq0,d4,1_0\n", "s.csv:2: expected .* got 'q0,d4,1_0', whose score is no number"),
-    ("s.csv", "q0,d0,1\nq0,d4,１\n", "s.csv:2: expected .*whose score is no number"),
+    ("s.csv", "q0,d0,1\nq0,d4,1_0\n", "s.csv:2: expected .* got 'q0,d4,1_0', whose score is not a number"),
+    ("s.csv", "q0,d0,1\nq0,d4,１\n", "s.csv:2: expected .*whose score is not a number"),
     ("s.csv", "q0,d0,1\nq0,d4,nan\n", "score nan for query 'q0', document 'd4'"),
     ("s.csv", "q0,d0,1\nq0,d4,-Infinity\n", "score -inf for query 'q0', document 'd4'"),
     ("s.trec", "q0 Q0 d0 1_0 1 x\n", "s.trec:1: expected 'query Q0 document rank score name'"),

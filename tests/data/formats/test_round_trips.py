@@ -143,9 +143,9 @@ def test_names_that_say_their_format(name, format):
 def test_what_no_name_or_format_says_is_asked_for(small):
     with pytest.raises(InputError, match=r"a.jsonl: its name doesn't say the format; give one: columns, csv"):
         guess("a.jsonl")
-    with pytest.raises(InputError, match="format='xml': there is columns, csv"):
+    with pytest.raises(InputError, match="format='xml': it must be one of columns, csv"):
         read_scores("a.csv", small, "xml")
-    with pytest.raises(InputError, match="by: no option of csv; there is: none"):
+    with pytest.raises(InputError, match="by: not an option of csv; available: none"):
         read_scores("a.csv", small, by="rank")
 
 

@@ -94,7 +94,7 @@ def test_a_pair_that_stands_twice(small, tmp_path, caplog):
 
 
 def test_a_wrong_choice_is_named(small):
-    with pytest.raises(InputError, match="invalid='drop': it is 'error' or 'skip'"):
+    with pytest.raises(InputError, match="invalid='drop': it must be 'error' or 'skip'"):
         to_table([], small, "s", invalid="drop")
 
 

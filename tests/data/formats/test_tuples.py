@@ -98,7 +98,7 @@ def test_pools_of_positives_alone_are_no_tuples(table_of, tmp_path):
         (
             "tuples",
             '{"anchor": "who", "positive": "text 0", "negative_a": "text 4", "scores": [1, 2]}',
-            "negative_a leaves it open which negative it is; call the negatives negative_1, negative_2, ...",
+            "negative_a does not say which negative it is; call the negatives negative_1, negative_2, ...",
         ),
         (
             "tuples",
@@ -106,7 +106,7 @@ def test_pools_of_positives_alone_are_no_tuples(table_of, tmp_path):
             "which is first, negative_1 or negative1",
         ),
         ("tuples", '{"anchor": "who", "positive": 3, "scores": [1]}', "queries and documents are texts"),
-        ("tuples", '{"anchor": "who", "positive": "text 0"}', "no field scores; there is: anchor, positive"),
+        ("tuples", '{"anchor": "who", "positive": "text 0"}', "no field scores; available: anchor, positive"),
         ("lists", '{"query": "who", "docs": "text 0", "labels": [1]}', "docs is a list"),
     ],
 )

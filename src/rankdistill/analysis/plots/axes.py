@@ -36,7 +36,7 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def row_axes(ax: Axes | None, names: Sequence[str]) -> Axes:
-    """``new_axes`` with a row, from the top, for each of ``names``, which stand beside them in full."""
+    """``new_axes`` with a row, from the top, for each of ``names``, which label them in full."""
     longest = max(len(name) for name in names)
     ax = new_axes(ax, 4.5 + 0.08 * longest, 1.4 + 0.3 * len(names))
     ax.set_yticks(range(len(names)), names)

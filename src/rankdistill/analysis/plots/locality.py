@@ -1,4 +1,4 @@
-"""How close together the documents lie that are shown together."""
+"""How close together the documents are that are shown together."""
 
 import numpy as np
 import pandas as pd

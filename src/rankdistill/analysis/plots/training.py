@@ -58,7 +58,7 @@ def plot_learning_curve(
         label = f"{name.removeprefix('eval_')} of the dev queries"
         outer.plot(steps, values, color=GREEN, linestyle="-.", marker="s", markersize=3, label=label)
         outer.set_ylabel(label, color=GREEN)
-    return ax  # the axes' colours say which is which: a legend would lie over the lines
+    return ax  # the axes' colours say which is which: a legend would cover the lines
 
 
 def plot_gains(

@@ -1,7 +1,7 @@
 """Teacher scores that exist already: the formats in which they are exchanged, one file per family.
 
 A reader is ``read_x(path, collection, invalid, ...) -> ScoreTable``, a writer ``write_x(table, path)``;
-what a table read from a file means stands at ``triples.to_table``.
+``triples.to_table`` says what a table that was read from a file means.
 """
 
 import inspect
@@ -59,7 +59,7 @@ def check_format(format: str | None, path: str | Path) -> str:
     if not str(path):
         raise InputError("path: it is empty; name a file of scores, or a hub's dataset")
     if format is not None and format not in FORMATS:
-        raise InputError(f"format={format!r}: there is {', '.join(FORMATS)}")
+        raise InputError(f"format={format!r}: it must be one of {', '.join(FORMATS)}")
     return format or guess(path)
 
 
@@ -84,7 +84,7 @@ def check_options(format: str, options: Mapping[str, Any]) -> None:
     known = list(inspect.signature(FORMATS[format][0]).parameters)[3:]
     for name in options:
         if name not in known:
-            raise InputError(f"{name}: no option of {format}; there is: {', '.join(known) or 'none'}")
+            raise InputError(f"{name}: not an option of {format}; available: {', '.join(known) or 'none'}")
         if not isinstance(options[name], str | Path | None):
             raise InputError(f"{name}={options[name]!r}: an option of {format} is a text")
 

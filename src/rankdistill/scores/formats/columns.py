@@ -55,7 +55,7 @@ def read_columns(
     too, and lists of unequal lengths; see ``to_table``.
     """
     if by not in ("score", "rank"):
-        raise InputError(f"by={by!r}: it is 'score' or 'rank'")
+        raise InputError(f"by={by!r}: it must be 'score' or 'rank'")
     teacher = None
     batches: Iterator[tuple[str | Path, pa.RecordBatch]]
     if is_hub_name(path):
@@ -95,7 +95,7 @@ def column(names: Sequence[str], known: Sequence[str], what: str, path: str | Pa
         )
     if not found:
         raise InputError(
-            f"{path}: no column with the {what} ({', '.join(known)}); there is: {', '.join(names)}"
+            f"{path}: no column with the {what} ({', '.join(known)}); available: {', '.join(names)}"
             f"{_hint(names, what)}"
         )
     return found[0]
@@ -119,7 +119,7 @@ def _subset(path: Path, subset: str | None) -> Path:
     if not (path / subset).is_dir():
         folders = sorted(found.name for found in path.glob("[!.]*") if found.is_dir())
         raise InputError(
-            f"{path}: no folder {subset} in it; there is: {', '.join(folders) or 'none'} "
+            f"{path}: no folder {subset} in it; available: {', '.join(folders) or 'none'} "
             "(leave teacher.options={subset: ...} out to read it as it is)"
         )
     return path / subset
@@ -145,7 +145,7 @@ def _files(path: Path, split: str) -> list[Path]:
     names = [split] if split in splits else [name for name in splits if {name, split} <= VALIDATION]
     if not names:
         there = ", ".join(name for name in splits if name is not None)
-        raise InputError(f"{path}: no split {split!r}; there is: {there} (teacher.options={{split: ...}})")
+        raise InputError(f"{path}: no split {split!r}; available: {there} (teacher.options={{split: ...}})")
     return [file for name in names for file in splits[name]]
 
 

@@ -172,7 +172,7 @@ def _cells(line: str, delimiter: str, quoted: bool, place: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter))
     except csv.Error as error:
-        raise InputError(f"{place}: no line of CSV ({error})") from None
+        raise InputError(f"{place}: malformed CSV ({error})") from None
 
 
 def _ids(ids: pa.Array, known: Container[str]) -> pa.Array:
@@ -230,5 +230,5 @@ def _locate(path: Path, layout: Layout, skipped: int, scores: Sequence[str]) -> 
             raise InputError(
                 f"{place}: expected {', '.join(layout.names)}, separated by "
                 f"{'tabs' if layout.delimiter == chr(9) else 'commas'}; got {line[:60]!r}"
-                + (", whose score is no number" if len(cells) == len(layout.names) else "")
+                + (", whose score is not a number" if len(cells) == len(layout.names) else "")
             ) from None

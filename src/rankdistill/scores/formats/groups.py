@@ -125,7 +125,7 @@ def write_hard_negatives(table: ScoreTable, path: str | Path) -> None:
 
 
 def write_tevatron(table: ScoreTable, path: str | Path) -> None:
-    """Writes Tevatron's lines, with texts; a passage's score stands beside its text."""
+    """Writes Tevatron's lines, with texts; a passage's score is beside its text."""
     collection = table.collection
     with writing(path) as out:
         for query, rows, scores, positive in pools(table, copies=False):

@@ -19,7 +19,7 @@ def field(row: dict[str, Any], names: tuple[str, ...], place: str) -> Any:
     for name in names:
         if name in row:
             return row[name]
-    raise InputError(f"{place}: no field {' or '.join(names)}; there is: {', '.join(map(str, row))}")
+    raise InputError(f"{place}: no field {' or '.join(names)}; available: {', '.join(map(str, row))}")
 
 
 def identifier(value: Any, place: str) -> str:
@@ -35,7 +35,7 @@ def number(value: Any, place: str) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise InputError(f"{place}: a score beyond all bounds, {str(value)[:20]}...") from None
+        raise InputError(f"{place}: a score that is too large, {str(value)[:20]}...") from None
 
 
 def listed(value: Any, name: str, place: str) -> list:
@@ -60,7 +60,7 @@ def in_chunks(scored: Iterable[tuple[str, list[str], list[float]]]) -> Iterator[
 def reciprocal(n: int) -> list[float]:
     """1 / rank of ``n`` ranked documents, best first.
 
-    A ranking says nothing about distances. Of the usual stand-ins this one is bounded, the same for
+    A ranking says nothing about distances. Of the usual choices this one is bounded, the same for
     pools of any size, and tells the first documents apart, where rankings by language models are
     surest, better than the last; minus the rank would make all neighbours equally far apart.
     """

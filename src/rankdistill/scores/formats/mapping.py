@@ -22,7 +22,7 @@ MARK = re.compile(r"[\s,]*")
 
 
 class Pairs(list):
-    """A JSON object's keys and values; a dictionary would lose a key that stands there twice."""
+    """A JSON object's keys and values; a dictionary would lose a key that is there twice."""
 
 
 def read_json(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
@@ -129,4 +129,4 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
     except InputError:
         raise
     except (ValueError, RecursionError):
-        raise InputError(f"{path}: malformed JSON (a number or a nesting beyond all bounds)") from None
+        raise InputError(f"{path}: malformed JSON (a number too large, or nested too deeply)") from None

@@ -30,7 +30,7 @@ def read_preferences(path: str | Path, collection: Collection, invalid: Invalid 
     may be given in both orders, and more than once. The table's ``pairs`` are these; its ``scores`` are the
     mean probability with which a document is preferred in the pairs that it is in. See ``to_table``.
 
-    Raises ``InputError`` for a document compared with itself and a probability that is none, too.
+    Raises ``InputError`` for a document compared with itself and an invalid probability, too.
     """
     compared: dict[str, list[tuple[str, str, float]]] = {}
     for place, row in read_rows(Path(path)):

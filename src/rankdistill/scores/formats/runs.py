@@ -29,11 +29,11 @@ def read_run(
 ) -> ScoreTable:
     """Reads a TREC run, also gzipped; with ``by="rank"`` its ranks are the teacher (``reciprocal``).
 
-    A query's lines may stand anywhere if they are read by score, together if by rank. Raises
+    A query's lines may be anywhere if they are read by score, and must be together if by rank. Raises
     ``InputError`` for malformed lines too; see ``to_table``.
     """
     if by not in ("score", "rank"):
-        raise InputError(f"by={by!r}: it is 'score' or 'rank'")
+        raise InputError(f"by={by!r}: it must be 'score' or 'rank'")
     rows = _rows(Path(path))
     scored: Iterator[tuple[str, list[str], list[float]]]
     if by == "score":
@@ -58,7 +58,7 @@ def _by_rank(rows, path: str | Path) -> Iterator[tuple[str, list[str], list[floa
     seen = set()
     for query, lines in groupby(rows, key=lambda row: row[0]):
         if query in seen:
-            raise InputError(f"{path}: the lines of query {query!r} do not stand together; sort the file")
+            raise InputError(f"{path}: the lines of query {query!r} are not together; sort the file")
         seen.add(query)
         ranked = sorted(lines, key=lambda row: row[2])
         again = [row for row, before in zip(ranked[1:], ranked, strict=False) if row[2] == before[2]]
@@ -98,7 +98,7 @@ def read_ranking(path: str | Path, collection: Collection, invalid: Invalid = "e
             given = listed(field(row, (name,), place), name, place)
             documents = [identifier(document, place) for document in given]
             if len(set(documents)) < len(documents):
-                raise InputError(f"{place}: a document stands twice in the {name}")
+                raise InputError(f"{place}: a document appears twice in the {name}")
             places = permuted(row["permutation"], len(documents)) if answered else range(len(documents))
             if places is None:
                 if invalid == "error":
@@ -122,7 +122,7 @@ def permuted(answer: Any, n: int) -> list[int] | None:
     order.
 
     The numbers in brackets count, or all where none are; or it is a list of numbers. They are from 1. One
-    that is given again or is none of the candidates' is passed over, and what the answer leaves out
+    that is given again or is no candidate's is passed over, and what the answer leaves out
     follows in its own order, as RankGPT does (Sun et al. 2023, arXiv 2304.09542).
     """
     if isinstance(answer, str):

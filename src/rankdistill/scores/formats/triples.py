@@ -36,9 +36,9 @@ def to_table(
 ) -> ScoreTable:
     """The table of all triples in ``chunks``; a query's candidates are the documents it has scores for.
 
-    Relevant is what the qrels of any split say. The order of the file stands for the retriever's
+    Relevant is what the qrels of any split say. The order of the file is the retriever's
     rank. A relevant document without a score is in no pool; a query with fewer than two candidates
-    or without a relevant one among them is left out; the log counts both. A pair that stands
+    or without a relevant one among them is left out; the log counts both. A pair that appears
     twice keeps its first score.
 
     Raises ``InputError`` for a score that isn't finite and if no query is left; for unknown ids and
@@ -46,7 +46,7 @@ def to_table(
     ``document_row`` are what the file's ids mean, by default the collection's ids.
     """
     if invalid not in ("error", "skip"):
-        raise InputError(f"invalid={invalid!r}: it is 'error' or 'skip'")
+        raise InputError(f"invalid={invalid!r}: it must be 'error' or 'skip'")
     query_row = collection.query_row if query_row is None else query_row
     document_row = collection.document_row if document_row is None else document_row
     unknown: dict[str, Counter] = {"queries": Counter(), "documents": Counter()}
@@ -78,7 +78,7 @@ def _texts_alone(chunks: Iterable[Chunk], path) -> Iterator[Chunk]:
         yield from chunks
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{path}: {error.object[:60]!r} holds half a character (a lone surrogate), and so is no text; "
+            f"{path}: {error.object[:60]!r} holds half a character (a lone surrogate), and so is not text; "
             "write the file again as UTF-8"
         ) from None
 

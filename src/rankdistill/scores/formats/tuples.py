@@ -30,7 +30,7 @@ ROWS = 10_000  # of Parquet, written at a time
 def read_tuples(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
     """Reads rows of anchor, positive, negative_1, ... and scores (positive's first), JSONL or Parquet.
 
-    The scores are the negatives' in the order of their numbers, wherever the columns stand.
+    The scores are the negatives' in the order of their numbers, wherever the columns are.
     Their texts are the collection's, as those of ``read_bge``; see ``to_table``.
     """
 
@@ -55,7 +55,7 @@ def _negatives(names: Iterable[str], place: str) -> list[str]:
         numbered = NEGATIVE.fullmatch(name)
         if numbered is None:
             raise InputError(
-                f"{place}: {name} leaves it open which negative it is; call the negatives negative_1, "
+                f"{place}: {name} does not say which negative it is; call the negatives negative_1, "
                 "negative_2, ... in the order of their scores, and other columns otherwise"
             )
         number = int(numbered[1] or 0)

@@ -91,7 +91,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _Places:
-    """Where the tokens of one block stand: n texts of like length, filled up to ``width``.
+    """Where the tokens of one block are: n texts of like length, filled up to ``width``.
 
     A token of one head is a row: T * H of them, in the order of the tokens, are brought into that
     of the blocks (n, H, width), and back.
@@ -168,10 +168,10 @@ def packed_attention(
 def flash(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, cu_seq_lens_q: Tensor, max_length_q: int, **_
 ) -> Tensor:
-    """PyTorch's variable-length attention (T, H, d); what stands behind the last text is one more text."""
+    """PyTorch's variable-length attention (T, H, d); what follows the last text counts as one more text."""
     bounds = torch.cat([cu_seq_lens_q, cu_seq_lens_q.new_tensor([len(query)])])
     longest = max(max_length_q, ROUND)
-    attend = cast(Callable[..., Tensor], varlen_attn)  # packed for nobody without it
+    attend = cast(Callable[..., Tensor], varlen_attn)  # texts are packed only where it exists
     return attend(query, key, value, bounds, bounds, longest, longest, scale=scaling)
 
 
@@ -280,7 +280,7 @@ def first_position(
     if any(isinstance(module, Router) for module in model):
         return None  # encode_query and encode_document know their ways
     if not isinstance(model.transformers_model, torch.nn.Module):
-        return None  # there is none, or it is of another run time
+        return None  # there is none, or it is of another runtime
     config = model.transformers_model.config
     dropout = (getattr(config, name, 0) for name in ("attention_probs_dropout_prob", "attention_dropout"))
     if training and any(dropout):

@@ -1,6 +1,6 @@
 """Pairs as a cross-encoder's input, every text tokenised once.
 
-A query's candidates stand together in the table, and a document is the candidate of many queries.
+A query's candidates are together in the table, and a document is the candidate of many queries.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,11 +13,11 @@ from sentence_transformers import CrossEncoder
 from transformers import PreTrainedTokenizerFast
 
 KEPT_TOKENS = 50_000_000  # between calls: 200 MB
-UNLIMITED = 1_000_000  # a longer max_length is transformers' way to say that there is none
+UNLIMITED = 1_000_000  # a longer max_length is how transformers says that there is none
 
 
 class Template(NamedTuple):
-    """What stands before, between and behind the texts, int64 ids and types; the types of the texts."""
+    """What is before, between and after the texts, int64 ids and types; the types of the texts."""
 
     parts: list[tuple[np.ndarray, np.ndarray]]
     types: tuple[int, int]

@@ -20,7 +20,7 @@ from rankdistill.errors import InputError
 from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint, map_npy, seal, sealed
 
 log = logging.getLogger(__name__)
-UNLIMITED = 1_000_000  # a longer length is transformers' way to say that there is none
+UNLIMITED = 1_000_000  # a longer length is how transformers says that there is none
 BLOCK = 2000  # texts tokenised at a time
 BAR_FROM = 20  # blocks; fewer take seconds
 COLUMNS = {"input_ids", "attention_mask", "token_type_ids"}
