@@ -64,8 +64,8 @@ def disk_refuses(error: BaseException) -> str | None:
     if isinstance(error, InputError):
         return None
     number = getattr(error, "errno", None)
-    if number is None and (found := re.search(NUMBER, str(error))):
-        number = int(found[1] or found[2])
+    if number is None and (match := re.search(NUMBER, str(error))):
+        number = int(match[1] or match[2])
     if number is None and re.search(CUT_SHORT, str(error)):
         return "no space is left on the disk, or ulimit -f is reached: make room, or raise that"
     return None if number is None else REFUSED.get(number)

@@ -25,12 +25,12 @@ def compare_samplers(table: ScoreTable, samplers: Mapping[str, object], seed: in
     first = next(iter(shown.values()))
     rows = {}
     for statistic in STATISTICS:
-        for name, found in shown.items():
-            difference, half = _paired(first[statistic], found[statistic])
+        for name, statistics in shown.items():
+            difference, half = _paired(first[statistic], statistics[statistic])
             rows[statistic, name] = {
                 "pool": pool[statistic].mean(),
-                "shown": found[statistic].mean(),
-                "off": (found[statistic] - pool[statistic]).abs().mean(),
+                "shown": statistics[statistic].mean(),
+                "off": (statistics[statistic] - pool[statistic]).abs().mean(),
                 "difference": difference,
                 "low": difference - half,
                 "high": difference + half,
@@ -56,16 +56,16 @@ def kept_shares(
     for statistic in statistics:
         check_statistic(statistic=statistic)
         whole = pool[statistic].mean()
-        for name, found in shown.items():
-            kept = found[statistic].mean() / whole if whole > 0 else np.nan
-            half = _paired(kept * pool[statistic], found[statistic])[1] / whole if whole > 0 else np.nan
+        for name, values in shown.items():
+            share = values[statistic].mean() / whole if whole > 0 else np.nan
+            half = _paired(share * pool[statistic], values[statistic])[1] / whole if whole > 0 else np.nan
             rows[statistic, name] = {
                 "pool": whole,
-                "shown": found[statistic].mean(),
-                "kept": kept,
-                "low": kept - half,
-                "high": kept + half,
-                "queries": len(found),
+                "shown": values[statistic].mean(),
+                "kept": share,
+                "low": share - half,
+                "high": share + half,
+                "queries": len(values),
             }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["statistic", "sampler"])
 
@@ -76,13 +76,15 @@ def _aligned(table: ScoreTable, samplers: Mapping[str, object], seed: int):
         raise InputError("samplers: none to compare; give a name and a sampler each")
     pool = query_statistics(offered(table))
     shown = {name: query_statistics(shown_table(table, sampler, seed)) for name, sampler in samplers.items()}
-    shared = pool.index[[all(query in found.index for found in shown.values()) for query in pool.index]]
-    return pool.loc[shared], {name: found.loc[shared] for name, found in shown.items()}
+    shared = pool.index[
+        [all(query in statistics.index for statistics in shown.values()) for query in pool.index]
+    ]
+    return pool.loc[shared], {name: statistics.loc[shared] for name, statistics in shown.items()}
 
 
 def _paired(first: pd.Series, second: pd.Series) -> tuple[float, float]:
     """The mean of ``second`` - ``first`` and half its 95 % interval, NaN of one query."""
     if len(first) < 2:
         return float((second - first).mean()), np.nan
-    found = compare(first, second)
-    return found.difference, (found.high - found.low) / 2
+    comparison = compare(first, second)
+    return comparison.difference, (comparison.high - comparison.low) / 2

@@ -106,5 +106,5 @@ def score_histogram(tables: Mapping[str, ScoreTable], bins: int = 50) -> pd.Data
         margin = max(0.5, 1e-6 * abs(low))
         low, high = low - margin, high + margin
     edges = np.linspace(low, high, bins + 1)  # float64: in float32 the edges of 1e8 to 1e8 + 16 are two
-    density = {name: np.histogram(one.scores, edges, density=True)[0] for name, one in tables.items()}
+    density = {name: np.histogram(table.scores, edges, density=True)[0] for name, table in tables.items()}
     return pd.DataFrame(density, index=pd.IntervalIndex.from_breaks(edges, closed="left"))

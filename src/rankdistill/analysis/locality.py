@@ -41,13 +41,13 @@ def neighbour_distances(embeddings: np.ndarray, k: int) -> np.ndarray:
             f"k={k} neighbours of {len(embeddings)} documents: it must be 1 or more, and fewer than these"
         )
     points = np.ascontiguousarray(embeddings, dtype=np.float32)
-    found = []
+    distances = []
     for start in range(0, len(points), BLOCK):
         block = points[start : start + BLOCK]
         _, rows = faiss.knn(block, points, k + 1)
         gaps = block[:, None].astype(np.float64) - points[rows]  # faiss's are inexact close by
-        found.append(np.sort(np.sqrt(np.square(gaps).sum(axis=2)), axis=1)[:, 1:])  # the first is itself
-    return np.concatenate(found)
+        distances.append(np.sort(np.sqrt(np.square(gaps).sum(axis=2)), axis=1)[:, 1:])  # the first is itself
+    return np.concatenate(distances)
 
 
 def intrinsic_dimension(embeddings: np.ndarray) -> float:
@@ -101,16 +101,16 @@ def locality(
         embeddings = documents[rows]
     density = None if k is None else log_density(embeddings, k)
     tables = {"pool": offered(table)} | {
-        name: shown_table(table, one, seed) for name, one in samplers.items()
+        name: shown_table(table, each, seed) for name, each in samplers.items()
     }
-    found = {}
-    for name, one in tables.items():
-        for i, query_row in enumerate(one.candidates.query_rows):
-            at = np.searchsorted(rows, one.pool(i)[0])
+    measures = {}
+    for name, each in tables.items():
+        for i, query_row in enumerate(each.candidates.query_rows):
+            at = np.searchsorted(rows, each.pool(i)[0])
             values = {"diameter": diameter(embeddings[at], quantile, metric)}
             if density is not None:
                 values["log_density"] = float(np.median(density[at]))
-            found[name, table.collection.query_ids[query_row]] = values
-    frame = pd.DataFrame.from_dict(found, orient="index").rename_axis(["sampler", "query_id"])
+            measures[name, table.collection.query_ids[query_row]] = values
+    frame = pd.DataFrame.from_dict(measures, orient="index").rename_axis(["sampler", "query_id"])
     frame.attrs |= {"metric": metric, "quantile": quantile}  # for the plot's label
     return frame

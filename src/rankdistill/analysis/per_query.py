@@ -29,10 +29,10 @@ def per_query(table: ScoreTable, compute: Callable[[np.ndarray], Mapping[str, np
             parts.append(pd.DataFrame({"documents": n} | dict(compute(places)), index=some))
     if not parts:
         raise InputError("score table: no query has two or more documents; mine more candidates")
-    found = pd.concat(parts).sort_index()
+    all_rows = pd.concat(parts).sort_index()
     ids, rows = table.collection.query_ids, table.candidates.query_rows
-    found.index = pd.Index([ids[rows[i]] for i in found.index], name="query_id")
-    return found
+    all_rows.index = pd.Index([ids[rows[i]] for i in all_rows.index], name="query_id")
+    return all_rows
 
 
 def offered(table: ScoreTable) -> ScoreTable:
@@ -42,8 +42,8 @@ def offered(table: ScoreTable) -> ScoreTable:
     if not copies:
         return table
     none = np.empty(0, dtype=np.int64)
-    kept = [np.delete(np.arange(n), copies.get(i, none)) for i, n in enumerate(sizes)]
-    return table.take(range(len(table)), kept)
+    places = [np.delete(np.arange(n), copies.get(i, none)) for i, n in enumerate(sizes)]
+    return table.take(range(len(table)), places)
 
 
 def shown_table(table: ScoreTable, sampler, seed: int = 0, epoch: int = 0) -> ScoreTable:

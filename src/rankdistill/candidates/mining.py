@@ -72,13 +72,15 @@ def mine(
                 split,
                 ", ".join(retrievers),
             )
-            found = []
+            rows_by_source = []
             for name, retriever in retrievers.items():
                 with fields_of(f"candidates.retrievers.{name}"):
-                    found.append((name, retrieve_together(retriever, collection, query_rows)))
+                    rows_by_source.append((name, retrieve_together(retriever, collection, query_rows)))
             if processes.is_main():
                 unordered = {name for name, retriever in retrievers.items() if not is_ordered(retriever)}
-                pools = union(collection, query_rows, found, collection.positive_rows(split), unordered)
+                pools = union(
+                    collection, query_rows, rows_by_source, collection.positive_rows(split), unordered
+                )
                 belongs_to = f"{collection.name}, {len(pools):,} queries of {split}"
                 write_arrow(to_arrow(pools), path, belongs_to)
     candidates = read_candidates(path, collection)
@@ -126,8 +128,8 @@ def is_ordered(retriever: Retriever) -> bool:
 def _say_nothing_found(candidates: Candidates, source: str) -> None:
     """Warns of queries in whose pools ``source`` has no document."""
     owners = np.repeat(np.arange(len(candidates)), np.diff(candidates.offsets))
-    found = np.bincount(owners[candidates.ranks[source] != UNRANKED], minlength=len(candidates))
-    empty = np.flatnonzero(found == 0)
+    counts = np.bincount(owners[candidates.ranks[source] != UNRANKED], minlength=len(candidates))
+    empty = np.flatnonzero(counts == 0)
     if len(empty):
         query = candidates.query_rows[empty[0]]
         log.warning(
@@ -143,16 +145,18 @@ def _say_nothing_found(candidates: Candidates, source: str) -> None:
 def identity(retriever: Retriever) -> list[str]:
     """What tells ``retriever`` from others of its name; raises ``InputError`` if that isn't known."""
     kind = type(retriever)
-    found = getattr(retriever, "fingerprint", None)
-    if found is None and dataclasses.is_dataclass(retriever):
+    fingerprint_ = getattr(retriever, "fingerprint", None)
+    if fingerprint_ is None and dataclasses.is_dataclass(retriever):
         with suppress(TypeError):  # a field without a fingerprint of its own
-            found = fingerprint({f.name: getattr(retriever, f.name) for f in dataclasses.fields(retriever)})
-    if not isinstance(found, str) or not found:
+            fingerprint_ = fingerprint(
+                {f.name: getattr(retriever, f.name) for f in dataclasses.fields(retriever)}
+            )
+    if not isinstance(fingerprint_, str) or not fingerprint_:
         raise InputError(
             f"retriever {kind.__name__} needs a fingerprint, a text that changes whenever its candidates "
             'would, such as fingerprint = "mine 1"; they are kept in the cache under it'
         )
-    return [f"{kind.__module__}.{kind.__qualname__}", found]
+    return [f"{kind.__module__}.{kind.__qualname__}", fingerprint_]
 
 
 def retrieve_together(retriever: Retriever, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
@@ -165,9 +169,9 @@ def retrieve_together(retriever: Retriever, collection: Collection, query_rows: 
 
 def _retrieve(retriever: Retriever, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
     """What ``retriever`` gives; raises ``InputError`` unless it is rows of documents, -1 for none."""
-    given = retriever.retrieve(collection, query_rows)
+    retrieved = retriever.retrieve(collection, query_rows)
     try:
-        rows = np.asarray(given)
+        rows = np.asarray(retrieved)
     except ValueError:  # lists of different lengths, as NumPy has no array of
         rows = np.array(None)
     if rows.ndim != 2 or len(rows) != len(query_rows) or not np.issubdtype(rows.dtype, np.integer):
@@ -203,8 +207,8 @@ def union(
         for (name, _), own_rows in zip(found, rows[1:], strict=True):
             ranks = np.full(len(pool), UNRANKED, np.uint16)
             places = np.minimum(np.arange(len(own_rows)), UNORDERED - 1)
-            given = np.full_like(places, UNORDERED) if name in unordered else places
-            np.minimum.at(ranks, np.searchsorted(pool, own_rows), given.astype(np.uint16))
+            source_ranks = np.full_like(places, UNORDERED) if name in unordered else places
+            np.minimum.at(ranks, np.searchsorted(pool, own_rows), source_ranks.astype(np.uint16))
             columns.append(ranks)
         pools.append((pool, *columns))
     document_rows, positive, *ranks_of = (np.concatenate(column) for column in zip(*pools, strict=True))

@@ -52,21 +52,21 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         inputs["collection"] = collection.fingerprint
     if folder.ended and folder.finished(**inputs):
         return str(folder.path / "model")
-    said, kept = f"the mean of {', '.join(names)}", names
+    text, members = f"the mean of {', '.join(names)}", names
     if evaluator is None or collection is None:
-        made = averaged(models, weights)
+        model = averaged(models, weights)
     else:
-        made, kept, metrics = greedy_soup(models, names, evaluator, collection, config.split)
-        said = f"{table(metrics)}\n\nKept, of {config.split}: {', '.join(kept)}"
+        model, members, metrics = greedy_soup(models, names, evaluator, collection, config.split)
+        text = f"{table(metrics)}\n\nKept, of {config.split}: {', '.join(members)}"
     if not processes.is_main():
         return str(folder.path / "model")
     with folder.drafted("model") as draft:
-        made.save_pretrained(str(draft), create_model_card=False)
-        write_text(draft / "README.md", card(kept, weights))
+        model.save_pretrained(str(draft), create_model_card=False)
+        write_text(draft / "README.md", card(members, weights))
     if config.greedy:
         write_json(folder.path / "metrics.json", metrics)
     write_conditions(folder.path, settings=folder.settings, **inputs)
-    print(f"\n{said}\n\nModel in {folder.path / 'model'}")
+    print(f"\n{text}\n\nModel in {folder.path / 'model'}")
     return str(folder.path / "model")
 
 
@@ -83,14 +83,14 @@ def greedy_soup(
         metrics[name] = dict(evaluator.evaluate(model, collection, split).mean)
     by_name, main = dict(zip(names, models, strict=True)), evaluator.main
     first, *others = sorted(names, key=lambda name: -metrics[name][main])
-    kept, made, best = [first], by_name[first], metrics[first]
+    members, soup, best = [first], by_name[first], metrics[first]
     for name in others:
-        tried = averaged([by_name[one] for one in (*kept, name)])
-        found = dict(evaluator.evaluate(tried, collection, split).mean)
-        log.info("with %s: %s %.4f, without %.4f", name, main, found[main], best[main])
-        if found[main] >= best[main]:
-            kept, made, best = [*kept, name], tried, found
-    return made, kept, metrics | {"mean": best}
+        candidate = averaged([by_name[member] for member in (*members, name)])
+        measures = dict(evaluator.evaluate(candidate, collection, split).mean)
+        log.info("with %s: %s %.4f, without %.4f", name, main, measures[main], best[main])
+        if measures[main] >= best[main]:
+            members, soup, best = [*members, name], candidate, measures
+    return soup, members, metrics | {"mean": best}
 
 
 def check_starts(paths: Sequence[str]) -> None:
@@ -99,9 +99,9 @@ def check_starts(paths: Sequence[str]) -> None:
     for path in paths:
         conditions = Path(path).parent / "conditions.json"
         if conditions.is_file():
-            found = read_json(conditions, dict, "delete it if it is not of the model beside it")
-            if "student" in found:
-                starts[path] = found["student"]
+            facts = read_json(conditions, dict, "delete it if it is not of the model beside it")
+            if "student" in facts:
+                starts[path] = facts["student"]
     (first, *others) = [*starts.items()] or [("", "")]
     for path, start in others:
         if start != first[1]:

@@ -18,10 +18,10 @@ from rankdistill.runtime.output import output_kept
 from rankdistill.runtime.pruning import Item, age_of, items, prune, shown, size_of
 
 
-def table(found: Iterable[Item]) -> str:
+def table(entries: Iterable[Item]) -> str:
     """A line for each of ``found``: kind, size, when it was last used, name, what it belongs to."""
     lines = []
-    for item in found:
+    for item in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used))
         lines.append(
             f"{item.kind:<11} {shown(item.size):>9}  {used}  {item.path.name}  {item.about}".rstrip()
@@ -41,27 +41,27 @@ def main():
         "--older-than", metavar="AGE", help="remove what was not used for this long, such as 30d"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        most = None if given.prune is None else size_of(given.prune, "--prune")
-        oldest = None if given.older_than is None else age_of(given.older_than, "--older-than")
-        found = items()
+        most = None if arguments.prune is None else size_of(arguments.prune, "--prune")
+        oldest = None if arguments.older_than is None else age_of(arguments.older_than, "--older-than")
+        entries = items()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     if most is None and oldest is None:
-        print(table(found), end="\n\n" if found else "")
-        print(f"{len(found)} items, {shown(sum(item.size for item in found))} in {cache_folder()}")
+        print(table(entries), end="\n\n" if entries else "")
+        print(f"{len(entries)} items, {shown(sum(item.size for item in entries))} in {cache_folder()}")
         return
     try:
-        gone = list(prune(found, most, oldest, given.dry_run))
+        gone = list(prune(entries, most, oldest, arguments.dry_run))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     print(table(gone), end="\n\n" if gone else "")
     size = sum(item.size for item in gone)
-    left = shown(sum(item.size for item in found) - size)
-    verb = "would be removed" if given.dry_run else "removed"
+    left = shown(sum(item.size for item in entries) - size)
+    verb = "would be removed" if arguments.dry_run else "removed"
     print(f"{len(gone)} items {verb}, {shown(size)}; {left} left in {cache_folder()}")
 
 

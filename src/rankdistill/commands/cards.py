@@ -86,7 +86,7 @@ def model_card(
     }
     if inside:
         trained["teacher inside the step"] = "; ".join(
-            f"{said} (`{stage}`)" for stage, said in inside.items()
+            f"{description} (`{stage}`)" for stage, description in inside.items()
         )
     parts = (
         *("data", "candidates", "cut", "teacher", "step_teacher", "student", "sampler", "loss"),
@@ -131,16 +131,18 @@ def losses_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def step_teachers(config: Mapping[str, Any]) -> dict[str, str]:
     """Of each stage of the run ``config`` that has a teacher inside its step, who that is."""
-    found = {}
+    teachers = {}
     for stage in config["stages"]:
         own = config[stage] or {}
         teacher = own["step_teacher"] if "step_teacher" in own else config.get("step_teacher")
         if teacher and (stage != "warmup" or own.get("loss")):
             model = teacher.get("model", "student")
             name = model.get("model", model.get("_target_")) if isinstance(model, Mapping) else model
-            said = "a copy of the student as the stage began" if name == "student" else Path(str(name)).name
-            found[stage] = f"{said}, trained too" if teacher.get("trained") else said
-    return found
+            description = (
+                "a copy of the student as the stage began" if name == "student" else Path(str(name)).name
+            )
+            teachers[stage] = f"{description}, trained too" if teacher.get("trained") else description
+    return teachers
 
 
 def is_distilled(config: Mapping[str, Any]) -> bool:
@@ -192,7 +194,7 @@ def metadata(
     """The card's head, as a hub reads it; what is not known is left out."""
     dataset = (config.get("data") or {}).get("name")
     dataset = dataset if dataset and is_hub_name(dataset) else None
-    found = [
+    results = [
         EvalResult(
             task_type=task[0],
             task_name=task[1],
@@ -217,7 +219,7 @@ def metadata(
         pipeline_tag=pipeline_tag,
         tags=tags,
         model_name=title,
-        eval_results=found or None,
+        eval_results=results or None,
     )
 
 
@@ -301,12 +303,12 @@ def public(value: Any) -> Any:
     """``value`` of a configuration without private parts: of paths the name, no access tokens."""
     if isinstance(value, Mapping):
         return {
-            key: public(one)
-            for key, one in value.items()
-            if one is not None and not (str(key).endswith("token") and isinstance(one, str))
+            key: public(part)
+            for key, part in value.items()
+            if part is not None and not (str(key).endswith("token") and isinstance(part, str))
         }
     if isinstance(value, (list, tuple)):
-        return [public(one) for one in value]
+        return [public(part) for part in value]
     return Path(value).name if isinstance(value, str) and private(value) else value
 
 

@@ -52,7 +52,7 @@ def parts_of(file: Path) -> tuple[str, dict[str, dict]]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"{file}: {type(error).__name__}: {error}") from None
-    found: dict[str, dict[str, dict]] = {"sampler": {}, "loss": {}}
+    options: dict[str, dict[str, dict]] = {"sampler": {}, "loss": {}}
     for name, part in inspect.getmembers(module, inspect.isclass):
         if part.__module__ != file.stem or name.startswith("_"):
             continue
@@ -68,12 +68,12 @@ def parts_of(file: Path) -> tuple[str, dict[str, dict]]:
             for field, parameter in inspect.signature(part).parameters.items()
             if isinstance(parameter.default, int | float | str | None)
         }
-        found[kind][_option(name, kind)] = {"_target_": f"{file.stem}.{name}", **fields}
-    kinds = [kind for kind, parts in found.items() if parts]
+        options[kind][_option(name, kind)] = {"_target_": f"{file.stem}.{name}", **fields}
+    kinds = [kind for kind, parts in options.items() if parts]
     if len(kinds) != 1:
         had = "both samplers and losses" if kinds else "neither a class with select nor a torch module"
         raise InputError(f"{file}: it has {had}; give samplers, or losses")
-    return kinds[0], found[kinds[0]]
+    return kinds[0], options[kinds[0]]
 
 
 def _option(name: str, kind: str) -> str:
@@ -117,8 +117,8 @@ def train(words: list[str], folder: Path, beside: Path) -> None:
             raise
     if job.returncode:
         lines = [x for x in log.read_text(encoding="utf-8").splitlines() if x.startswith("error: ")]
-        said = lines[-1].removeprefix("error: ") if lines else f"it ended with status {job.returncode}"
-        raise InputError(f"{said} (all of it: {log})")
+        reason = lines[-1].removeprefix("error: ") if lines else f"it ended with status {job.returncode}"
+        raise InputError(f"{reason} (all of it: {log})")
 
 
 @output_kept()
@@ -133,21 +133,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", metavar="FOLDER", help="in BEIR layout")
     parser.add_argument("--study", default="compare", help="of configs/study (default: compare)")
     parser.add_argument("--into", type=Path, help="a folder for runs and reports (default: outputs/<file>)")
-    given = parser.parse_intermixed_args()
+    arguments = parser.parse_intermixed_args()
     try:
         if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
             raise InputError(
                 "jobs run side by side with hydra-joblib-launcher: pip install hydra-joblib-launcher"
             )
-        kind, own = parts_of(given.file)
-        into = (given.into or Path("outputs") / given.file.stem).absolute()
-        words = words_of(kind, own, given.study, into / "options", given.overrides)
-        collections = {x.name: ["data=beir", f"data.path={x.absolute()}"] for x in given.data or ()}
+        kind, own = parts_of(arguments.file)
+        into = (arguments.into or Path("outputs") / arguments.file.stem).absolute()
+        words = words_of(kind, own, arguments.study, into / "options", arguments.overrides)
+        collections = {x.name: ["data=beir", f"data.path={x.absolute()}"] for x in arguments.data or ()}
         for name, data in (collections or {"python_functions": ["data=python_functions"]}).items():
-            train([*words, *data], into / name, given.file.absolute().parent)
-            found = report(into / name)
-            print(f"\n{name}\n\n{reports.printed(found)}", flush=True)
-            reports.write(found, into / name)
+            train([*words, *data], into / name, arguments.file.absolute().parent)
+            comparison = report(into / name)
+            print(f"\n{name}\n\n{reports.printed(comparison)}", flush=True)
+            reports.write(comparison, into / name)
             print(f"\nThe tests of every pair, and more: {into / name / 'report.md'}", flush=True)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

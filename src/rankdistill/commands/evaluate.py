@@ -55,33 +55,33 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         raise InputError("give model=<folder or hub name>, run=<TREC run file>, or several as model=[a,b]")
     names = short_names([*models, *runs])
     evaluator = make(config.evaluator, Evaluator)
-    given = {path: Run.read(path) for path in runs}
+    runs_read = {path: Run.read(path) for path in runs}
     collection = make(config.data, Collection)
     log.info("%s", collection)
     evaluator.check(collection, config.split)  # before a model is loaded
-    for path, ranked in given.items():
+    for path, ranked in runs_read.items():
         check_run(ranked, collection, config.split, path)
     paths = [*models, *runs]
 
     def loaded(path: str) -> tuple[Run | Model, str]:
         """What is to be measured, and its fingerprint."""
-        if path in given:
-            return given[path], checksum(Path(path))
+        if path in runs_read:
+            return runs_read[path], checksum(Path(path))
         model = load_model(path, config.max_length)
         return model, fingerprint_of(model)
 
-    def inputs(found: Sequence[str]) -> dict[str, str]:
-        return {"collection": collection.fingerprint, "model": fingerprint(*found)}
+    def inputs(measured: Sequence[str]) -> dict[str, str]:
+        return {"collection": collection.fingerprint, "model": fingerprint(*measured)}
 
     if folder.ended and folder.finished(**inputs([loaded(path)[1] for path in paths])):
         metrics = read_measures(folder.path)
         if processes.is_main():
             print(f"\n{table(metrics)}\n\nResults in {folder.path}")
         return next(iter(metrics.values()))[evaluator.main]
-    results, found = {}, []
+    results, measured = {}, []
     for name, path in zip(names, paths, strict=True):
         system, who = loaded(path)
-        found.append(who)
+        measured.append(who)
         if len(paths) > 1:
             log.info("measuring %s", name)  # what is said from here on is said of it
         if isinstance(system, Model):
@@ -106,7 +106,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     write_conditions(
         folder.path,
         settings=folder.settings,
-        **inputs(found),
+        **inputs(measured),
         queries={"evaluation": evaluation_queries(collection, config.split, n, evaluator.limit)},
     )
     text = table({name: result.mean for name, result in results.items()})
@@ -200,9 +200,9 @@ def check_run(given: Run, collection: Collection, split: str, path: str) -> None
     if unknown:
         hint = resemblance(unknown, judged)
         log.warning("%s: queries that are not in split %r: %s%s", path, split, shorten(unknown), hint)
-    found = {document for ranked in given.ranking.values() for document, _ in ranked}
-    strange = sorted(document for document in found if document not in collection.document_row)
-    if len(strange) == len(found):
+    documents = {document for ranked in given.ranking.values() for document, _ in ranked}
+    strange = sorted(document for document in documents if document not in collection.document_row)
+    if len(strange) == len(documents):
         hint = resemblance(strange, collection.document_ids)
         raise InputError(f"{path}: none of its documents is in {collection.name}: {shorten(strange)}{hint}")
     if strange:

@@ -50,21 +50,21 @@ def explain(error: BaseException) -> str | None:
         return f"{error.full_key}: must be given, as {error.full_key}=..."
     if isinstance(error, InterpolationResolutionError):
         return f"{error.full_key}: {' '.join(str(error.msg or error).split(chr(10))[0].split())}"
-    if found := re.match(r"In '(.+)': Could not override '(.+)'\. No match in the defaults list", str(error)):
-        return f"{found[1]}: it overrides {found[2]}, which this command does not have; is it for another?"
-    if found := re.match(r"Could not override '(.+?)'\. No match in the defaults list", str(error)):
-        return f"{found[1]}: this command has no such part, or it has another name; --help says what it has"
-    if found := re.match(r"Ambiguous value for argument '(.+?)'\n1\. To use", str(error), re.DOTALL):
-        return ambiguous(found[1])
+    if match := re.match(r"In '(.+)': Could not override '(.+)'\. No match in the defaults list", str(error)):
+        return f"{match[1]}: it overrides {match[2]}, which this command does not have; is it for another?"
+    if match := re.match(r"Could not override '(.+?)'\. No match in the defaults list", str(error)):
+        return f"{match[1]}: this command has no such part, or it has another name; --help says what it has"
+    if match := re.match(r"Ambiguous value for argument '(.+?)'\n1\. To use", str(error), re.DOTALL):
+        return ambiguous(match[1])
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return misspelt(error) or " ".join(str(error).split("\nSee https")[0].split())
     if isinstance(error, ValueError) and "defaults must be a list" in str(error):
         return " ".join(str(error).split()) + "; a line of it begins with a hyphen: - override /sampler: hard"
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a configuration group cannot be null or a number; leave it out, or name one of its options"
-    if found := re.match(r"Invalid loaded object type: (\w+)", str(error)):
+    if match := re.match(r"Invalid loaded object type: (\w+)", str(error)):
         return (
-            f"a configuration file holds one {found[1]}, where fields are expected, such as seed: 1; look at "
+            f"a configuration file holds one {match[1]}, where fields are expected, such as seed: 1; look at "
             "the files of --config-dir that were chosen"
         )
     again = "start the same command with the same hydra.run.dir (hydra.sweep.dir in a sweep): it resumes"
@@ -88,20 +88,20 @@ def room() -> str:
     runtime: Any = HydraConfig.get().runtime if HydraConfig.initialized() else {}
     if run := runtime.get("output_dir"):
         places.insert(0, ("hydra.run.dir", Path(run)))
-    found = []
+    spaces = []
     for name, folder in places:
         with suppress(OSError, StopIteration):
             there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
-            found.append((shutil.disk_usage(there).free, f"in {folder} ({name})"))
-    return "left are " + ", ".join(f"{shown(free)} {place}" for free, place in sorted(found))
+            spaces.append((shutil.disk_usage(there).free, f"in {folder} ({name})"))
+    return "left are " + ", ".join(f"{shown(free)} {place}" for free, place in sorted(spaces))
 
 
 def misspelt(error: BaseException) -> str | None:
     """For a field that isn't there: its full name, and the fields that are."""
-    found = re.search(r"Could not (?:override|delete|append to) '([\w.@/]+)'|Could not override", str(error))
+    match = re.search(r"Could not (?:override|delete|append to) '([\w.@/]+)'|Could not override", str(error))
     cause = error.__cause__ if error.__cause__ is not None else error
     node = getattr(cause, "parent_node", None)
-    key = found[1] if found and found[1] else getattr(cause, "full_key", None)
+    key = match[1] if match and match[1] else getattr(cause, "full_key", None)
     if not key or node is None or not isinstance(node, DictConfig):
         return None
     fields = sorted(str(name) for name in node if name != "_target_") if node else []
@@ -128,7 +128,7 @@ def places(config: dict, name: str) -> Iterator[str]:
 
 def choices(name: str, known: Sequence[str]) -> str:
     """What somebody may have meant by ``name``, and what there is."""
-    close = get_close_matches(name, known, n=1) or [one for one in known if name in one]
+    close = get_close_matches(name, known, n=1) or [field for field in known if name in field]
     hint = f"did you mean {close[0]}? " if close else ""
     shown = ", ".join(known) if known is not ARGUMENTS else "the fields of transformers' TrainingArguments"
     return f"{hint}available: {shown}"

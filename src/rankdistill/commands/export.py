@@ -83,12 +83,12 @@ def measured(
 
     One query at a time, by as many threads as the process has; all take turns.
     """
-    found = {}
+    results = {}
     for name, model in models.items():
         log.info("measuring %s", name)
         # not from the cache, whose key is the weights: an exported model has none
         index = DenseIndex(model, embed_documents(model, collection.documents))
-        found[name] = dict(evaluator.evaluate(None, collection, split, documents=index).mean)
+        results[name] = dict(evaluator.evaluate(None, collection, split, documents=index).mean)
     queries = [collection.queries[row] for row in collection.query_rows(split, ASKED)]
     seconds = dict.fromkeys(models, float("inf"))
     for _ in range(ROUNDS):
@@ -97,11 +97,11 @@ def measured(
             for query in queries:
                 model.encode_query(query)
             seconds[name] = min(seconds[name], time.perf_counter() - began)
-    for name, values in found.items():
+    for name, values in results.items():
         files = (file for pattern in WEIGHTS for file in (folder / name).rglob(pattern))
         values["MB"] = sum(file.stat().st_size for file in files) / 1e6
         values["queries/s"] = len(queries) / seconds[name]
-    return found
+    return results
 
 
 def shown(metrics: Mapping[str, Mapping[str, float]]) -> str:

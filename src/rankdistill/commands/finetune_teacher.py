@@ -47,8 +47,8 @@ def check_student(config: DictConfig) -> None:
     if not str(config.student.get("_target_")).endswith(".load_cross_encoder"):
         raise InputError(f"student: it must be cross_encoder, which is trained here; {encoder}")
     for field in ("model", "max_length", "dropout"):
-        if (given := config.student.get(field)) != config[field]:
-            raise InputError(f"student.{field}={given}: the cross-encoder's is set as {field}=...; {encoder}")
+        if (value := config.student.get(field)) != config[field]:
+            raise InputError(f"student.{field}={value}: the cross-encoder's is set as {field}=...; {encoder}")
 
 
 if __name__ == "__main__":

@@ -43,17 +43,17 @@ def make(config: Any, kind: type | UnionType = object) -> Any:
     """
     check_targets(config)
     try:
-        made = instantiate(config, _convert_="all")
+        thing = instantiate(config, _convert_="all")
     except InstantiationException as error:
         if (message := explain(error)) is None:
             raise
         raise InputError(message) from error
-    if not isinstance(made, kind):
+    if not isinstance(thing, kind):
         raise InputError(
-            f"{config._get_full_key(None)}: makes a {type(made).__name__}, not a "
+            f"{config._get_full_key(None)}: makes a {type(thing).__name__}, not a "
             f"{getattr(kind, '__name__', kind)}"
         )
-    return made
+    return thing
 
 
 def check_names(config: DictConfig, config_name: str) -> None:
@@ -193,7 +193,7 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
                 fail(message)  # here, before Hydra repeats the command line
             raise
 
-    kept = sweep_notes(sys.argv[1:])
+    notes = sweep_notes(sys.argv[1:])
     try:
         processes.join()
         sys.argv[1:] = [open_field(argument) for argument in readable(sys.argv[1:])]
@@ -215,7 +215,7 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
         fail(message)
     finally:
         if accepted and not any(accepted):
-            for path, contents in kept.items():
+            for path, contents in notes.items():
                 path.write_bytes(contents)
         processes.leave()
 
@@ -238,16 +238,18 @@ def folder_of(config: DictConfig, path: Path) -> RunFolder:
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == path:
             logging.getLogger().removeHandler(handler)
             handler.close()
-    given: Any = OmegaConf.to_container(
+    settings: Any = OmegaConf.to_container(
         hydra_config.overrides.task, resolve=False
     )  # ${...} means this config
-    return RunFolder(path, config, given, choices, hydra_config.job.name)
+    return RunFolder(path, config, settings, choices, hydra_config.job.name)
 
 
 def sweep_notes(arguments: Sequence[str]) -> dict[Path, bytes]:
     """Hydra's note of an earlier sweep in the same folder, which it overwrites before any job is refused."""
-    given = [word.partition("=")[2].strip("'\"") for word in arguments if word.startswith("hydra.sweep.dir=")]
-    files = [Path(folder) / "multirun.yaml" for folder in given]
+    folders = [
+        word.partition("=")[2].strip("'\"") for word in arguments if word.startswith("hydra.sweep.dir=")
+    ]
+    files = [Path(folder) / "multirun.yaml" for folder in folders]
     return {file: file.read_bytes() for file in files if file.is_file()}
 
 
@@ -258,9 +260,9 @@ def fail(message: str) -> NoReturn:
 
 def quiet(arguments: Sequence[str]) -> list[str]:
     """``arguments`` for a process that leaves Hydra's folder and log to the main one."""
-    kept = [argument for argument in arguments if not argument.startswith("hydra.run.dir=")]
+    others = [argument for argument in arguments if not argument.startswith("hydra.run.dir=")]
     silent = ["hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
-    return [*kept, *silent, f"hydra.run.dir={tempfile.gettempdir()}"]
+    return [*others, *silent, f"hydra.run.dir={tempfile.gettempdir()}"]
 
 
 def run_folder() -> Path:
@@ -286,6 +288,6 @@ def _handle(message: str, wanted: Callable[[logging.Handler], bool]) -> None:
 
 def open_field(argument: str) -> str:
     """``trainer.x=...`` as ``++trainer.x=...``: any of TrainingArguments may be set, or several at once."""
-    found = re.match(r"(?:\w+\.)?trainer\.(\w+)=", argument)
+    match = re.match(r"(?:\w+\.)?trainer\.(\w+)=", argument)
     several = re.match(r"(?:\w+\.trainer|distillation)=\{", argument)
-    return f"++{argument}" if several or (found and found[1] in ARGUMENTS) else argument
+    return f"++{argument}" if several or (match and match[1] in ARGUMENTS) else argument

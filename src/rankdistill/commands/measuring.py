@@ -95,9 +95,9 @@ def cut_in_the_step(student: Model, stages: Sequence[Stage], tables: Sequence[Sc
         candidates = table.candidates
         if teacher.view is not None:
             candidates = replace(candidates, collection=teacher.view.of(table.collection))
-        found = cut_inputs(model, candidates, who="the step teacher")
+        cut = cut_inputs(model, candidates, who="the step teacher")
         where = f" in {stage.name}" if len(taught) > 1 else ""
-        counts |= {f"{name} that the step teacher reads{where}": n for name, n in found.items()}
+        counts |= {f"{name} that the step teacher reads{where}": n for name, n in cut.items()}
     return counts
 
 
@@ -113,15 +113,17 @@ def summed(found: Sequence[Counts]) -> Counts:
 
 def measured_how(evaluator: Evaluator, documents: int) -> list[str]:
     """What a reader of the figures must know of the search that they are of, a sentence each."""
-    said = []
+    sentences = []
     if evaluator.index != "Flat":
-        said.append(
+        sentences.append(
             f"Documents were retrieved through FAISS's index {evaluator.index}, which is not exhaustive and "
             "may miss some of the best."
         )
     if evaluator.uncut:
-        said.append(f"{', '.join(evaluator.uncut)}: over the {min(evaluator.k, documents)} best documents.")
-    return said
+        sentences.append(
+            f"{', '.join(evaluator.uncut)}: over the {min(evaluator.k, documents)} best documents."
+        )
+    return sentences
 
 
 def reranked_pools(
@@ -177,15 +179,15 @@ def evaluated(collection: Collection, split: str) -> str:
 
 def agreement_of(table: ScoreTable, student: np.ndarray, when: str) -> pd.DataFrame:
     """``agreement`` on the test queries' candidates; ``student`` are its scores (N,) of these pairs."""
-    found = analysis.agreement(table, student)
-    means = found[["kendall_tau", "top1"]].mean()
+    agreements = analysis.agreement(table, student)
+    means = agreements[["kendall_tau", "top1"]].mean()
     log.info(
         "agreement with the teacher %s, %d queries: Kendall's tau %.3f, same document first %.3f",
         when,
-        len(found),
+        len(agreements),
         *means,
     )
-    return found
+    return agreements
 
 
 def asked_queries(number: bool | int, collection: Collection, split: str, evaluator: Evaluator) -> np.ndarray:

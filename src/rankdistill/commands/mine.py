@@ -57,16 +57,16 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         for name, file in outputs.items():
             write_run(as_run(collection, {name: retrievers[name]}, query_rows), file, name)
         return str(output)
-    found: Candidates | Run
+    mined: Candidates | Run
     if output.suffix == ".arrow":
-        found = mine(collection, retrievers, split, limit)
-        if all((ranks == UNRANKED).all() for ranks in found.ranks.values()):
+        mined = mine(collection, retrievers, split, limit)
+        if all((ranks == UNRANKED).all() for ranks in mined.ranks.values()):
             raise nothing_found(", ".join(retrievers), output)
         if processes.is_main():
             with told(output):
                 output.parent.mkdir(parents=True, exist_ok=True)
-                write_arrow(to_arrow(found), output)
-            print(f"\n{found}\n\nCandidates in {output}")
+                write_arrow(to_arrow(mined), output)
+            print(f"\n{mined}\n\nCandidates in {output}")
     else:
         write_run(as_run(collection, retrievers, query_rows), output, ", ".join(retrievers))
     return str(output)
@@ -80,8 +80,8 @@ def write_run(found: Run, output: Path, names: str) -> None:
         with draft(output) as file:
             found.write(file)
         sizes = list(map(len, found.ranking.values()))
-        said = f"Run {found.name} of {len(sizes):,} queries, {min(sizes)}-{max(sizes)} documents each"
-        print(f"\n{said}\n\nCandidates in {output}")
+        summary = f"Run {found.name} of {len(sizes):,} queries, {min(sizes)}-{max(sizes)} documents each"
+        print(f"\n{summary}\n\nCandidates in {output}")
 
 
 def nothing_found(names: str, output: Path) -> InputError:
@@ -117,12 +117,12 @@ def new_file(path: str) -> Path:
 
 def ordered(retrievers: Mapping[str, Retriever]) -> dict[str, Retriever]:
     """The retrievers that rank documents; raises ``InputError`` if there are none."""
-    found = {name: retriever for name, retriever in retrievers.items() if is_ordered(retriever)}
-    if not found:
+    ranking = {name: retriever for name, retriever in retrievers.items() if is_ordered(retriever)}
+    if not ranking:
         raise InputError(
             "candidates.retrievers: random documents have no rank, as a run must; write to .arrow"
         )
-    return found
+    return ranking
 
 
 def as_run(collection: Collection, retrievers: Mapping[str, Retriever], query_rows: np.ndarray) -> Run:

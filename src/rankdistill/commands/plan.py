@@ -146,16 +146,16 @@ def check_scores_of(part: str, scores: Mapping[str, Any]) -> None:
 def check_dev(evaluation: DictConfig, stages: Sequence[Stage]) -> None:
     """Raises ``InputError`` unless it is said both when the dev split is measured, and which it is."""
     check_counts(**{f"evaluation.{name}": evaluation[name] for name in ("dev_queries", "patience")})
-    given = [name for name in ("dev_split", "dev_queries") if evaluation[name] is not None]
-    if len(given) > 1:
+    chosen = [name for name in ("dev_split", "dev_queries") if evaluation[name] is not None]
+    if len(chosen) > 1:
         raise InputError("evaluation.dev_split and evaluation.dev_queries: give one of them")
     watched = [stage.name for stage in stages if stage.arguments.eval_strategy != "no"]
     searching = [stage.name for stage in stages if stage.searches_rate]
-    if watched and not given:
+    if watched and not chosen:
         raise InputError(f"trainer.eval_strategy: no queries to measure the {watched[0]} stage on; {HOW}")
-    if searching and not given:
+    if searching and not chosen:
         raise InputError(f"trainer.learning_rate=auto: no queries to compare rates on; {HOW}")
-    asked = [*given, *(["patience"] if evaluation.patience is not None else [])]
+    asked = [*chosen, *(["patience"] if evaluation.patience is not None else [])]
     if asked and not watched and (not searching or evaluation.patience is not None):
         raise InputError(
             f"evaluation.{asked[0]}: nothing is measured while training; add trainer.eval_strategy=steps "

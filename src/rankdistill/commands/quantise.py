@@ -119,23 +119,23 @@ def trained(
 
 def made_quantisers(config: DictConfig) -> dict[str, Quantiser]:
     """Those of ``config``, a name -> quantiser; one that is null is left out."""
-    found = {str(name): quantiser for name, quantiser in make(config).items() if quantiser is not None}
-    if not found:
+    quantisers = {str(name): quantiser for name, quantiser in make(config).items() if quantiser is not None}
+    if not quantisers:
         raise InputError("quantisers: there is none; give one or more")
-    return found
+    return quantisers
 
 
 def measured(
     index: Index, exact: DenseIndex, collection: Collection, split: str, evaluator: Evaluator
 ) -> dict[str, float]:
     """The bytes of a document in ``index``, the measures, and the shares of the exact best that it finds."""
-    found = evaluator.evaluate(None, collection, split, documents=index)
+    evaluation = evaluator.evaluate(None, collection, split, documents=index)
     asked = collection.query_rows(split, evaluator.limit, evaluator.seed)
     queries = [collection.queries[row] for row in asked]
     best, rows = (one.search(queries, max(DEPTHS), collection.document_ids)[0] for one in (exact, index))
     shares = {f"best@{k}": found_of(best[:, :k], rows[:, :k]) for k in DEPTHS}
     size = index.built.sa_code_size() if isinstance(index, FaissIndex) else exact.vectors[:1].nbytes
-    return {"bytes": size, **found.mean, **shares}
+    return {"bytes": size, **evaluation.mean, **shares}
 
 
 def found_of(best: np.ndarray, rows: np.ndarray) -> float:

@@ -25,24 +25,24 @@ FEW = 6  # pairs whose tests the terminal shows too
 WIDTH = 80  # columns of a terminal
 
 
-def write(found: Report, folder: Path, ending: str = "") -> None:
+def write(comparison: Report, folder: Path, ending: str = "") -> None:
     """The report in ``folder``, in every form, each file whole; ``ending`` is added to the files' names."""
-    write_text(folder / f"report{ending}.md", found.markdown())
-    write_text(folder / f"report{ending}.tex", found.latex())
-    write_csv(folder / f"report{ending}.csv", found.numbers())
-    write_csv(folder / f"pairs{ending}.csv", found.pair_numbers())
-    save(plot_report(found), folder / f"report{ending}.png")
-    if (curves := plot_curves(found)) is not None:
+    write_text(folder / f"report{ending}.md", comparison.markdown())
+    write_text(folder / f"report{ending}.tex", comparison.latex())
+    write_csv(folder / f"report{ending}.csv", comparison.numbers())
+    write_csv(folder / f"pairs{ending}.csv", comparison.pair_numbers())
+    save(plot_report(comparison), folder / f"report{ending}.png")
+    if (curves := plot_curves(comparison)) is not None:
         save(curves, folder / f"curves{ending}.png")
 
 
-def printed(found: Report) -> str:
+def printed(comparison: Report) -> str:
     """The report in ``WIDTH`` columns: table, notes, the tests of few pairs, what was shown."""
-    rows = found.rows()
-    body = [narrow(rows, len(found.swept) or 1, len(found.others)), bullets(found.notes())]
-    if 0 < len(found.pairs) <= FEW:
-        body += [textwrap.fill(found.how_pairs_are_tested(), WIDTH), narrow(found.pair_rows(), 2)]
-    return "\n\n".join(part for part in [*body, bullets(found.conclusions())] if part)
+    rows = comparison.rows()
+    body = [narrow(rows, len(comparison.swept) or 1, len(comparison.others)), bullets(comparison.notes())]
+    if 0 < len(comparison.pairs) <= FEW:
+        body += [textwrap.fill(comparison.how_pairs_are_tested(), WIDTH), narrow(comparison.pair_rows(), 2)]
+    return "\n\n".join(part for part in [*body, bullets(comparison.conclusions())] if part)
 
 
 def narrow(rows: Sequence[Sequence[str]], named: int, systems: int = 0) -> str:
@@ -100,23 +100,23 @@ def main():
     parser.add_argument(
         "--by", nargs="+", metavar="FIELD", help="compare these of the swept fields, averaged over the others"
     )
-    given = parser.parse_args()
-    ending = f"_by_{'_'.join(given.by)}" if given.by else ""
+    arguments = parser.parse_args()
+    ending = f"_by_{'_'.join(arguments.by)}" if arguments.by else ""
     logging.basicConfig(format="%(message)s")
     try:
-        found = report(given.folder, given.measure, given.margin, given.by)
-        print(printed(found))  # before anything is written, which a full or read-only disk refuses
-        write(found, given.folder, ending)
+        comparison = report(arguments.folder, arguments.measure, arguments.margin, arguments.by)
+        print(printed(comparison))  # before anything is written, which a full or read-only disk refuses
+        write(comparison, arguments.folder, ending)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        where = Path(error.filename or given.folder)
+        where = Path(error.filename or arguments.folder)
         where = where.parent if where.name.startswith(".") else where  # a draft that is not there
         reason = disk_refuses(error) or f"{error.strerror}: nothing can be written there"
         print(f"error: {where}: {reason}; then report again", file=sys.stderr)
         sys.exit(2)
-    print(f"\nThe tests of every pair, and more: {given.folder / f'report{ending}.md'}")
+    print(f"\nThe tests of every pair, and more: {arguments.folder / f'report{ending}.md'}")
 
 
 if __name__ == "__main__":

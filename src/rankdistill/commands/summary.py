@@ -94,15 +94,15 @@ def accounted(split: str, judged: int, used: int, reasons: Mapping[str, int]) ->
     return {"split": split, "judged": judged, "used": used, "left out": left_out}
 
 
-def used_queries(found: Mapping[str, Any]) -> str:
+def used_queries(counts: Mapping[str, Any]) -> str:
     """``accounted``, in words."""
-    said = f"{found['used']:,} of {count(found['judged'], 'query')} of {found['split']}"
-    if (shown := found.get("shown", found["used"])) < found["used"]:
-        said += f", {shown:,} of which it was shown"
-    for stage, alone in found.get("one document alone", {}).items():
-        said += f", {alone:,} of which had one document alone in {stage}"
-    left_out = ", ".join(f"{number:,} ({reason})" for reason, number in found["left out"].items())
-    return f"{said}; left out: {left_out}" if left_out else said
+    text = f"{counts['used']:,} of {count(counts['judged'], 'query')} of {counts['split']}"
+    if (shown := counts.get("shown", counts["used"])) < counts["used"]:
+        text += f", {shown:,} of which it was shown"
+    for stage, alone in counts.get("one document alone", {}).items():
+        text += f", {alone:,} of which had one document alone in {stage}"
+    left_out = ", ".join(f"{number:,} ({reason})" for reason, number in counts["left out"].items())
+    return f"{text}; left out: {left_out}" if left_out else text
 
 
 def read_measures(folder: Path) -> dict[str, dict[str, float]]:

@@ -339,11 +339,11 @@ def check_student(student: Model, config: DictConfig, stages: Sequence[Stage]) -
 
 def set_learning_rate(stage: Stage, ranker: Ranker, config: DictConfig) -> None:
     """Gives ``stage`` the rate that suits ``ranker``, unless one is set; the log says which it is."""
-    given = (config[stage.name].get("trainer") or {}).get("learning_rate", config.trainer.learning_rate)
-    if given is None:
+    rate = (config[stage.name].get("trainer") or {}).get("learning_rate", config.trainer.learning_rate)
+    if rate is None:
         stage.arguments.learning_rate = ranker.learning_rate
         whose = f"the default of a {type(ranker).__name__}"
-    elif given == AUTO:
+    elif rate == AUTO:
         stage.arguments.learning_rate = ranker.learning_rate
         whose = "from which it is searched"
     else:
@@ -436,9 +436,9 @@ def report(
 
 def trained_teachers(checkpoints: Path, stages: Sequence[str]) -> dict[str, Path]:
     """What the teachers that were trained inside the steps of ``stages`` are saved as, and where they are."""
-    found = {name: checkpoints / name / "finished" / "teacher" for name in stages}
-    found = {f"teacher_{name}": path for name, path in found.items() if path.is_dir()}
-    return found
+    folders = {name: checkpoints / name / "finished" / "teacher" for name in stages}
+    folders = {f"teacher_{name}": path for name, path in folders.items() if path.is_dir()}
+    return folders
 
 
 def main() -> None:

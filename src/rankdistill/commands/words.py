@@ -37,9 +37,9 @@ def readable(arguments: Sequence[str]) -> list[str]:
         option, _, value = argument.partition("=")
         if option in FOLDERS or before in FOLDERS:
             words.append(f"{option}={_at_home(value)}" if value else _at_home(argument))
-        elif (found := FIELD.fullmatch(argument)) and not argument.startswith("-"):
-            check_one_option(found[1], found[2])
-            words.append(f"{found[1]}={_value(found[1], found[2])}")
+        elif (match := FIELD.fullmatch(argument)) and not argument.startswith("-"):
+            check_one_option(match[1], match[2])
+            words.append(f"{match[1]}={_value(match[1], match[2])}")
         else:
             words.append(argument)
     return words

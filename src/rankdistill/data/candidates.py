@@ -57,10 +57,10 @@ class Candidates:
     @cached_property
     def negative(self) -> np.ndarray:
         """bool (N,): those that may be negatives, neither known relevant nor ``copies`` of a relevant one."""
-        found = ~self.positive
+        allowed = ~self.positive
         for i, places in self.copies.items():
-            found[self.offsets[i] + places] = False
-        return found
+            allowed[self.offsets[i] + places] = False
+        return allowed
 
     @cached_property
     def copies(self) -> dict[int, np.ndarray]:
@@ -70,15 +70,15 @@ class Candidates:
         query itself where it is a document, and are not labelled themselves: no negatives. Empty where no
         two texts of the collection are the same. The log says how many there are, once.
         """
-        found = copies(self)
-        if found:
-            count = sum(map(len, found.values()))
+        places_of = copies(self)
+        if places_of:
+            count = sum(map(len, places_of.values()))
             log.info(
                 "%d candidates of %d queries have the text of a known positive: they are not negatives",
                 count,
-                len(found),
+                len(places_of),
             )
-        return found
+        return places_of
 
     @cached_property
     def fingerprint(self) -> str:
@@ -310,8 +310,8 @@ def _of_bits(bits: np.ndarray, best: np.ndarray, path: Path) -> tuple[np.ndarray
         raise InputError(f"{path}: unknown sources; write it again, with ScoreTable.save")
     ranks = {}
     if names := [name for name, bit in BITS.items() if (bits & bit).any()]:
-        found = bits & np.uint8(sum(BITS.values())) > 0
-        ranks["+".join(names)] = np.where(found, np.minimum(best, UNORDERED - 1), UNRANKED).astype(np.uint16)
+        has = bits & np.uint8(sum(BITS.values())) > 0
+        ranks["+".join(names)] = np.where(has, np.minimum(best, UNORDERED - 1), UNRANKED).astype(np.uint16)
     if (bits & RANDOM).any():
         ranks["random"] = np.where(bits & RANDOM, UNORDERED, UNRANKED).astype(np.uint16)
     return bits & POSITIVE > 0, ranks

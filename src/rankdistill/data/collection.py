@@ -93,11 +93,11 @@ class Collection:
         return same_text(self.queries, folded=True)
 
     def _same(self, kind: str, texts: Sequence[str]) -> SameText | None:
-        found = same_text(texts)
-        if found is not None:
-            count = int((found.first != np.arange(len(texts))).sum())
+        firsts = same_text(texts)
+        if firsts is not None:
+            count = int((firsts.first != np.arange(len(texts))).sum())
             log.info("%s: %d of %d %s have the text of an earlier one", self.name, count, len(texts), kind)
-        return found
+        return firsts
 
     @cached_property
     def fingerprint(self) -> str:

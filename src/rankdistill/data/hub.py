@@ -104,13 +104,13 @@ def _files(
     folder: Path, kind: str, readers: Mapping[str, Callable], beside: Path | None = None
 ) -> list[Path]:
     """The files of ``kind`` in ``folder``, or those ``beside`` it."""
-    found = sorted([*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}/**/*")])
-    found = found or (sorted(beside.glob("**/*")) if beside else [])
-    found = [file for file in found if _kind(file) in readers and file.name[0] != "."]
-    if not found:
+    files = sorted([*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}/**/*")])
+    files = files or (sorted(beside.glob("**/*")) if beside else [])
+    files = [file for file in files if _kind(file) in readers and file.name[0] != "."]
+    if not files:
         kinds = " or ".join(f"{kind}/*{suffix}" for suffix in readers)
         raise InputError(f"{folder}: no {kinds} in it" + (f", nor in {beside}" if beside else ""))
-    return found
+    return files
 
 
 def _kind(file: Path) -> str:

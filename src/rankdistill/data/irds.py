@@ -37,7 +37,7 @@ def read_irds(
         raise InputError("data=irds needs ir_datasets: pip install ir_datasets") from None
     registry = ir_datasets.registry
     ids = id if isinstance(id, Mapping) else _splits(id, registry)
-    parts = {split: _find(one, registry) for split, one in ids.items()}
+    parts = {split: _find(name, registry) for split, name in ids.items()}
     _check(ids, parts, registry)
     corpus, *_ = map(ir_datasets.docs_parent_id, ids.values())
     documents = next(iter(parts.values())).docs_iter
@@ -77,7 +77,7 @@ def _splits(id: str, registry) -> dict[str, str]:
     if not _find(id, registry).has("qrels"):
         known = set(registry)
         below = {split: f"{id}/{split}" for split in SPLITS if f"{id}/{split}" in known}
-        below = {split: one for split, one in below.items() if registry[one].has("qrels")}
+        below = {split: name for split, name in below.items() if registry[name].has("qrels")}
         if below:
             return below
     return {next((part for part in reversed(id.split("/")) if part in SPLITS), "test"): id}

@@ -37,13 +37,13 @@ def known_relevant(collection: Collection, query: int, rows: np.ndarray, positiv
     the query itself; and all documents that have the text of one of them.
     """
     pool, known = set(rows.tolist()), set(rows[positive].tolist())
-    found = known | ({int(collection.own_document[query])} - {-1})
+    excluded = known | ({int(collection.own_document[query])} - {-1})
     queries = {query} if collection.same_queries is None else collection.same_queries.rows([query])
     for qrels in collection.qrels.values():
         own = relevant(collection, qrels, query)
         if own and own & pool == known:
-            found.update(own, *(relevant(collection, qrels, one) for one in queries - {query}))
-    return found if collection.same_documents is None else collection.same_documents.rows(found)
+            excluded.update(own, *(relevant(collection, qrels, one) for one in queries - {query}))
+    return excluded if collection.same_documents is None else collection.same_documents.rows(excluded)
 
 
 def relevant(collection: Collection, qrels: Qrels, query: int) -> set[int]:
@@ -68,12 +68,12 @@ def copies(candidates: "Candidates") -> dict[int, np.ndarray]:
         at = np.flatnonzero(candidates.positive)  # labels that the qrels do not give count as well
         at = at[documents.repeated[candidates.document_rows[at]]]
         concerned[np.searchsorted(candidates.offsets, at, side="right") - 1] = True
-    found = {}
+    places_of = {}
     for i in np.flatnonzero(concerned).tolist():
         span = candidates.pool(i)
         rows, positive = candidates.document_rows[span], candidates.positive[span]
         known = known_relevant(collection, int(owners[i]), rows, positive)
         places = np.flatnonzero(~positive & np.isin(rows, list(known)))
         if len(places):
-            found[i] = places
-    return found
+            places_of[i] = places
+    return places_of

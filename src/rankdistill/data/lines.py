@@ -136,17 +136,17 @@ def _named(place: str, cells: list[str]) -> tuple[int, int, int] | None:
     None where they go by their position. Raises ``InputError`` for a header that contradicts it.
     """
     names = [unquoted(cell).lower() for cell in cells]
-    found = [
-        [i for name in known for i, given in enumerate(names) if given == name]
+    columns = [
+        [i for name in known for i, column in enumerate(names) if column == name]
         for known in (QUERY, DOCUMENT, GRADE)
     ]
-    if all(found) and len(found[2]) == 1:
-        return found[0][0], found[1][0], found[2][0]
+    if all(columns) and len(columns[2]) == 1:
+        return columns[0][0], columns[1][0], columns[2][0]
     if not names or _is_number(names[-1]):
         return None  # a judgment
     usual = (0, len(names) - 2, len(names) - 1)
-    misplaced = any(where and position not in where for where, position in zip(found, usual, strict=True))
-    if len(found[2]) > 1 or misplaced or (len(names) == 4 and names[1] not in ITERATION):
+    misplaced = any(where and position not in where for where, position in zip(columns, usual, strict=True))
+    if len(columns[2]) > 1 or misplaced or (len(names) == 4 and names[1] not in ITERATION):
         raise InputError(
             f"{place}: which columns are query, document and grade? Name one each in the header query-id, "
             f"corpus-id and score; got {', '.join(cells)[:90]}"

@@ -126,9 +126,9 @@ def _document(node, lines: list[str]) -> str | None:
     first, last = docstring.lineno, docstring.end_lineno
     if len(node.body) < 2 or node.body[1].lineno == last or first == node.lineno:
         return None  # nothing but a docstring, or code on the docstring's own lines
-    kept = lines[node.lineno - 1 : first - 1] + lines[last : node.end_lineno]
-    kept = [line.rstrip() for line in kept if line.strip()]
-    return textwrap.dedent("\n".join(kept)) if len(kept) >= 4 else None
+    source = lines[node.lineno - 1 : first - 1] + lines[last : node.end_lineno]
+    source = [line.rstrip() for line in source if line.strip()]
+    return textwrap.dedent("\n".join(source)) if len(source) >= 4 else None
 
 
 def _version(package: str) -> str:

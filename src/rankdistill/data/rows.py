@@ -48,21 +48,21 @@ def assemble(
     parts = _parts("document_template", document_template or "{title} {text}")
     query_parts = _parts("query_template", query_template or "{text}")
     faults = Faults()
-    found = _texts(*documents, parts, document_template is not None, faults)
+    assembled = _texts(*documents, parts, document_template is not None, faults)
     asked = _texts(*queries, query_parts, query_template is not None, faults)
-    judged = {split: _judgments(rows, asked, found, faults) for split, rows in qrels.items()}
+    judged = {split: _judgments(rows, asked, assembled, faults) for split, rows in qrels.items()}
     faults.settle(invalid)
-    texts = list(found), list(found.values()), list(asked), list(asked.values())
+    texts = list(assembled), list(assembled.values()), list(asked), list(asked.values())
     return Collection(name, *texts, judged, ignore_identical_ids)
 
 
 def texts_by_id(source: str, rows: Iterable[Row]) -> dict[str, str]:
     """Id -> text of rows with an id and a ``text``; raises ``InputError`` if one is empty, or there twice."""
     faults = Faults()
-    found = _texts(source, rows, _parts("template", "{text}"), False, faults)
+    texts = _texts(source, rows, _parts("template", "{text}"), False, faults)
     for kind, places in faults.found.items():
         raise InputError(f"{len(places):,} {kind}: {shorten(places)}")
-    return found
+    return texts
 
 
 def _parts(name: str, template: str) -> list[tuple[str, str | None]]:

@@ -29,9 +29,9 @@ def same_text(texts: Sequence[str], folded: bool = False) -> SameText | None:
     those that differ in nothing but case and white space.
     """
     rows: dict[str, int] = {}
-    made = (" ".join(text.casefold().split()) if folded else text.strip() for text in texts)
+    compared = (" ".join(text.casefold().split()) if folded else text.strip() for text in texts)
     first = np.fromiter(
-        (rows.setdefault(unicodedata.normalize("NFC", text), row) for row, text in enumerate(made)),
+        (rows.setdefault(unicodedata.normalize("NFC", text), row) for row, text in enumerate(compared)),
         dtype=np.int64,
         count=len(texts),
     )

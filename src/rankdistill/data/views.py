@@ -57,18 +57,18 @@ class View:
 def _replaced(
     kind: str, texts: Texts | None, prompt: str, ids: Sequence[str], own: Sequence[str]
 ) -> Sequence[str]:
-    found = {} if texts is None else texts_of(texts)
+    replacements = {} if texts is None else texts_of(texts)
     if texts is not None:
-        known = found.keys() & set(ids)
+        known = replacements.keys() & set(ids)
         where = f"{texts}: " if isinstance(texts, (str, Path)) else ""
         if not known:
             raise InputError(
-                f"{where}{kind}: a text of none of the {len(ids)} {kind}; it has {shorten(found)}"
+                f"{where}{kind}: a text of none of the {len(ids)} {kind}; it has {shorten(replacements)}"
             )
         log.info("%s%d of %d %s have another text for the teacher", where, len(known), len(ids), kind)
-    if not found and not prompt:
+    if not replacements and not prompt:
         return own
-    return [prompt + found.get(name, text) for name, text in zip(ids, own, strict=True)]
+    return [prompt + replacements.get(name, text) for name, text in zip(ids, own, strict=True)]
 
 
 def texts_of(texts: Texts) -> dict[str, str]:

@@ -24,7 +24,7 @@ def tested(
     of the seeds that both have, where these are all; else (1, n), of the means over each one's seeds.
     """
     ranked = sorted(settings, key=lambda setting: np.mean(setting.by_seed[measure]), reverse=True)
-    found = []
+    pairs = []
     for better, worse in combinations(ranked, 2):
         queries = list(worse.per_query[measure])
         if worse.queries(measure) != better.queries(measure) or len(queries) < 2:
@@ -33,8 +33,8 @@ def tested(
         a, b = (one.runs_of(measure, queries, sorted(one.seeds)) for one in (worse, better))
         if seeds != sorted(better.seeds):
             a, b = (values.mean(axis=0, keepdims=True) for values in (a, b))
-        found.append((worse, better, compare_runs(b - a), b - a))
-    return found
+        pairs.append((worse, better, compare_runs(b - a), b - a))
+    return pairs
 
 
 def conclusion(settings: Sequence[Setting], swept: Sequence[str], measure: str) -> str:
@@ -42,27 +42,27 @@ def conclusion(settings: Sequence[Setting], swept: Sequence[str], measure: str) 
 
     By tests of queries and seeds (``compare_runs``), corrected (Holm) over the pairs.
     """
-    found = tested(settings, measure)
-    if not found:
+    pairs = tested(settings, measure)
+    if not pairs:
         why = "measured on the same queries" if len(settings) > 1 else "to compare"
         return f"{measure}: no two settings {why}."
-    p = holm(np.array([test.p for _, _, test, _ in found]))
+    p = holm(np.array([test.p for _, _, test, _ in pairs]))
     shown: dict[str, list[str]] = defaultdict(list)
-    for (worse, better, test, _), corrected in zip(found, p, strict=True):
+    for (worse, better, test, _), corrected in zip(pairs, p, strict=True):
         if corrected < ALPHA:
             shown[setting_name(swept, better)].append(
                 f"{setting_name(swept, worse)} by {test.difference:.4f} (95 % interval {test.low:.4f} to "
                 f"{test.high:.4f}, {probability(float(corrected))})"
             )
-    queries = sorted({test.n for _, _, test, _ in found})
+    queries = sorted({test.n for _, _, test, _ in pairs})
     measured = f"{' or '.join(f'{n:,}' for n in queries)} queries"
-    every = len(found) == len(settings) * (len(settings) - 1) // 2
-    if not any(differences.any() for *_, differences in found):
+    every = len(pairs) == len(settings) * (len(settings) - 1) // 2
+    if not any(differences.any() for *_, differences in pairs):
         which = "all settings" if every else "settings measured on the same queries"
         return f"{measure} on {measured}: {which} are equal on every query."
     total = sum(map(len, shown.values()))
     if not total:
-        tests = "one pair" if len(found) == 1 else f"{len(found):,} pairs"
+        tests = "one pair" if len(pairs) == 1 else f"{len(pairs):,} pairs"
         tests += "" if every else " measured on the same queries"
         return (
             f"{measure} on {measured}: no setting was shown to differ from another ({tests}, least "
@@ -74,7 +74,7 @@ def conclusion(settings: Sequence[Setting], swept: Sequence[str], measure: str) 
             parts.append(f"{winner} was shown to be better than {listed(losers[:left])}")
             left -= len(losers)
     more = f" and {total - TOLD:,} more differences (pairs.csv)" if total > TOLD else ""
-    others = len(found) - total
+    others = len(pairs) - total
     rest = f"; no difference was shown in the other {count(others, 'pair').removeprefix('1 ')}"
     return f"{measure} on {measured}: {'; '.join(parts)}{more}{rest if others else ''}."
 
@@ -83,7 +83,7 @@ def equal_everywhere(settings: Sequence[Setting]) -> list[list[Setting]]:
     """Those of ``settings``, two or more each, that have the same value of every measure for every query."""
     alike: dict[tuple, list[Setting]] = defaultdict(list)
     for setting in settings:
-        values = ((m, tuple(sorted(found.items()))) for m, found in setting.per_query.items())
+        values = ((m, tuple(sorted(per_query.items()))) for m, per_query in setting.per_query.items())
         alike[tuple(values)].append(setting)
     return [group for group in alike.values() if len(group) > 1]
 
@@ -100,12 +100,12 @@ def batched_alike(settings: Sequence[Setting], swept: Sequence[str]) -> bool:
 
 def setting_name(swept: Sequence[str], setting: Setting) -> str:
     """What ``setting`` sets of the fields that were ``swept``; those that it has not go unsaid."""
-    given = [
+    parts = [
         value if "." not in name else f"{name.rpartition('.')[2]}={value}"
         for name, value in zip(swept, setting.names, strict=True)
         if value != "-"
     ]
-    return " ".join(given) or ("defaults" if swept else "all runs")
+    return " ".join(parts) or ("defaults" if swept else "all runs")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -179,11 +179,11 @@ class Evaluator:
         judged = collection.judged(split)
         if not any(collection.query_ids[row] in judged for row in candidates.query_rows):
             raise InputError(f"none of the scored queries is in split {split!r} of {collection.name}")
-        found = ~candidates.positive | (candidates.best_ranks() < UNRANKED)
+        retrieved = ~candidates.positive | (candidates.best_ranks() < UNRANKED)
         scored = {}
         for i, row in enumerate(candidates.query_rows):
             span = candidates.pool(i)
-            keep = found[span]
+            keep = retrieved[span]
             ids = [collection.document_ids[d] for d in candidates.document_rows[span][keep]]
             scored[collection.query_ids[row]] = dict(zip(ids, table.scores[span][keep].tolist(), strict=True))
         run = Run.from_scores(scored, name).without_own(collection)
@@ -247,10 +247,10 @@ def numbered(qrels: Qrels, run: Run) -> tuple[dict[str, str], dict, dict]:
     places: list[str] = []
     scores: dict[int, dict[str, float]] = {}  # by the number of results, which tells them all
     for number, (query, grades) in enumerate(qrels.items(), 1):
-        found = run.ranking.get(query, [])
-        n = len(found)
+        results = run.ranking.get(query, [])
+        n = len(results)
         places += map(str, range(len(places), n))
-        place = {document: rank for rank, (document, _) in zip(places, found, strict=False)}
+        place = {document: rank for rank, (document, _) in zip(places, results, strict=False)}
         others = map(str, count(n))
         asked[str(number)] = query
         judged[str(number)] = {place.get(d) or next(others): int(grade) for d, grade in grades.items()}

@@ -197,16 +197,16 @@ class Report:
         names = sorted(setting_name(self.swept, s) for s in rerank)
         if len(names) > TOLD:
             names[TOLD - 1 :] = [f"{len(names) - TOLD + 1} more"]
-        said = []
+        sentences = []
         if rerank and any(SEARCH in of[id(s)] for s in self.settings):
-            said.append(
+            sentences.append(
                 f"two tasks: {listed(names)} {'reranks' if len(rerank) == 1 else 'rerank'} given candidates, "
                 "and cannot find what these lack; what else is here searches all documents. A difference "
                 "between the two is one of whole pipelines, not of students"
             )
         if len({task for s in rerank for task in s.tasks if task.startswith(RERANKING)}) > 1:
-            said.append(f"{listed(names)}: not all reranked the same candidates")
-        return said
+            sentences.append(f"{listed(names)}: not all reranked the same candidates")
+        return sentences
 
     def conclusions(self) -> list[str]:
         """What was shown, a sentence per measure; p are corrected over the pairs of each measure alone."""
@@ -262,10 +262,10 @@ def report(
         raise InputError(f"{folder}: no such folder")
     if not 0 < margin < inf:
         raise InputError(f"margin={margin}: it must be a difference of the measure, above 0")
-    found = read_runs(Path(folder))
-    runs = [run for run in found if not run.missing]
+    all_runs = read_runs(Path(folder))
+    runs = [run for run in all_runs if not run.missing]
     if not runs:
-        reasons = "".join(f"; {run.folder}: {run.missing}" for run in found[:3])
+        reasons = "".join(f"; {run.folder}: {run.missing}" for run in all_runs[:3])
         raise InputError(f"{folder}: no finished run of rankdistill train{reasons}")
     measures = tuple(runs[0].per_query["after"])
     measure = measure or measures[0]
@@ -302,22 +302,22 @@ def report(
         _letters(settings, pairs, measure),
         pairs,
         _others(runs, measures),
-        {str(run.folder): run.missing for run in found if run.missing},
+        {str(run.folder): run.missing for run in all_runs if run.missing},
         _unequal(runs),
     )
 
 
 def _pairs(settings: Sequence[Setting], measure: str, margin: float) -> list[Pair]:
     """Every two settings with the same queries; the better one is ``second``."""
-    found = tested(settings, measure)
-    p_t = holm(np.array([test.p for _, _, test, _ in found]))
-    p_random = np.empty(len(found))
-    by_query = [d.mean(axis=0) for *_, d in found]
+    pairs = tested(settings, measure)
+    p_t = holm(np.array([test.p for _, _, test, _ in pairs]))
+    p_random = np.empty(len(pairs))
+    by_query = [d.mean(axis=0) for *_, d in pairs]
     for n in {len(d) for d in by_query}:  # as many queries, the same draws
         alike = [i for i, d in enumerate(by_query) if len(d) == n]
         p_random[alike] = randomisation(np.stack([by_query[i] for i in alike]))
-    p_tost = holm(np.array([equivalence(d, margin) for *_, d in found]))
-    corrected = zip(found, p_t, holm(p_random), p_tost, strict=True)
+    p_tost = holm(np.array([equivalence(d, margin) for *_, d in pairs]))
+    corrected = zip(pairs, p_t, holm(p_random), p_tost, strict=True)
     return [
         Pair(
             *(worse, better, test, effect_size(d.mean(axis=0))),
@@ -335,13 +335,13 @@ def _letters(settings: Sequence[Setting], pairs: Sequence[Pair], measure: str) -
         at = place[id(pair.first)], place[id(pair.second)]
         different[at] = different[at[::-1]] = pair.p_t < ALPHA
     measured = [setting.queries(measure) for setting in settings]
-    found = [""] * len(settings)
+    letters_of = [""] * len(settings)
     several = len(set(measured)) > 1
     for number, queries in enumerate(dict.fromkeys(measured), 1):
         rows = [i for i, one in enumerate(measured) if one == queries]
         for i, letter in zip(rows, letters(different[np.ix_(rows, rows)]), strict=True):
-            found[i] = f"{number}{letter}" if several else letter
-    return found
+            letters_of[i] = f"{number}{letter}" if several else letter
+    return letters_of
 
 
 def _others(runs: Sequence[TrainingRun], measures: tuple[str, ...]) -> dict:
@@ -357,7 +357,7 @@ def _others(runs: Sequence[TrainingRun], measures: tuple[str, ...]) -> dict:
 def _unequal(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
     names = dict.fromkeys(name for run in runs for name in run.conditions if name != "settings")
     values = {name: sorted({str(run.conditions.get(name, "?")) for run in runs}) for name in names}
-    return {name: found for name, found in values.items() if len(found) > 1}
+    return {name: kinds for name, kinds in values.items() if len(kinds) > 1}
 
 
 def in_order(values: Iterable[str]) -> list[str]:

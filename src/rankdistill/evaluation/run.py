@@ -65,11 +65,11 @@ class Run:
         }
         if not own:
             return self
-        kept = {
+        ranking = {
             query: [(document, score) for document, score in ranked if document != own.get(query)]
             for query, ranked in self.ranking.items()
         }
-        return Run(kept, self.name)
+        return Run(ranking, self.name)
 
     def write(self, path: str | Path) -> None:
         """Writes TREC format (query Q0 document rank score name), gzipped if the name ends in .gz.
@@ -119,9 +119,9 @@ def descending(scores: Sequence[float]) -> list[float]:
         return [float(len(scores) - i) for i in range(len(scores))]
     written, last = [], np.float32(np.inf)
     for score in scores:
-        given = np.float32(f"{score:.9g}")
-        if given >= last:
-            score = given = np.nextafter(last, np.float32(-np.inf))
+        single = np.float32(f"{score:.9g}")
+        if single >= last:
+            score = single = np.nextafter(last, np.float32(-np.inf))
         written.append(float(score))
-        last = given
+        last = single
     return written

@@ -127,11 +127,11 @@ def averaged_settings(
             )
         if name not in swept:
             raise InputError(f"by {name}: was not swept; {', '.join(swept) or 'nothing'} was")
-    kept = [swept.index(name) for name in by]
-    others = [i for i in range(len(swept)) if i not in kept]
+    columns = [swept.index(name) for name in by]
+    others = [i for i in range(len(swept)) if i not in columns]
     groups: dict[tuple, dict[tuple, Setting]] = defaultdict(dict)
     for one in settings:
-        groups[tuple(one.values[i] for i in kept)][tuple(one.values[i] for i in others)] = one
+        groups[tuple(one.values[i] for i in columns)][tuple(one.values[i] for i in others)] = one
     wanted = set(
         product(
             {rest for group in groups.values() for rest in group}, {s for one in settings for s in one.seeds}

@@ -100,12 +100,12 @@ def by_query(name: str, values: Mapping[str, float] | pd.Series) -> dict[str, fl
             "id, such as evaluation.per_query['nDCG@10']"
         )
     try:
-        found = {query: float(value) for query, value in values.items()}
+        numbers = {query: float(value) for query, value in values.items()}
     except (TypeError, ValueError):
         raise InputError(f"compare: {name} has values that are not numbers") from None
-    if bad := [query for query, value in found.items() if not np.isfinite(value)]:
+    if bad := [query for query, value in numbers.items() if not np.isfinite(value)]:
         raise InputError(f"compare: {name} is not finite for {shorten(bad)}")
-    return found
+    return numbers
 
 
 def constant(differences: np.ndarray) -> bool:
@@ -186,11 +186,11 @@ def swept(columns: Sequence[frozenset[int]], size: int) -> list[frozenset[int]]:
         shared[np.ix_(list(column), list(column))] += 1
     left = []
     for column in columns:
-        kept = sorted(column)
-        for member in list(kept):
-            if (shared[member, kept] > 1).all():
-                shared[member, kept] -= 1
-                shared[kept, member] = shared[member, kept]
-                kept.remove(member)
-        left.append(frozenset(kept))
+        remaining = sorted(column)
+        for member in list(remaining):
+            if (shared[member, remaining] > 1).all():
+                shared[member, remaining] -= 1
+                shared[remaining, member] = shared[member, remaining]
+                remaining.remove(member)
+        left.append(frozenset(remaining))
     return [column for column in left if column]

@@ -31,28 +31,28 @@ def comparisons(results: Mapping[str, Evaluation]) -> list[Compared]:
 
     Paired t-tests, their p corrected (Holm) over measures and pairs. None of fewer than two queries.
     """
-    found = []
+    pairs = []
     for first, second in combinations(results, 2):
         for measure, values in results[first].per_query.items():
             if len(values) > 1:
                 test = compare(values, results[second].per_query[measure])
-                found.append((measure, first, second, test))
-    corrected = holm(np.array([test.p for *_, test in found]))
-    return [Compared(*one, float(p)) for one, p in zip(found, corrected, strict=True)]
+                pairs.append((measure, first, second, test))
+    corrected = holm(np.array([test.p for *_, test in pairs]))
+    return [Compared(*pair, float(p)) for pair, p in zip(pairs, corrected, strict=True)]
 
 
 def comparison_text(compared: Sequence[Compared]) -> str:
     """A table for each pair of systems, and how to read it."""
     parts = []
-    for pair in dict.fromkeys((one.first, one.second) for one in compared):
-        those = [one for one in compared if (one.first, one.second) == pair]
+    for pair in dict.fromkeys((each.first, each.second) for each in compared):
+        those = [each for each in compared if (each.first, each.second) == pair]
         rows = [["measure", "difference", "95 % interval", "p"]]
-        for one in those:
-            test = one.difference
+        for each in those:
+            test = each.difference
             interval = f"[{test.low:+.4f}, {test.high:+.4f}]"
-            rows.append([one.measure, f"{test.difference:+.4f}", interval, p_value(one.p)])
+            rows.append([each.measure, f"{test.difference:+.4f}", interval, p_value(each.p)])
         parts.append(f"{pair[1]} - {pair[0]}:\n\n{as_markdown(rows)}")
-        if all(one.difference.low == one.difference.high == 0 for one in those):
+        if all(each.difference.low == each.difference.high == 0 for each in those):
             parts.append("The two are equal on every query: are they the same model?")
     tests = f"{len(compared)} tests" if len(compared) > 1 else "one test"
     parts.append(
@@ -64,10 +64,10 @@ def comparison_text(compared: Sequence[Compared]) -> str:
 def comparison_numbers(compared: Sequence[Compared]) -> list[list]:
     """The same for other programs, in full, the head first; ``p`` of the test alone, ``p_holm`` corrected."""
     head = ["measure", "first", "second", "difference", "low", "high", "t", "p", "p_holm", "queries"]
-    tests = [one.difference for one in compared]
+    tests = [pair.difference for pair in compared]
     return [head] + [
-        [one.measure, one.first, one.second, t.difference, t.low, t.high, t.t, t.p, one.p, t.n]
-        for one, t in zip(compared, tests, strict=True)
+        [pair.measure, pair.first, pair.second, t.difference, t.low, t.high, t.t, t.p, pair.p, t.n]
+        for pair, t in zip(compared, tests, strict=True)
     ]
 
 

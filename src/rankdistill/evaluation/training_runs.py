@@ -66,10 +66,10 @@ class TrainingRun:
             return next((f"{n} process{'es' * (n > 1)}" for n in self.processes), "-")
         if name in self.choices:
             return str(self.choices[name])
-        found = OmegaConf.select(self.config, name, default="-")
-        if OmegaConf.is_config(found) and name in self.overrides:
+        selected = OmegaConf.select(self.config, name, default="-")
+        if OmegaConf.is_config(selected) and name in self.overrides:
             return self.overrides[name]  # as it was written
-        return json.dumps(found) if found is None or isinstance(found, bool) else str(found)
+        return json.dumps(selected) if selected is None or isinstance(selected, bool) else str(selected)
 
 
 def read_runs(folder: Path) -> list[TrainingRun]:
@@ -80,14 +80,14 @@ def read_runs(folder: Path) -> list[TrainingRun]:
     files = [*folder.rglob("run.json"), *folder.rglob("conditions.json")]
     files += [hydra.parent for hydra in folder.rglob(".hydra/overrides.yaml")]  # of an earlier version
     places = sorted({file.parent for file in files}, key=lambda p: [(len(x), x) for x in p.parts])
-    found = []
+    runs = []
     for place in places:
         try:
-            found.append(_read(place))
+            runs.append(_read(place))
         except InputError as error:
             message = str(error).removeprefix(f"{place}/")
-            found.append(TrainingRun(place, {}, OmegaConf.create(), {}, {}, {}, message))
-    return [run for run in found if run is not None]
+            runs.append(TrainingRun(place, {}, OmegaConf.create(), {}, {}, {}, message))
+    return [run for run in runs if run is not None]
 
 
 def _read(place: Path) -> TrainingRun | None:
@@ -98,8 +98,8 @@ def _read(place: Path) -> TrainingRun | None:
         check(
             place, {"run.json": files_of(conditions, place).get("run.json", "")} if conditions else {}, remedy
         )
-        told = read_json(place / "run.json", dict, remedy)
-        config, overrides, choices = _told(place / "run.json", told, remedy)
+        record = read_json(place / "run.json", dict, remedy)
+        config, overrides, choices = _told(place / "run.json", record, remedy)
     elif (place / ".hydra").is_dir():
         config, overrides, choices = _told_by_hydra(place / ".hydra")
     else:
@@ -124,13 +124,13 @@ def _read(place: Path) -> TrainingRun | None:
     per_query = _per_query(place / "per_query.csv", remedy)
     batches = _batches(conditions, place / "conditions.json", remedy)
     curve = _curve(place / "history.json", remedy)
-    found = place, overrides, config, choices, per_query, measured
-    return TrainingRun(*found, evaluated=evaluated, batches=batches, curve=curve, task=task)
+    parts = place, overrides, config, choices, per_query, measured
+    return TrainingRun(*parts, evaluated=evaluated, batches=batches, curve=curve, task=task)
 
 
-def _told(path: Path, told: Mapping, remedy: str) -> tuple[DictConfig, dict[str, str], dict[str, str]]:
+def _told(path: Path, record: Mapping, remedy: str) -> tuple[DictConfig, dict[str, str], dict[str, str]]:
     """Configuration, overrides and choices, from what ``RunFolder`` wrote."""
-    config, words, choices = (told.get(name) for name in ("config", "overrides", "choices"))
+    config, words, choices = (record.get(name) for name in ("config", "overrides", "choices"))
     if not isinstance(config, dict) or not isinstance(words, list | None) or not isinstance(choices, dict):
         raise InputError(f"{path}: damaged (no configuration); {remedy}")
     overrides = _fields(config) if words is None else _overrides(words)
@@ -159,13 +159,13 @@ def _overrides(words: list) -> dict[str, str]:
 
 def _fields(config: Mapping, prefix: str = "") -> dict[str, str]:
     """Every field of a configuration by its full name: what may differ between runs that Python started."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
-            found |= _fields(value, f"{prefix}{name}.")
+            fields |= _fields(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = str(value)
-    return found
+            fields[f"{prefix}{name}"] = str(value)
+    return fields
 
 
 def _batches(conditions: Mapping, path: Path, remedy: str) -> dict[str, dict[str, int]]:

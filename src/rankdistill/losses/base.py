@@ -41,8 +41,8 @@ def reads(loss: nn.Module) -> frozenset[str]:
 
     A plain module may say it as a ``Loss`` does, where it does not need all that its signature names.
     """
-    if (said := getattr(loss, "reads", None)) is not None:
-        return frozenset(said)
+    if (declared := getattr(loss, "reads", None)) is not None:
+        return frozenset(declared)
     return frozenset(EXTRAS[name] for name in accepted(loss.forward, EXTRAS))
 
 

@@ -40,13 +40,13 @@ def decoupled_kd(
         return (a * (log_a - log_b)).masked_fill(~counted | (a == 0), 0.0)  # 0 log 0 is 0
 
     both = positive.any(dim=1) & negative.any(dim=1)
-    found = torch.zeros_like(both, dtype=student.dtype)
+    loss = torch.zeros_like(both, dtype=student.dtype)
     for side in (positive, negative):
         mass_p, mass_q = (x.masked_fill(~side, low).logsumexp(dim=1) for x in (log_p, log_q))
-        found = found + label_weight * terms(mass_p, mass_q, both)
+        loss = loss + label_weight * terms(mass_p, mass_q, both)
     among_p, among_q = (x.masked_fill(~negative, low).log_softmax(dim=1) for x in (log_p, log_q))
-    found = found + order_weight * terms(among_p, among_q, negative).sum(dim=1)
-    return found.sum() / mask.any(dim=1).sum().clamp(min=1)
+    loss = loss + order_weight * terms(among_p, among_q, negative).sum(dim=1)
+    return loss.sum() / mask.any(dim=1).sum().clamp(min=1)
 
 
 class DecoupledKD(nn.Module):

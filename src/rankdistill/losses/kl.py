@@ -68,15 +68,15 @@ def kl_divergence(
         return (a * (log_a - log_b)).masked_fill(~mask | (a == 0), 0.0)  # 0 log 0 is 0
 
     if direction == "forward":
-        found = terms(log_p, log_q)
+        divergence = terms(log_p, log_q)
     elif direction == "reverse":
-        found = terms(log_q, log_p)
+        divergence = terms(log_q, log_p)
     elif direction == "symmetric":
-        found = (terms(log_p, log_q) + terms(log_q, log_p)) / 2
+        divergence = (terms(log_p, log_q) + terms(log_q, log_p)) / 2
     else:
         log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-        found = (terms(log_p, log_m) + terms(log_q, log_m)) / 2
-    loss = found.sum() / mask.any(dim=1).sum().clamp(min=1)
+        divergence = (terms(log_p, log_m) + terms(log_q, log_m)) / 2
+    loss = divergence.sum() / mask.any(dim=1).sum().clamp(min=1)
     return loss * student_temperature**2 if rescale else loss
 
 

@@ -56,17 +56,17 @@ class MixedNegatives(OfEmbeddings):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         queries, documents = self.vectors_of(student, batch)
         valid = batch.mask & ~batch.positive
-        made = list[tuple[Tensor, Tensor]]()
+        mixed = list[tuple[Tensor, Tensor]]()
         if self.pairs:
             rng = np.random.default_rng([batch.step, *batch.query_rows.tolist()])
             drawn = rng.random(valid.shape), rng.beta(self.beta, self.beta, valid.shape)
             order, shares = (torch.from_numpy(x).to(documents.device) for x in drawn)
-            made.append(mixed_pairs(documents, valid, order, shares))
+            mixed.append(mixed_pairs(documents, valid, order, shares))
         if self.all:
-            made.append(mixed_all(documents, valid, student.scores))
+            mixed.append(mixed_all(documents, valid, student.scores))
         scale = self.scale_of(student)
-        scores = [scale * (x @ queries.unsqueeze(2)).squeeze(2) for x, _ in made]
-        masks = [there for _, there in made]
+        scores = [scale * (x @ queries.unsqueeze(2)).squeeze(2) for x, _ in mixed]
+        masks = [there for _, there in mixed]
         if self.in_batch:
             assert student.in_batch is not None and batch.negatives is not None  # it reads them
             scores, masks = [*scores, student.in_batch], [*masks, batch.negatives]

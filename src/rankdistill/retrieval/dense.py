@@ -51,11 +51,11 @@ class DenseIndex:
         return search(self.vectors, self._queries(queries), k, index, parameters, ids, own, field)
 
     def scores(self, queries: Sequence[str], owners: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        vectors, found = self._queries(queries), np.empty(len(rows), dtype=np.float32)
+        vectors, values = self._queries(queries), np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), BLOCK):
             some = slice(start, start + BLOCK)
-            found[some] = np.einsum("nd,nd->n", vectors[owners[some]], self.vectors[rows[some]])
-        return found
+            values[some] = np.einsum("nd,nd->n", vectors[owners[some]], self.vectors[rows[some]])
+        return values
 
     def active(self, queries: Sequence[str]) -> dict[str, float]:
         return {}

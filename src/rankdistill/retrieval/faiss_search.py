@@ -128,10 +128,11 @@ def _say_what_is_found(rows, documents, queries, index, ids, own, field: str) ->
     own = None if own is None else own[some]
     exact, _ = search(documents, queries[some], rows.shape[1], ids=ids, own=own)
     wanted = sum(np.count_nonzero(best >= 0) for best in exact)
-    found = sum(
-        np.intersect1d(best[best >= 0], given).size for best, given in zip(exact, rows[some], strict=True)
+    hits = sum(
+        np.intersect1d(best[best >= 0], approximate).size
+        for best, approximate in zip(exact, rows[some], strict=True)
     )
-    share = found / max(wanted, 1)
+    share = hits / max(wanted, 1)
     log.log(
         logging.WARNING if share < 0.9 else logging.INFO,
         "%s.index=%s finds %.1f %% of the %d best documents (by %d queries, against index=Flat); more with "

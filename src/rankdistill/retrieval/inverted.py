@@ -76,12 +76,12 @@ class InvertedIndex:
         return best_ranked(find, len(queries), documents, min(k, documents), ids, own)
 
     def scores(self, queries: Sequence[str], owners: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        wanted, found = self._encoded(queries), np.empty(len(rows), dtype=np.float32)
+        wanted, values = self._encoded(queries), np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), PAIRS):
             some = slice(start, start + PAIRS)
             products = wanted[owners[some]].multiply(self.matrix[rows[some]])
-            found[some] = np.asarray(products.sum(axis=1)).ravel()
-        return found
+            values[some] = np.asarray(products.sum(axis=1)).ravel()
+        return values
 
     def active(self, queries: Sequence[str]) -> dict[str, float]:
         """The mean number of dimensions that are not 0, of these ``queries`` and of the ``documents``."""
@@ -111,11 +111,11 @@ def embed_sparse(model: SparseModel, kind: str, texts: Sequence[str], progress: 
     with bar, autocast(model.device):
         for start in range(0, len(texts), BLOCK):
             some = [texts[row] for row in order[start : start + BLOCK]]
-            made = embed_block(model, kind, some).cpu().numpy()
-            check_finite(made, some)
+            vectors = embed_block(model, kind, some).cpu().numpy()
+            check_finite(vectors, some)
             if model.similarity_fn_name == "cosine":
-                made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12)
-            parts.append(csr_matrix(made))
+                vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            parts.append(csr_matrix(vectors))
             bar.update(len(some))
     if not parts:
         return csr_matrix(np.empty((0, model.get_embedding_dimension() or 0), dtype=np.float32))
@@ -131,10 +131,10 @@ def stored_sparse(model: SparseModel, collection: Collection) -> csr_matrix:
     path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.csr")
     most, documents = embeddings_limit(), collection.documents
     missing = processes.broadcast(not path.exists())
-    made = passing_sparse(model, documents) if missing else None
+    passing = passing_sparse(model, documents) if missing else None
 
     def write(folder: Path) -> None:
-        whole = cast(csr_matrix, made)  # which the main process, who writes, has
+        whole = cast(csr_matrix, passing)  # which the main process, who writes, has
         for name in PARTS:
             np.save(folder / f"{name}.npy", getattr(whole, name))
         np.save(folder / "shape.npy", np.array(whole.shape))

@@ -130,16 +130,16 @@ class MaxSimIndex:
         return scores, rows
 
     def scores(self, queries: Sequence[str], owners: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        wanted, found = self._encoded(queries), np.empty(len(rows), dtype=np.float32)
+        wanted, values = self._encoded(queries), np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), PAIRS):
             some = slice(start, start + PAIRS)
-            found[some] = self.model.similarity_pairwise(
+            values[some] = self.model.similarity_pairwise(
                 [_tensor(wanted[query]) for query in owners[some]],
                 [_tensor(self.tokens[row]) for row in rows[some]],
                 chunk_elements=ELEMENTS,
                 device=self.model.device,
             ).numpy()
-        return found
+        return values
 
     def active(self, queries: Sequence[str]) -> dict[str, float]:
         return {}
@@ -202,10 +202,10 @@ def stored_tokens_of(model: LateInteractionModel, collection: Collection) -> Tok
     key = fingerprint("max_sim", collection.fingerprint, fingerprint_of(model), has_bf16())
     path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.tokens")
     most, missing = embeddings_limit(), processes.broadcast(not path.exists())
-    made = passing_tokens(model, documents) if missing else None
+    passing = passing_tokens(model, documents) if missing else None
 
     def write(folder: Path) -> None:
-        whole = cast(TokenVectors, made)  # which the main process, who writes, has
+        whole = cast(TokenVectors, passing)  # which the main process, who writes, has
         np.save(folder / "vectors.npy", whole.vectors)
         np.save(folder / "offsets.npy", whole.offsets)
 

@@ -71,9 +71,11 @@ class ProductQuantiser:
         return replace(self, codebooks=np.ascontiguousarray(codebooks, np.float32))
 
     def _faiss(self) -> faiss.ProductQuantizer:
-        made = faiss.ProductQuantizer(self.dimensions, len(self.codebooks), self.bits)
-        faiss.copy_array_to_vector(np.ascontiguousarray(self.codebooks, np.float32).ravel(), made.centroids)
-        return made
+        quantiser = faiss.ProductQuantizer(self.dimensions, len(self.codebooks), self.bits)
+        faiss.copy_array_to_vector(
+            np.ascontiguousarray(self.codebooks, np.float32).ravel(), quantiser.centroids
+        )
+        return quantiser
 
 
 def packed(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -108,16 +110,18 @@ def product_quantiser(
     sample = np.ascontiguousarray(documents[some])
     rotation = None
     if rotated:
-        found = faiss.OPQMatrix(dimensions, parts)
-        found.pq = quiet = faiss.ProductQuantizer(dimensions, parts, bits)
+        opq = faiss.OPQMatrix(dimensions, parts)
+        opq.pq = quiet = faiss.ProductQuantizer(dimensions, parts, bits)
         quiet.cp.min_points_per_centroid = 1
-        found.train(sample)
-        rotation = faiss.vector_to_array(found.A).reshape(dimensions, dimensions)
-    made = ProductQuantiser(np.zeros((parts, 1 << bits, dimensions // parts), np.float32), rotation)
+        opq.train(sample)
+        rotation = faiss.vector_to_array(opq.A).reshape(dimensions, dimensions)
+    quantiser = ProductQuantiser(np.zeros((parts, 1 << bits, dimensions // parts), np.float32), rotation)
     trained = faiss.ProductQuantizer(dimensions, parts, bits)
     trained.cp.min_points_per_centroid = 1  # else a line on the screen for each part
-    trained.train(made.rotate(sample))
-    return made.with_codebooks(faiss.vector_to_array(trained.centroids).reshape(made.codebooks.shape))
+    trained.train(quantiser.rotate(sample))
+    return quantiser.with_codebooks(
+        faiss.vector_to_array(trained.centroids).reshape(quantiser.codebooks.shape)
+    )
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,8 @@ class FaissIndex:
         return best_ranked(find, len(queries), len(self), min(k, len(self)), ids, own, near)
 
     def scores(self, queries: Sequence[str], owners: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        kept = self.built.reconstruct_batch(rows)
-        return np.einsum("nd,nd->n", self.embed(queries)[owners], kept)
+        vectors = self.built.reconstruct_batch(rows)
+        return np.einsum("nd,nd->n", self.embed(queries)[owners], vectors)
 
     def active(self, queries: Sequence[str]) -> dict[str, float]:
         return {}

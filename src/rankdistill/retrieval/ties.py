@@ -51,20 +51,20 @@ def best_ranked(
         at_once = max(1, RESULTS // width)
         for start in range(0, len(left), at_once):
             some = left[start : start + at_once]
-            found, where = find(some, width)
-            last, full = found[:, -1], where[:, -1] >= 0
+            best, where = find(some, width)
+            last, full = best[:, -1], where[:, -1] >= 0
             if own is not None:
-                found, where = _without(found, where, own[some])
+                best, where = _without(best, where, own[some])
             near = tolerance[some]
-            tied = full & (found[:, k - 1] - last <= near) & (width < documents)
+            tied = full & (best[:, k - 1] - last <= near) & (width < documents)
             again.append(some[tied])
-            close = (found[:, :-1] - found[:, 1:] <= near[:, None]) & (where[:, 1:] >= 0)
+            close = (best[:, :-1] - best[:, 1:] <= near[:, None]) & (where[:, 1:] >= 0)
             for i in np.flatnonzero(close.any(axis=1) & ~tied):
                 n = np.count_nonzero(where[i] >= 0)
-                found[i, :n], where[i, :n] = _ordered(
-                    int(some[i]), where[i, :n], found[i, :n], close[i, : n - 1], ids, settle
+                best[i, :n], where[i, :n] = _ordered(
+                    int(some[i]), where[i, :n], best[i, :n], close[i, : n - 1], ids, settle
                 )
-            scores[some], rows[some] = found[:, :k], where[:, :k]
+            scores[some], rows[some] = best[:, :k], where[:, :k]
         left, width = np.concatenate(again), min(4 * width, documents)
     return rows, scores
 

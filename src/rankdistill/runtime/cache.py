@@ -309,8 +309,8 @@ def files_of(path: Path) -> dict[str, Path]:
     """Name within ``path`` -> file; of a file its own."""
     if not path.is_dir():
         return {path.name: path}
-    found = sorted(file for file in path.rglob("*") if file.is_file() and file.name[0] != ".")
-    return {file.relative_to(path).as_posix(): file for file in found}
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name[0] != ".")
+    return {file.relative_to(path).as_posix(): file for file in files}
 
 
 def _states(path: Path) -> dict[str, list[int]]:
@@ -320,10 +320,10 @@ def _states(path: Path) -> dict[str, list[int]]:
     """
     states = {}
     for name, file in files_of(path).items():
-        found = file.stat()
-        states[name] = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+        stat = file.stat()
+        states[name] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         if not _in_cache(path):
-            states[name].append(found.st_ino)
+            states[name].append(stat.st_ino)
     return states
 
 

@@ -77,20 +77,20 @@ def alternatives(kind: Any) -> Sequence[Any]:
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether ``value``, from a YAML file, can be what ``kind`` says; what isn't plain passes."""
-    for one in alternatives(kind):
-        origin = typing.get_origin(one) or one
+    for alternative in alternatives(kind):
+        origin = typing.get_origin(alternative) or alternative
         if origin is typing.Literal:
-            found = isinstance(value, tuple({type(choice) for choice in typing.get_args(one)}))
+            fit = isinstance(value, tuple({type(choice) for choice in typing.get_args(alternative)}))
         elif origin is float:
-            found = type(value) in (int, float) and not math.isnan(value)
+            fit = type(value) in (int, float) and not math.isnan(value)
         elif origin in (Mapping, dict):
-            found = OmegaConf.is_dict(value)
+            fit = OmegaConf.is_dict(value)
         elif origin in KINDS:
-            found = type(value) is origin
+            fit = type(value) is origin
         elif origin in (Sequence, list, tuple):
-            found = OmegaConf.is_list(value) or isinstance(value, str)
+            fit = OmegaConf.is_list(value) or isinstance(value, str)
         else:  # an object: what a target makes
-            found = one is Any or not isinstance(origin, type) or OmegaConf.is_dict(value)
-        if found:
+            fit = alternative is Any or not isinstance(origin, type) or OmegaConf.is_dict(value)
+        if fit:
             return True
     return False

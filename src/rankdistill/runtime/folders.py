@@ -76,12 +76,12 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, kind: type, remedy: str) -> Any:
     """What the JSON file ``path`` holds; raises ``InputError`` with ``remedy`` if that isn't a ``kind``."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({_reason(error)}); {remedy}") from None
-    if not isinstance(found, kind):
-        raise InputError(f"{path}: damaged (a {type(found).__name__}, not a {kind.__name__}); {remedy}")
-    return found
+    if not isinstance(value, kind):
+        raise InputError(f"{path}: damaged (a {type(value).__name__}, not a {kind.__name__}); {remedy}")
+    return value
 
 
 def _reason(error: BaseException | None) -> str:
@@ -138,10 +138,10 @@ def read_seal(path: Path, remedy: str) -> dict:
 
     Raises ``InputError`` with ``remedy`` if that is damaged.
     """
-    found = read_json(path / SEAL, dict, remedy)
-    if not {"run", "place", "files"} <= set(found) or not isinstance(found["files"], dict):
+    seal = read_json(path / SEAL, dict, remedy)
+    if not {"run", "place", "files"} <= set(seal) or not isinstance(seal["files"], dict):
         raise InputError(f"{path / SEAL}: damaged, or of an earlier version; {remedy}")
-    return found
+    return seal
 
 
 class _LogFile(logging.FileHandler):
@@ -310,8 +310,8 @@ class RunFolder:
             return False
         if processes.is_main():
             conditions = self.conditions or {}
-            known = {name: conditions.get(name, found) for name, found in inputs.items()}
-            changed = [name for name, found in inputs.items() if known[name] != found]
+            known = {name: conditions.get(name, value) for name, value in inputs.items()}
+            changed = [name for name, value in inputs.items() if known[name] != value]
             if changed:
                 raise InputError(
                     f"{self.path}: finished with another {' and another '.join(changed)} (changed since, in "
@@ -337,10 +337,10 @@ class RunFolder:
         identity = fingerprint(inputs)
         if not processes.is_main():
             return identity
-        if found := kept(self.checkpoints):
+        if stages := kept(self.checkpoints):
             begun = self._identity()
             self._check(begun, inputs)
-            self._check_places(found, identity)
+            self._check_places(stages, identity)
             self.resumed = [str(where) for where in begun.get("resumed", [])]
         self._accept()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -361,7 +361,7 @@ class RunFolder:
         return read_json(self.checkpoints / "identity.json", dict, remedy)
 
     def _check(self, begun: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-        changed = [name for name, found in inputs.items() if begun.get(name) != found]
+        changed = [name for name, value in inputs.items() if begun.get(name) != value]
         if "settings" in changed:
             changed = ["other settings"]
         elif changed:

@@ -143,11 +143,11 @@ class Poster:
 
     def _shown(self, text: bytes) -> str:
         """The beginning of what a server said, in one line, less the key if it is in it."""
-        said = text.decode(errors="replace")
+        shown = text.decode(errors="replace")
         if self._key:
-            said = said.replace(self._key, "***")
-        said = " ".join(said.split())
-        return repr(said[:SHOWN] + ("..." if len(said) > SHOWN else ""))
+            shown = shown.replace(self._key, "***")
+        shown = " ".join(shown.split())
+        return repr(shown[:SHOWN] + ("..." if len(shown) > SHOWN else ""))
 
 
 def busy_wait(attempt: int) -> float:

@@ -44,8 +44,8 @@ def items(kind: str = "*") -> list[Item]:
     """What the cache holds, the longest unused first; nothing that somebody else put into its folder."""
     kinds = KINDS if kind == "*" else [kind]
     there = (path for kind in kinds for path in (cache_folder() / kind).glob("*"))
-    found = (path for path in there if OWN.fullmatch(path.name) and not path.is_symlink())
-    return sorted(filter(None, map(_item, found)), key=lambda item: (item.used, item.path))
+    paths = (path for path in there if OWN.fullmatch(path.name) and not path.is_symlink())
+    return sorted(filter(None, map(_item, paths)), key=lambda item: (item.used, item.path))
 
 
 def _item(path: Path) -> Item | None:
@@ -62,8 +62,8 @@ def _target(path: Path) -> Path:
     """What ``path`` becomes when it is finished: itself, unless it is a draft or interrupted scores."""
     if path.suffix == ".part":
         return path.with_suffix(".arrow")
-    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}", path.name)
-    return path.with_name(found[1]) if found else path
+    match = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}", path.name)
+    return path.with_name(match[1]) if match else path
 
 
 def embeddings_limit() -> int:
@@ -78,7 +78,7 @@ def limit_embeddings(most: int) -> None:
 
 
 def prune(
-    found: Iterable[Item], most: int | None = None, oldest: float | None = None, dry: bool = False
+    entries: Iterable[Item], most: int | None = None, oldest: float | None = None, dry: bool = False
 ) -> Iterator[Item]:
     """Removes of ``found``, the longest unused first, what is too much; gives each item that went.
 
@@ -86,9 +86,9 @@ def prune(
     builds or has open stays, and what is unfinished for a day. ``dry`` removes nothing. Raises ``InputError``
     where the cache is read-only.
     """
-    found, now = list(found), time.time()
-    left = sum(item.size for item in found)
-    for item in found:
+    entries, now = list(entries), time.time()
+    left = sum(item.size for item in entries)
+    for item in entries:
         unused = now - item.used
         much, old = most is not None and left > most, oldest is not None and unused > oldest
         if (much or old) and not (item.unfinished and unused < DAY) and _remove(item.path, dry):
@@ -121,18 +121,18 @@ def _remove(path: Path, dry: bool) -> bool:
 
 def size_of(text: str, name: str) -> int:
     """Bytes of ``text``, such as 10GB; raises ``InputError`` if it is no size."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", text.strip().upper())
-    if not found:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", text.strip().upper())
+    if not match:
         raise InputError(f"{name}={text}: it must be a size such as 500MB or 10GB")
-    return int(float(found[1]) * UNITS[found[2] or ""])
+    return int(float(match[1]) * UNITS[match[2] or ""])
 
 
 def age_of(text: str, name: str) -> float:
     """Seconds of ``text``, such as 30d; raises ``InputError`` if it is no time."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mhdw])", text.strip().lower())
-    if not found:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mhdw])", text.strip().lower())
+    if not match:
         raise InputError(f"{name}={text}: it must be a time such as 12h, 30d or 8w")
-    return float(found[1]) * AGES[found[2]]
+    return float(match[1]) * AGES[match[2]]
 
 
 def shown(size: int) -> str:

@@ -44,10 +44,10 @@ class PoolSampler:
         if self.relative_margin is not None:
             limit = min(limit, lowest - self.relative_margin * abs(lowest))
         with np.errstate(over="ignore"):  # no float32 score is below a limit that overflows
-            kept = scores[others] <= limit
+            below = scores[others] <= limit
         if limit < lowest:  # of large scores the margin may be lost in rounding
-            kept &= scores[others] < lowest
-        return relevant, others[kept]
+            below &= scores[others] < lowest
+        return relevant, others[below]
 
 
 def check_number(name: str, value: float, or_else: str = "") -> None:

@@ -72,13 +72,13 @@ def hub_batches(name: str, subset: str | None, split: str) -> Iterator[pa.Record
 
     try:
         with asking_hub():
-            found = datasets.load_dataset(name, subset, split=split)
+            dataset = datasets.load_dataset(name, subset, split=split)
     except Exception as error:  # of the network, the hub, the dataset's layout
         raise InputError(
             f"{name}: no such file, and no dataset {_line(error)}; offline, give the path of a local copy "
             "(a Parquet file, or a folder of them)"
         ) from None
-    for part in found.with_format("arrow").iter(QUERIES):
+    for part in dataset.with_format("arrow").iter(QUERIES):
         yield from part.to_batches()
 
 
@@ -92,18 +92,19 @@ def disk_batches(path: Path, split: str) -> Iterator[pa.RecordBatch]:
     import datasets
 
     try:
-        found = datasets.load_from_disk(str(path))
+        dataset = datasets.load_from_disk(str(path))
     except Exception as error:  # of whatever is damaged there
         raise InputError(
             f"{path}: a saved dataset that cannot be read {_line(error)}; save it again"
         ) from None
-    if isinstance(found, datasets.DatasetDict):
-        if split not in found:
+    if isinstance(dataset, datasets.DatasetDict):
+        if split not in dataset:
             raise InputError(
-                f"{path}: no split {split!r}; available: {', '.join(found)} (teacher.options={{split: ...}})"
+                f"{path}: no split {split!r}; available: {', '.join(dataset)} "
+                "(teacher.options={split: ...})"
             )
-        found = found[split]
-    for part in found.with_format("arrow").iter(QUERIES):
+        dataset = dataset[split]
+    for part in dataset.with_format("arrow").iter(QUERIES):
         yield from part.to_batches()
 
 
@@ -128,7 +129,7 @@ def push(table: "ScoreTable", repo_id: str, private: bool = False) -> None:
 
 def card(table: "ScoreTable", repo_id: str) -> str:
     """The dataset's README: what was scored by whom, and how to read it."""
-    collection, found = table.collection, fingerprints(table)
+    collection, identities = table.collection, fingerprints(table)
     return f"""
 # Teacher scores of {collection.name}
 
@@ -137,9 +138,9 @@ def card(table: "ScoreTable", repo_id: str) -> str:
 
 | | fingerprint |
 |---|---|
-| collection {collection.name}, {len(collection.documents):,} documents | `{found["collection"]}` |
-| candidates | `{found["candidates"]}` |
-| teacher | `{found["teacher"]}` |
+| collection {collection.name}, {len(collection.documents):,} documents | `{identities["collection"]}` |
+| candidates | `{identities["candidates"]}` |
+| teacher | `{identities["teacher"]}` |
 
 ```python
 import rankdistill as rd

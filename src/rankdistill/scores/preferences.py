@@ -38,13 +38,13 @@ class Pairs:
         pairs = np.concatenate([np.empty(0, np.int64), *taken])
         starts = before[:-1][queries][owners]
         first, second = left[starts + self.first[pairs]], left[starts + self.second[pairs]]
-        kept = (first >= 0) & (second >= 0)
-        owners, pairs = owners[kept], pairs[kept]
+        shown = (first >= 0) & (second >= 0)
+        owners, pairs = owners[shown], pairs[shown]
         counts = np.bincount(owners, minlength=len(queries))
         return Pairs(
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            (first[kept] - after[:-1][owners]).astype(np.int32),
-            (second[kept] - after[:-1][owners]).astype(np.int32),
+            (first[shown] - after[:-1][owners]).astype(np.int32),
+            (second[shown] - after[:-1][owners]).astype(np.int32),
             self.probability[pairs],
         )
 

@@ -42,20 +42,23 @@ def relabelled(table: ScoreTable, relabel: Literal["add", "replace"], margin: fl
     highest = np.full(len(sizes), -np.inf)
     np.maximum.at(highest, owners[old], scores[old])
     highest[np.isneginf(highest)] = np.inf  # nothing is above
-    found = ~old & ~twins & (scores > highest[owners] + margin)
-    gone = np.zeros_like(found)
+    above = ~old & ~twins & (scores > highest[owners] + margin)
+    gone = np.zeros_like(above)
     if relabel == "replace":
-        gone = (old | twins) & (np.bincount(owners[found], minlength=len(sizes)) > 0)[owners]
+        gone = (old | twins) & (np.bincount(owners[above], minlength=len(sizes)) > 0)[owners]
         left = sizes - np.bincount(owners[gone], minlength=len(sizes))
         gone &= (left > 1)[owners]
     log.info(
         "relabelled: %s documents of %s queries are positives by the teacher, %s are no longer candidates",
-        f"{found.sum():,}",
-        f"{len(np.unique(owners[found])):,}",
+        f"{above.sum():,}",
+        f"{len(np.unique(owners[above])):,}",
         f"{gone.sum():,}",
     )
-    new = replace(candidates, positive=old | found)
-    made = replace(table, candidates=new, mapped=None, trusted=True)
+    new = replace(candidates, positive=old | above)
+    relabelled_table = replace(table, candidates=new, mapped=None, trusted=True)
     if not gone.any():
-        return made
-    return made.take(np.arange(len(made)), [np.flatnonzero(~gone[new.pool(i)]) for i in range(len(made))])
+        return relabelled_table
+    return relabelled_table.take(
+        np.arange(len(relabelled_table)),
+        [np.flatnonzero(~gone[new.pool(i)]) for i in range(len(relabelled_table))],
+    )

@@ -111,12 +111,12 @@ class ScoreTable:
     @property
     def digests(self) -> dict[str, str]:
         """Of each further column, and of the pairs, its checksum; empty where there is none."""
-        found = {COLUMN + name: hash_array(values) for name, values in self.columns.items()}
+        hashes = {COLUMN + name: hash_array(values) for name, values in self.columns.items()}
         if self.pairs is not None:
-            found["pairs"] = fingerprint(
+            hashes["pairs"] = fingerprint(
                 hash_array(self.pairs.offsets), *map(hash_array, self.pairs.columns.values())
             )
-        return found
+        return hashes
 
     def weighted(self, weights: Mapping[str, float]) -> "ScoreTable":
         """With the weighted sum of these columns as its ``scores``, computed as ``EnsembleTeacher`` does.
@@ -124,12 +124,12 @@ class ScoreTable:
         Raises ``InputError`` for a name that is no column of scores, or a weight that is no finite number.
         """
         check_weights(weights)
-        found = [self.column(name) for name in weights]
-        for name, scores in zip(weights, found, strict=True):
+        columns = [self.column(name) for name in weights]
+        for name, scores in zip(weights, columns, strict=True):
             if scores.dtype != np.float32:
                 raise InputError(f"teacher_weights={{{name}: ...}}: {name} is not a teacher's scores")
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with its pair
-            scores = weighted_sum(weights.values(), found)
+            scores = weighted_sum(weights.values(), columns)
         who = f"{self.teacher} {fingerprint(dict(weights))}"
         return replace(self, scores=scores, teacher=who, mapped=None)
 
@@ -266,7 +266,7 @@ class ScoreTable:
         path = Path(path)
         trusted = sealed(path)
         table, mapped = open_arrow(path, trusted)
-        found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         stored = from_arrow(table, collection, path, trusted)
         if "scores" not in table.column_names:
             raise InputError(f"{path}: candidates without scores; score them first")
@@ -274,17 +274,17 @@ class ScoreTable:
             ("candidates", candidates.fingerprint if candidates is not None else None),
             ("teacher", teacher),
         ):
-            if expected is not None and found.get(what) != expected:
+            if expected is not None and metadata.get(what) != expected:
                 raise InputError(
                     f"{path}: scores of another {what.removesuffix('s')} "
-                    f"({found.get(what)}, not {expected}); delete it to score again"
+                    f"({metadata.get(what)}, not {expected}); delete it to score again"
                 )
         scores = values(table, "scores")
         columns, pairs = _further(table, path, trusted)
-        loaded = cls(stored, scores, found.get("teacher", ""), trusted, mapped, columns, pairs)
+        loaded = cls(stored, scores, metadata.get("teacher", ""), trusted, mapped, columns, pairs)
         if not trusted:
             digests = {"scores": hash_array(scores), **loaded.digests}
-            if any(found.get(name, digest) != digest for name, digest in digests.items()):
+            if any(metadata.get(name, digest) != digest for name, digest in digests.items()):
                 raise InputError(f"{path}: {CHANGED}")
             seal(path)
         return loaded

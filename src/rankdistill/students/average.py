@@ -31,7 +31,7 @@ def averaged(models: Sequence[BaseModel], weights: Sequence[float] | None = None
     mean = {}
     for name, weight in states[0].items():
         if weight.is_floating_point():
-            parts = (share * one[name].double() for share, one in zip(shares, states, strict=True))
+            parts = (share * state[name].double() for share, state in zip(shares, states, strict=True))
             mean[name] = sum(parts, torch.zeros_like(weight, dtype=torch.float64)).to(weight.dtype)
     made = copy.deepcopy(first)
     made.load_state_dict(mean, strict=False)

@@ -62,7 +62,7 @@ def bi_encoder(student: SentenceTransformer, fields: Mapping[str, Any]) -> Kind:
         if value is not None
     )
     prompts = {kind: prompt_of(student, kind) for kind in ("query", "document")}
-    said = ", ".join(
+    parts = ", ".join(
         f"{json.dumps(text, ensure_ascii=False)} before a {kind}" for kind, text in prompts.items() if text
     )
     snippet = f"""from sentence_transformers import {kind}
@@ -90,7 +90,7 @@ mapped = model({{"sentence_embedding": vectors}})["sentence_embedding"]"""
             "embeddings": f"{student.get_embedding_dimension()} dimensions, compared by {similarity}",
             "maximum length": length(student),
             **parts_of(student),
-            "prompts": f"{said} (`encode_query` and `encode_document` put them there)" if said else "none",
+            "prompts": f"{parts} (`encode_query` and `encode_document` put them there)" if parts else "none",
         },
     )
 
@@ -113,11 +113,15 @@ order = scores.argsort()[::-1]  # the higher, the better""",
 
 
 def length(model: SentenceTransformer | CrossEncoder) -> str:
-    said = [
+    sentences = [
         "no limit" if tokens is None else f"{tokens:,} token{'s' * (tokens != 1)}"
         for tokens in (read_limit(sides(model)[kind], kind) for kind in ("query", "document"))
     ]
-    return said[0] if len(set(said)) == 1 else f"{said[0]} of a query, {said[1]} of a document"
+    return (
+        sentences[0]
+        if len(set(sentences)) == 1
+        else f"{sentences[0]} of a query, {sentences[1]} of a document"
+    )
 
 
 def parts_of(student: SentenceTransformer) -> dict[str, str]:

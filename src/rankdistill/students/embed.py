@@ -102,9 +102,9 @@ def _embed_packed(
             some = list(texts[start : start + WINDOW])
             features = dict(model.preprocess(some, prompt=prompt_of(model, kind), task=kind))
             for rows, chunk in chunks(features, by_length(features), budget, first):
-                found = model(batch_to_device(chunk, model.device), task=kind)["sentence_embedding"]
-                found = truncate_embeddings(found, model.truncate_dim)
-                embeddings[start + rows.numpy()] = found.float().cpu().numpy()
+                vectors = model(batch_to_device(chunk, model.device), task=kind)["sentence_embedding"]
+                vectors = truncate_embeddings(vectors, model.truncate_dim)
+                embeddings[start + rows.numpy()] = vectors.float().cpu().numpy()
                 bar.update(len(rows))
     return embeddings
 
@@ -161,9 +161,11 @@ def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
         embeddings = map_npy(path)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: damaged ({error}); delete it to build it again") from None
-    found = embeddings.shape, embeddings.dtype
-    if found != (shape, np.float32):
-        raise InputError(f"{path}: damaged ({found[0]} {found[1]}, not {shape}); delete it to build it again")
+    layout = embeddings.shape, embeddings.dtype
+    if layout != (shape, np.float32):
+        raise InputError(
+            f"{path}: damaged ({layout[0]} {layout[1]}, not {shape}); delete it to build it again"
+        )
     if not trusted:
         if not all(np.isfinite(embeddings[i : i + BLOCK]).all() for i in range(0, len(embeddings), BLOCK)):
             raise InputError(f"{path}: damaged (numbers that are not finite); delete it to build it again")
@@ -251,8 +253,8 @@ def _embed_into(file: Path, side: SentenceTransformer, collection: Collection, k
         width = width_of(side)
         open_memmap(file, mode="w+", dtype=np.float32, shape=(count, width)).flush()
         if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a fault of memory
-            with open(file, "r+b") as made:
-                os.posix_fallocate(made.fileno(), 0, file.stat().st_size)
+            with open(file, "r+b") as out:
+                os.posix_fallocate(out.fileno(), 0, file.stat().st_size)
     processes.wait()
     embeddings = open_memmap(file, mode="r+")
     size = min(BLOCK, -(-count // processes.count()))

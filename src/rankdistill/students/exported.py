@@ -36,8 +36,8 @@ def check_format(name: str) -> None:
 def export(saved: Path, output: Path, name: str) -> None:
     """Writes the model in the folder ``saved`` to ``output``, in the format ``name``."""
     options = {"export": True, "load_in_8bit": FORMATS[name]}
-    made = SentenceTransformer(str(saved), device="cpu", backend="openvino", model_kwargs=options)
-    made.save_pretrained(str(output), create_model_card=False)
+    model = SentenceTransformer(str(saved), device="cpu", backend="openvino", model_kwargs=options)
+    model.save_pretrained(str(output), create_model_card=False)
 
 
 def load_exported(folder: Path) -> SentenceTransformer:

@@ -38,9 +38,9 @@ def kind_of(name: str, fetch: bool = False) -> str:
     language model whose chat template shows a query and a document a cross-encoder.
     ``fetch`` asks the hub for these files.
     """
-    said = _read(name, "config_sentence_transformers.json", {}, fetch).get("model_type")
-    if said is not None:
-        return "MultiVectorEncoder" if said == "ColBERT" else said  # PyLate's
+    model_type = _read(name, "config_sentence_transformers.json", {}, fetch).get("model_type")
+    if model_type is not None:
+        return "MultiVectorEncoder" if model_type == "ColBERT" else model_type  # PyLate's
     modules = _read(name, "modules.json", None, fetch, list)
     if modules is not None:
         types = " ".join(str(module.get("type")) for module in modules if isinstance(module, dict)).lower()
@@ -120,13 +120,13 @@ def check_fit(loaded: Any, model: str) -> None:
     """Raises ``InputError`` unless the parts of ``loaded``, given as ``model``, make vectors of a text."""
     training = loaded.training
     try:
-        made = loaded.encode_query("a", show_progress_bar=False).shape[-1]
+        width = loaded.encode_query("a", show_progress_bar=False).shape[-1]
     finally:
         loaded.train(training)
-    if made != loaded.get_embedding_dimension():
+    if width != loaded.get_embedding_dimension():
         raise InputError(
             f"model {model!r}: its pooling is of {loaded.get_embedding_dimension()} dimensions, and its "
-            f"transformer gives {made}; one of the two is from another model"
+            f"transformer gives {width}; one of the two is from another model"
         )
 
 

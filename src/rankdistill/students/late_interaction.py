@@ -119,14 +119,14 @@ class LateInteraction(DenseEncoder):
                 in_batch = self.max_sim(queries, gathered(together(documents)))
             if "documents" in wanted:
                 all_documents = Embeddings(*together(documents))
-        found = scores.gather(1, batch.index)
-        return Outputs(found, in_batch, Embeddings(*queries), all_documents, scale=self.scale)
+        group_scores = scores.gather(1, batch.index)
+        return Outputs(group_scores, in_batch, Embeddings(*queries), all_documents, scale=self.scale)
 
     def max_sim(self, queries: tuple[Tensor, Tensor], documents: tuple[Tensor, Tensor]) -> Tensor:
         """float32 (B, U), of vectors (n, L, d) and masks (n, L)."""
         (q, q_mask), (d, d_mask) = queries, documents
-        found = self.model.similarity(q, d, a_mask=q_mask, b_mask=d_mask, chunk_elements=ELEMENTS)
-        return self.scale * found
+        scores = self.model.similarity(q, d, a_mask=q_mask, b_mask=d_mask, chunk_elements=ELEMENTS)
+        return self.scale * scores
 
 
 def together(parts: Sequence[tuple[Tensor, Tensor]], length: int = 0) -> tuple[Tensor, Tensor]:

@@ -39,12 +39,12 @@ def positions(model: nn.Module) -> int | None:
     RoBERTa and its kin count them from behind the one of padding, and so read fewer tokens than the
     table has rows.
     """
-    found = [
+    limits = [
         module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
         for name, module in model.named_modules()
         if name.rpartition(".")[2] == "position_embeddings" and isinstance(module, nn.Embedding)
     ]
-    return min(found, default=None)
+    return min(limits, default=None)
 
 
 def limit_length(model: BaseModel, max_length: int | None, name: str, pair: bool = False) -> None:
@@ -126,9 +126,9 @@ def cut_pairs(model: CrossEncoder, candidates: Candidates, name: str = "pairs", 
                 else _longer_pairs(tokenizer, candidates, prompt, tokens)
             ),
         )
-    found = {name: {"longer": longer, "of": len(candidates.document_rows), "tokens": tokens}}
-    _say(model, candidates.collection, found, who)
-    return found
+    counts = {name: {"longer": longer, "of": len(candidates.document_rows), "tokens": tokens}}
+    _say(model, candidates.collection, counts, who)
+    return counts
 
 
 def _longer_pairs(tokenizer: Any, candidates: Candidates, prompt: str, tokens: int) -> int:
@@ -167,7 +167,7 @@ def cut_texts(model: BaseModel, collection: Collection, who: str = "") -> Counts
     Tokenises once what may be too long; the counts are kept in the cache, and logged once for each model, as
     those of ``who`` reads the texts if that is given.
     """
-    found: Counts = {}
+    counts: Counts = {}
     whole, of = model, sides(model)
     for kind, texts in (("document", collection.documents), ("query", collection.queries)):
         model = of[kind]
@@ -175,17 +175,17 @@ def cut_texts(model: BaseModel, collection: Collection, who: str = "") -> Counts
         tokens = read_limit(model, kind) if known else None
         longer = 0 if tokens is None else _longer(model, collection, kind, texts, tokens)
         name = "queries" if kind == "query" else "documents"
-        found[name] = {"longer": longer, "of": len(texts), "tokens": tokens}
-    _say(whole, collection, found, who)
-    return found
+        counts[name] = {"longer": longer, "of": len(texts), "tokens": tokens}
+    _say(whole, collection, counts, who)
+    return counts
 
 
-def _say(model: BaseModel, collection: Collection, found: Counts, who: str) -> None:
-    said = _SAID.setdefault(model, set())
-    for line in said_of(found):
-        if line not in said:
+def _say(model: BaseModel, collection: Collection, counts: Counts, who: str) -> None:
+    logged = _SAID.setdefault(model, set())
+    for line in said_of(counts):
+        if line not in logged:
             log.info("%s%s: %s", collection.name, f", read by {who}" if who else "", line)
-            said.add(line)
+            logged.add(line)
 
 
 def said_of(found: Counts) -> list[str]:
@@ -239,8 +239,8 @@ def _counted(key: str, count: Callable[[], int]) -> int:
 def _read_count(path: Path) -> int | None:
     """What was counted before, of this very entry."""
     try:
-        found = json.loads(path.read_text())
-        return int(found["longer"]) if found.get("key", path.stem) == path.stem else None
+        count = json.loads(path.read_text())
+        return int(count["longer"]) if count.get("key", path.stem) == path.stem else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -252,8 +252,10 @@ def _token_counts(tokenizer: Any, texts: Sequence[str], special: bool = True) ->
         uncut.no_truncation()
         return [len(encoding) for encoding in uncut.encode_batch_fast(texts, add_special_tokens=False)]
     if not tokenizer.is_fast:
-        made = tokenizer(texts, truncation=False, add_special_tokens=special) if texts else {"input_ids": []}
-        return [len(ids) for ids in made["input_ids"]]
+        encoded = (
+            tokenizer(texts, truncation=False, add_special_tokens=special) if texts else {"input_ids": []}
+        )
+        return [len(ids) for ids in encoded["input_ids"]]
     backend = tokenizer.backend_tokenizer  # each call of transformers sets these two again
     backend.no_truncation()
     backend.no_padding()

@@ -138,10 +138,10 @@ def class_of(model: str) -> type:
     name = minilm_path() if model in ("minilm", HUB_NAME) else model
     with nullcontext() if not name or Path(name).is_dir() else asking_hub():
         try:
-            found = kind_of(name, fetch=True) if name else ""
+            kind = kind_of(name, fetch=True) if name else ""
         except (OSError, ValueError, RuntimeError):  # which loading it will say
-            found = ""
-    return STUDENTS.get(found, SentenceTransformer)
+            kind = ""
+    return STUDENTS.get(kind, SentenceTransformer)
 
 
 def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: bool = False, **options):
@@ -229,18 +229,18 @@ def weights_apart(quiet: bool = False) -> Iterator[tuple[list[str], list[str]]]:
         return whole.__get__(None, kind)(*given, output_loading_info=True, **options)
 
     def loaded(kind: type, *given, output_loading_info: bool = False, **options):
-        model, told = asked(kind, *given, **options)
-        absent = set(told["missing_keys"])
+        model, info = asked(kind, *given, **options)
+        absent = set(info["missing_keys"])
         if adapters := getattr(model, "peft_config", None):  # what was told is of the adapter alone
             base, options = next(iter(adapters.values())).base_model_name_or_path, dict(options)
             options["adapter_kwargs"] = None
             absent |= set(asked(kind, base, *given[1:], **options)[1]["missing_keys"])
         lost = sorted(name for name in absent if _is_of_the_encoder(name, model))
         missing.extend(lost)
-        unused.extend(sorted(name for name in told["unexpected_keys"] if re.search(NUMBERED, name)))
+        unused.extend(sorted(name for name in info["unexpected_keys"] if re.search(NUMBERED, name)))
         if lost or (quiet and absent):
             held.clear()
-        return (model, told) if output_loading_info else model
+        return (model, info) if output_loading_info else model
 
     def hold(record: logging.LogRecord) -> bool:
         table = "LOAD REPORT" in record.getMessage()
@@ -355,10 +355,12 @@ def load_weights_from(student: BaseModel, file: Path, prefix: str = "student.mod
     """
     weights = {k.removeprefix(prefix): v for k, v in load_file(file).items() if k.startswith(prefix)}
     own = student.state_dict()
-    given = {own[name].data_ptr() for name in weights if name in own}
+    loaded_pointers = {own[name].data_ptr() for name in weights if name in own}
     missing, unexpected = student.load_state_dict(weights, strict=False)
     frozen = {name for name, weight in student.named_parameters() if not weight.requires_grad}
-    missing = [name for name in missing if own[name].data_ptr() not in given]  # tied weights are there once
+    missing = [
+        name for name in missing if own[name].data_ptr() not in loaded_pointers
+    ]  # tied weights are there once
     missing = [name for name in missing if name not in frozen]
     if missing or unexpected:
         raise InputError(f"{file}: weights of another model ({shorten([*missing, *unexpected])})")
@@ -405,8 +407,8 @@ def start_of(model: BaseModel) -> str:
 def _compares(model: BaseModel) -> list:
     """All but weights that turns texts into comparable embeddings."""
     parts = model if not isinstance(model, SparseEncoder) else model.modules()  # those of each route
-    told = [cast(Module, module) for module in parts if hasattr(module, "get_config_dict")]
-    modules = [(type(module).__name__, module.get_config_dict()) for module in told]
+    configured = [cast(Module, module) for module in parts if hasattr(module, "get_config_dict")]
+    modules = [(type(module).__name__, module.get_config_dict()) for module in configured]
     for name, settings in modules:
         if name == "SpladePooling":
             del settings["embedding_dimension"]  # which it finds out in its first pass

@@ -25,14 +25,14 @@ FORMER = "sentence_transformers.models."  # how types began when that file was n
 def read_settings(file: Path, kind: type = dict) -> Any:
     """What is in the JSON ``file``; raises ``InputError`` if it is cut, no UTF-8, or not of ``kind``."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = "empty" if file.is_file() and not file.stat().st_size else " ".join(str(error).split())
         raise InputError(f"{file}: damaged ({reason}); get the file again") from None
-    if not isinstance(found, kind):
+    if not isinstance(settings, kind):
         wanted = "an object" if kind is dict else "a list of objects"
         raise InputError(f"{file}: damaged (it must hold {wanted}); get the file again")
-    return found
+    return settings
 
 
 def check_settings(folder: Path) -> None:

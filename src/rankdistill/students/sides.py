@@ -40,7 +40,7 @@ def like(model: SentenceTransformer, modules: Iterable[nn.Module], whole: bool =
 
     If not ``whole``, others come after them, to which truncation is left.
     """
-    made = SentenceTransformer(
+    copied = SentenceTransformer(
         modules=list(modules),
         prompts=cast(dict[str, str], dict(model.prompts)),
         default_prompt_name=model.default_prompt_name,
@@ -48,8 +48,8 @@ def like(model: SentenceTransformer, modules: Iterable[nn.Module], whole: bool =
         truncate_dim=model.truncate_dim if whole else None,
         device=str(model.device),
     )
-    made.training = model.training  # its own flag alone: the modules keep theirs
-    return made
+    copied.training = model.training  # its own flag alone: the modules keep theirs
+    return copied
 
 
 def transformer_of(model: BaseModel) -> PreTrainedModel:

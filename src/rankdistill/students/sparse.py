@@ -124,25 +124,30 @@ def idf_weights(tokenizer: Any, size: int, idf: Any) -> Tensor:
     """float32 (``size``,): see ``sparse_student``; 0 for special tokens and what a file lacks."""
     if idf is None:
         ranks = np.arange(1, size + 1)
-        found = np.log(ranks * (1 / ranks).sum())
+        weights = np.log(ranks * (1 / ranks).sum())
     elif isinstance(idf, str):
         try:
             known = json.loads(Path(idf).read_text(encoding="utf-8"))
             vocabulary = tokenizer.get_vocab()
-            found = np.zeros(size)
+            weights = np.zeros(size)
             for token, weight in known.items():
                 if token in vocabulary:
-                    found[vocabulary[token]] = weight
+                    weights[vocabulary[token]] = weight
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"student.idf={idf}: it must be a JSON file of token: number ({error})"
             ) from None
     else:
-        found = np.array(idf, dtype=np.float64)
-    if found.shape != (size,) or not np.isfinite(found).all() or not (found >= 0).all() or not found.any():
+        weights = np.array(idf, dtype=np.float64)
+    if (
+        weights.shape != (size,)
+        or not np.isfinite(weights).all()
+        or not (weights >= 0).all()
+        or not weights.any()
+    ):
         raise InputError(f"student.idf: it must be {size} finite numbers, 0 or more, one for each token")
-    found[[i for i in tokenizer.all_special_ids if i < size]] = 0
-    return torch.tensor(found, dtype=torch.float32)
+    weights[[i for i in tokenizer.all_special_ids if i < size]] = 0
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def document_frequency_weights(model: str, collection: Collection) -> np.ndarray:
@@ -180,10 +185,10 @@ def fitted_head(model: SentenceTransformer) -> Dense:
     x, y = (states - mean).double(), centred[own].double()
     gram = x.T @ x / len(x)
     gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    found = torch.linalg.solve(gram, x.T @ y / len(x)).float()
-    weight = centred @ found.T
+    solution = torch.linalg.solve(gram, x.T @ y / len(x)).float()
+    weight = centred @ solution.T
     own, states = own[is_word[own]], states[is_word[own]]
-    strength = ((states - mean) @ found * centred[own]).sum(dim=1).median()
+    strength = ((states - mean) @ solution * centred[own]).sum(dim=1).median()
     few = (states[:: max(1, len(states) // 512)] - mean) @ weight.T
     least = few.topk(PER_TOKEN, dim=1).values[:, -1].median()
     if not strength > least:
@@ -270,8 +275,8 @@ class SparseVectors(Encoder):
 
         def embed(features: dict[str, Any], kind: str) -> Tensor:
             with packed(self.model) if "cu_seq_lens_q" in features else nullcontext():
-                made = self.model(dict(features), task=kind, **options)["sentence_embedding"].float()
-            return select_max_active_dims(made, most)
+                weights = self.model(dict(features), task=kind, **options)["sentence_embedding"].float()
+            return select_max_active_dims(weights, most)
 
         embedded = []
         for features, kind in [(inputs["queries"], "query"), *((x, "document") for x in inputs["documents"])]:
@@ -279,8 +284,8 @@ class SparseVectors(Encoder):
             head = logits_of(modules)
             if head is not None:
                 with packed(self.model) if "cu_seq_lens_q" in features else nullcontext():
-                    made = highest(modules, head, features)
-                embedded.append(select_max_active_dims(made, most))
+                    weights = highest(modules, head, features)
+                embedded.append(select_max_active_dims(weights, most))
             elif torch.is_grad_enabled():
                 embedded.append(checkpoint(embed, features, kind, use_reentrant=False))
             else:
@@ -295,14 +300,14 @@ def embed_block(model: SparseEncoder, kind: str, texts: Sequence[str]) -> Tensor
     head = logits_of(modules)
     if head is None:
         encode = model.encode_query if kind == "query" else model.encode_document
-        found = encode(list(texts), batch_size=16, show_progress_bar=False, convert_to_sparse_tensor=False)
-        return found.float()
+        vectors = encode(list(texts), batch_size=16, show_progress_bar=False, convert_to_sparse_tensor=False)
+        return vectors.float()
     model.eval()
     features = dict(model.preprocess(list(texts), prompt=prompt_of(model, kind), task=kind))
-    found = torch.empty(len(texts), head.weight.shape[0], device=model.device)
+    vectors = torch.empty(len(texts), head.weight.shape[0], device=model.device)
     for rows, chunk in chunks(features, by_length(features), tokens_at_once(model.device)):
-        found[rows] = highest(modules, head, batch_to_device(chunk, model.device))
-    return select_max_active_dims(found, model.max_active_dims)
+        vectors[rows] = highest(modules, head, batch_to_device(chunk, model.device))
+    return select_max_active_dims(vectors, model.max_active_dims)
 
 
 def route(model: SparseEncoder, kind: str) -> list[nn.Module]:
@@ -320,12 +325,12 @@ def logits_of(modules: Sequence[nn.Module]) -> nn.Linear | None:
     """The linear map to the vocabulary's logits, if the highest of each are pooled next; else None."""
     if len(modules) < 2 or type(modules[-1]) is not SpladePooling or modules[-1].pooling_strategy != "max":
         return None
-    last, found = modules[-2], None
+    last, head = modules[-2], None
     if type(last) is Dense and type(last.activation_function) is nn.Identity and not last.use_residual:
-        found = last.linear
+        head = last.linear
     elif isinstance(last, Transformer) and last.transformer_task == "fill-mask":
-        found = last.model.get_output_embeddings()
-    return found if type(found) is nn.Linear else None
+        head = last.model.get_output_embeddings()
+    return head if type(head) is nn.Linear else None
 
 
 def highest(modules: Sequence[nn.Module], head: nn.Linear, features: dict[str, Any]) -> Tensor:

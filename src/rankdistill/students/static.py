@@ -125,7 +125,7 @@ def _outputs(model: SentenceTransformer, name: str) -> np.ndarray:
 @torch.inference_mode()
 def _embedded_tokens(model: SentenceTransformer) -> np.ndarray:
     model.eval()
-    tokenizer, found = model.tokenizer, []
+    tokenizer, vectors = model.tokenizer, []
     first, last = special_around(tokenizer)
     size = max(tokenizer.get_vocab().values()) + 1
     with tqdm(total=size, desc="token vectors", unit="token") as bar:
@@ -136,9 +136,9 @@ def _embedded_tokens(model: SentenceTransformer) -> np.ndarray:
                 "input_ids": torch.tensor(rows, device=model.device),
                 "attention_mask": torch.ones(len(rows), len(rows[0]), dtype=torch.long, device=model.device),
             }
-            found.append(model(features)["sentence_embedding"].float().cpu().numpy())
+            vectors.append(model(features)["sentence_embedding"].float().cpu().numpy())
             bar.update(len(rows))
-    return np.concatenate(found)
+    return np.concatenate(vectors)
 
 
 def special_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -162,8 +162,8 @@ class Tokens:
     """
 
     def __init__(self, model: SentenceTransformer, collection: Collection, kinds: Sequence[str] = KINDS):
-        found = {kind: stored_tokens(model, collection, kind, prompt_of(model, kind)) for kind in kinds}
-        self.stores = cast(dict[str, TokenStore], found)  # a static model's tokens can always be stored
+        tokens = {kind: stored_tokens(model, collection, kind, prompt_of(model, kind)) for kind in kinds}
+        self.stores = cast(dict[str, TokenStore], tokens)  # a static model's tokens can always be stored
 
     def __call__(self, *rows: Rows) -> tuple[dict[str, Any], Tensor]:
         """``rows`` of each kind; the order is that of the last."""
@@ -206,7 +206,7 @@ class StaticEncoder(Encoder):
         )  # DDP takes none
         with torch.autocast(table.weight.device.type, enabled=False):
             rows = embedding(inputs["distinct"], table.weight, sparse=sparse)
-            found = []
+            pooled = []
             for kind in kinds:
                 features = {
                     "sentence_embedding": embedding_bag(
@@ -215,8 +215,8 @@ class StaticEncoder(Encoder):
                 }
                 for module in list(self.model)[1:]:
                     features = module(features)
-                found.append(truncate_embeddings(features["sentence_embedding"], self.model.truncate_dim))
-        return found
+                pooled.append(truncate_embeddings(features["sentence_embedding"], self.model.truncate_dim))
+        return pooled
 
     def tokens(self, inputs: dict[str, Any]) -> int:
         return sum(len(inputs[kind]["tokens"]) for kind in KINDS if kind in inputs)

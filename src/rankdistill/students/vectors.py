@@ -74,11 +74,11 @@ class Vectors(InputModule):
 
     @cached_property
     def _checksums(self) -> dict[str, str]:
-        found = {}
+        checksums = {}
         for kind, path in self.files.items():
             with open(path, "rb") as file:
-                found[kind] = hashlib.file_digest(file, "sha256").hexdigest()
-        return found
+                checksums[kind] = hashlib.file_digest(file, "sha256").hexdigest()
+        return checksums
 
     def save(self, output_path: str, *args, **kwargs) -> None:
         raise InputError("student: vectors of a file are not saved with a model; its other modules are")

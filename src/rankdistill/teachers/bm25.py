@@ -35,8 +35,8 @@ class BM25Teacher:
         collection = candidates.collection
         if not processes.is_main() or (index := self._index(collection)) is None:
             return scores
-        found = [index.scores[name] for name in ("data", "indices", "indptr")]
-        documents = csc_matrix(tuple(found), (len(collection.documents), len(found[2]) - 1)).tocsr()
+        arrays = [index.scores[name] for name in ("data", "indices", "indptr")]
+        documents = csc_matrix(tuple(arrays), (len(collection.documents), len(arrays[2]) - 1)).tocsr()
         texts = [collection.queries[row] for row in candidates.query_rows]
         queries = counts(texts, index.vocab_dict, documents.shape[1], self.language)
         for start in range(0, len(scores), BLOCK):

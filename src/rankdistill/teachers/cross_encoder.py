@@ -68,8 +68,8 @@ class CrossEncoderTeacher:
     @property
     def fingerprint(self) -> str:
         """Of the weights as they came; once they were trained, of what they are now."""
-        found = self._hash()
-        return self._came if found == self._rounded else found
+        digest = self._hash()
+        return self._came if digest == self._rounded else digest
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Logits of the aligned pairs, float32 (n,)."""

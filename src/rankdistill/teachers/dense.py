@@ -30,9 +30,9 @@ class DenseTeacher:
 
     @property
     def fingerprint(self) -> str:
-        found = fingerprint_of(self.model)
-        self._kept.check(self.model, found)
-        return f"dense {found} {self.scale}"
+        digest = fingerprint_of(self.model)
+        self._kept.check(self.model, digest)
+        return f"dense {digest} {self.scale}"
 
     def forget(self) -> None:
         """What is scored from now on does not depend on what was scored before, to the last digit."""

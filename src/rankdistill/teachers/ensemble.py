@@ -83,10 +83,10 @@ class EnsembleTeacher:
         """``scores``, and those of each teacher as it gave them by its name, each float32 (N,)."""
         log.info("the teacher is an ensemble: %s", ", ".join(self.teachers))
         tables = [score_candidates(teacher, candidates) for teacher in self.teachers.values()]
-        made = np.empty(len(candidates.document_rows), dtype=np.float32)
+        summed = np.empty(len(candidates.document_rows), dtype=np.float32)
         for span, sizes in blocks(candidates.offsets):
-            made[span] = self._sum(self._column(table.scores[span], sizes) for table in tables)
-        return {"scores": made} | dict(zip(self.teachers, (table.scores for table in tables), strict=True))
+            summed[span] = self._sum(self._column(table.scores[span], sizes) for table in tables)
+        return {"scores": summed} | dict(zip(self.teachers, (table.scores for table in tables), strict=True))
 
     def forget(self) -> None:
         """As that of its teachers."""
@@ -134,8 +134,8 @@ def minmax(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     starts = np.cumsum(sizes) - sizes
     lowest = np.minimum.reduceat(scores, starts)
     width = np.maximum.reduceat(scores, starts) - lowest
-    made = (scores - np.repeat(lowest, sizes)) / np.repeat(np.where(width > 0, width, 1), sizes)
-    return made.astype(np.float32)
+    normalised = (scores - np.repeat(lowest, sizes)) / np.repeat(np.where(width > 0, width, 1), sizes)
+    return normalised.astype(np.float32)
 
 
 def ranks(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -148,6 +148,6 @@ def ranks(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     first = np.flatnonzero(new)
     ties = np.diff(first, append=len(scores))
     starts = np.cumsum(sizes) - sizes
-    made = np.empty(len(scores))
-    made[order] = np.repeat(first - starts[pools[first]] + (ties + 1) / 2, ties)
-    return made
+    averaged = np.empty(len(scores))
+    averaged[order] = np.repeat(first - starts[pools[first]] + (ties + 1) / 2, ties)
+    return averaged

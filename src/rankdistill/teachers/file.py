@@ -69,8 +69,8 @@ class FileTeacher:
     def _whole(self, collection: Collection) -> ScoreTable:
         """All that the file holds, read once."""
         if self._read is None or self._read[0] != collection.fingerprint:
-            found = read_scores(self.path, collection, self.format, self.invalid, **self.options)
-            self._read = collection.fingerprint, found
+            table = read_scores(self.path, collection, self.format, self.invalid, **self.options)
+            self._read = collection.fingerprint, table
         return self._read[1]
 
 

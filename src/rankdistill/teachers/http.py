@@ -156,9 +156,9 @@ def finite(score: Any, index: int) -> np.float32:
     """``score`` as float32; raises ``InputError`` unless it is a finite number."""
     with np.errstate(over="ignore"):
         try:
-            made = np.float32(score) if isinstance(score, int | float) else np.float32("nan")
+            value = np.float32(score) if isinstance(score, int | float) else np.float32("nan")
         except OverflowError:
-            made = np.float32("inf")
-    if isinstance(score, bool) or not np.isfinite(made):
+            value = np.float32("inf")
+    if isinstance(score, bool) or not np.isfinite(value):
         raise InputError(f"score {repr(score)[:60]} of document {index}; scores must be finite numbers")
-    return made
+    return value

@@ -41,9 +41,9 @@ class LateInteractionTeacher:
 
     @property
     def fingerprint(self) -> str:
-        found = fingerprint_of(self.model)
-        self._kept.check(self.model, found)
-        return f"late interaction {found}"
+        digest = fingerprint_of(self.model)
+        self._kept.check(self.model, digest)
+        return f"late interaction {digest}"
 
     def forget(self) -> None:
         """What is scored from now on does not depend on what was scored before, to the last digit."""
@@ -62,9 +62,9 @@ class LateInteractionTeacher:
         if new:
             encode = self.model.encode_query if kind == "query" else self.model.encode_document
             with autocast(self.model.device):
-                found = [tokens.float() for tokens in encode(new, show_progress_bar=False)]
-            self._kept.update(zip(((kind, text) for text in new), found, strict=True))
-            self._kept.size += sum(tokens.numel() for tokens in found)
+                vectors = [tokens.float() for tokens in encode(new, show_progress_bar=False)]
+            self._kept.update(zip(((kind, text) for text in new), vectors, strict=True))
+            self._kept.size += sum(tokens.numel() for tokens in vectors)
         return [self._kept[kind, text] for text in texts]
 
 

@@ -50,13 +50,13 @@ def identity(teacher: Teacher) -> str:
     name = type(teacher).__name__
     if not hasattr(teacher, "score") and not hasattr(teacher, "score_pools"):
         raise InputError(f"teacher: {name} has neither score(queries, documents) nor score_pools(candidates)")
-    found = getattr(teacher, "fingerprint", None)
-    if not isinstance(found, str) or not found:
+    fingerprint_ = getattr(teacher, "fingerprint", None)
+    if not isinstance(fingerprint_, str) or not fingerprint_:
         raise InputError(
             f"teacher: {name} needs a fingerprint, a text that changes whenever its scores would, such as "
             'fingerprint = "my teacher 1"; its scores are kept in the cache under it'
         )
-    return found
+    return fingerprint_
 
 
 def forget(teacher: Teacher) -> None:
@@ -107,8 +107,8 @@ def cut_by(teacher: object, candidates: Candidates, name: str) -> Counts:
     Each of an ensemble's under its own name besides; other teachers read no pairs.
     """
     counts: Counts = {}
-    for member, one in getattr(teacher, "teachers", {}).items():
-        counts |= cut_by(one, candidates, f"{name} of {member}")
+    for member, member_teacher in getattr(teacher, "teachers", {}).items():
+        counts |= cut_by(member_teacher, candidates, f"{name} of {member}")
     model = getattr(teacher, "model", None)
     if isinstance(model, CrossEncoderModel):
         counts |= cut_pairs(model, candidates, name, who="the teacher")

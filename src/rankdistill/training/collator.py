@@ -117,19 +117,19 @@ class GroupCollator:
 
 def further(groups: Sequence[Group], shape: tuple[int, int]) -> dict[str, Tensor]:
     """The ``targets`` of ``groups`` as those of a ``Batch``: columns (B, G), 0 where there is no document."""
-    made = {}
+    columns = {}
     for name, first in groups[0].targets.items():
         if name == "pairs":
             owned = [np.insert(group.targets[name], 0, b, axis=1) for b, group in enumerate(groups)]
-            made[name] = torch.from_numpy(np.concatenate(owned).astype(np.int64))
+            columns[name] = torch.from_numpy(np.concatenate(owned).astype(np.int64))
         elif name == "pair_p":
-            made[name] = torch.from_numpy(np.concatenate([group.targets[name] for group in groups]))
+            columns[name] = torch.from_numpy(np.concatenate([group.targets[name] for group in groups]))
         else:
             column = np.zeros(shape, np.float32 if first.dtype.kind == "f" else np.int64)
             for b, group in enumerate(groups):
                 column[b, : len(group.targets[name])] = group.targets[name]
-            made[name] = torch.from_numpy(column)
-    return made
+            columns[name] = torch.from_numpy(column)
+    return columns
 
 
 def in_batch_negatives(rows: Tensor, pools: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

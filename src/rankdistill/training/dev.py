@@ -103,10 +103,10 @@ class DevCallback(TrainerCallback):
     def since_best(self, args: TrainingArguments, state: TrainerState) -> int:
         """How many evaluations ago the best one was; -1 where there was none."""
         key = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
-        found = np.array([row[key] for row in state.log_history if key in row and row["step"] > 0])
-        if not len(found):
+        values = np.array([row[key] for row in state.log_history if key in row and row["step"] > 0])
+        if not len(values):
             return -1
-        return int(len(found) - 1 - (found if args.greater_is_better else -found).argmax())
+        return int(len(values) - 1 - (values if args.greater_is_better else -values).argmax())
 
     def ran_out(self, args: TrainingArguments, state: TrainerState) -> bool:
         return self.patience is not None and self.since_best(args, state) >= self.patience

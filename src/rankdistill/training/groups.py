@@ -105,13 +105,13 @@ class TrainingGroups(Dataset):
         margins = (getattr(self.sampler, f"{name}_margin", None) for name in ("absolute", "relative"))
         if not hasattr(self.sampler, "split") or not any(margin is not None for margin in margins):
             return 0
-        found = 0
+        count = 0
         for i in self.queries.tolist():
             _, scores, positive = self.table.pool(i)
             offered = np.delete(np.arange(len(scores)), self.copies.get(i, []))
             relevant, others = self.sampler.split(scores[offered], positive[offered])
-            found += min(len(relevant), self.sampler.positives) + len(others) < 2
-        return found
+            count += min(len(relevant), self.sampler.positives) + len(others) < 2
+        return count
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -137,18 +137,18 @@ class TrainingGroups(Dataset):
     def _targets(self, i: int, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """Of query i's candidates at the places ``chosen`` (G,) the columns that are asked for; of its pairs
         those that are of two of these."""
-        span, found = self.table.candidates.pool(i), dict[str, np.ndarray]()
+        span, targets = self.table.candidates.pool(i), dict[str, np.ndarray]()
         for name in self.columns:
             if name != "pairs":
-                found[name] = self.table.column(name, span)[chosen]
+                targets[name] = self.table.column(name, span)[chosen]
             elif self.table.pairs is not None:
                 place = np.full(span.stop - span.start, -1)
                 place[chosen] = np.arange(len(chosen))
                 first, second, probability = self.table.pairs.of(i)
                 pairs = np.stack([place[first], place[second]], axis=1)
                 shown = (pairs >= 0).all(axis=1)
-                found |= {"pairs": pairs[shown], "pair_p": probability[shown]}
-        return found
+                targets |= {"pairs": pairs[shown], "pair_p": probability[shown]}
+        return targets
 
     def _ranks(self, i: int, offered: np.ndarray | slice) -> dict[str, Any]:
         """What the sampler names of ``ranks`` uint16 (n,) and ``ranks_by_source``, a name -> as many."""
@@ -170,13 +170,13 @@ class TrainingGroups(Dataset):
         chosen = np.asarray(self.sampler.select(scores.copy(), positive.copy(), rng, **more))
         places = chosen.tolist()
         if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not places:
-            found = f"{chosen.dtype} {chosen.shape}"
+            what = f"{chosen.dtype} {chosen.shape}"
         elif len(set(places)) < len(places) or min(places) < 0 or max(places) >= len(scores):
-            found = f"{places}"
+            what = f"{places}"
         else:
             return chosen
         raise InputError(
-            f"sampler: {type(self.sampler).__name__}.select gave {found} for a pool of {len(scores)}; it "
+            f"sampler: {type(self.sampler).__name__}.select gave {what} for a pool of {len(scores)}; it "
             "must give one or more distinct int64 indices into the pool"
         )
 

@@ -45,11 +45,11 @@ class ClusteredOrder:
             raise InputError(f"order.clusters={self.clusters}: there are {len(query_rows)} training queries")
         vectors = np.ascontiguousarray(stored_embeddings(self.model, collection, "query")[query_rows])
         few = max(1, len(vectors) // self.clusters)  # FAISS warns of fewer points than 39 a cluster
-        found = faiss.Kmeans(
+        clustering = faiss.Kmeans(
             vectors.shape[1], self.clusters, niter=ITERATIONS, seed=0, min_points_per_centroid=min(39, few)
         )
-        found.train(vectors)
-        return found.index.search(vectors, 1)[1][:, 0]
+        clustering.train(vectors)
+        return clustering.index.search(vectors, 1)[1][:, 0]
 
 
 class EpochSampler(Sampler[int]):

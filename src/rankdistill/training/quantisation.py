@@ -41,8 +41,8 @@ class FaissPQ:
     rotated: bool = False
 
     def fit(self, start, documents, queries, positives) -> faiss.Index:
-        made = start(self.rotated)
-        return made.index(made.encode(documents))
+        quantiser = start(self.rotated)
+        return quantiser.index(quantiser.encode(documents))
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class DistillVQ:
         check_seed(self.seed)
 
     def fit(self, start, documents, queries, positives) -> faiss.Index:
-        made = start(self.rotated)
+        quantiser = start(self.rotated)
         best, _ = search(documents, queries, self.candidates)
-        vectors, wanted = made.rotate(documents), torch.from_numpy(made.rotate(queries))
+        vectors, wanted = quantiser.rotate(documents), torch.from_numpy(quantiser.rotate(queries))
 
         def loss(rows: np.ndarray, codebooks: Tensor) -> Tensor:
             pool = torch.from_numpy(np.array(vectors[np.unique(best[rows])]))
@@ -81,8 +81,10 @@ class DistillVQ:
             everything = torch.ones(len(q), len(pool), dtype=torch.bool)
             return kl_divergence(self.scale * q @ kept.T, self.scale * q @ pool.T, everything, everything)
 
-        made = made.with_codebooks(trained(made.codebooks, len(queries), loss, self, "Distill-VQ"))
-        return made.index(made.encode(documents))
+        quantiser = quantiser.with_codebooks(
+            trained(quantiser.codebooks, len(queries), loss, self, "Distill-VQ")
+        )
+        return quantiser.index(quantiser.encode(documents))
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,13 @@ class JPQ:
         check_seed(self.seed)
 
     def fit(self, start, documents, queries, positives) -> faiss.Index:
-        made = start(True)
-        codes = made.encode(documents)
-        wanted, numbers = torch.from_numpy(made.rotate(queries)), torch.from_numpy(codes)
+        quantiser = start(True)
+        codes = quantiser.encode(documents)
+        wanted, numbers = torch.from_numpy(quantiser.rotate(queries)), torch.from_numpy(codes)
         asked = np.flatnonzero([len(relevant) > 0 for relevant in positives])
         if not len(asked):
             raise InputError("JPQ: no training query has a relevant document, and it learns from these alone")
-        flat: Any = ProductQuantiser(made.codebooks).index(codes)  # of rotated queries
+        flat: Any = ProductQuantiser(quantiser.codebooks).index(codes)  # of rotated queries
         parts = torch.arange(codes.shape[1])
 
         def loss(picked: np.ndarray, codebooks: Tensor) -> Tensor:
@@ -125,8 +127,8 @@ class JPQ:
             scores = self.scale * torch.einsum("bd,bgd->bg", wanted[rows], kept)
             return lambda_rank(scores, scores, positive, mask, self.cut)
 
-        made = made.with_codebooks(trained(made.codebooks, len(asked), loss, self, "JPQ"))
-        return made.index(codes)
+        quantiser = quantiser.with_codebooks(trained(quantiser.codebooks, len(asked), loss, self, "JPQ"))
+        return quantiser.index(codes)
 
 
 def check_above_0(**values: float) -> None:

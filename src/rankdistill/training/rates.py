@@ -32,19 +32,19 @@ def search(measure: Callable[[float], float], start: float) -> dict[float, float
     ``start`` is tried, and the rates a factor of sqrt(10) below and above; as long as the best one is at an
     end, the next one there; seven at most.
     """
-    tried: dict[int, float] = {}
+    measures: dict[int, float] = {}
 
     def best() -> int:
-        return max(sorted(tried), key=tried.__getitem__)
+        return max(sorted(measures), key=measures.__getitem__)
 
     for place in (0, -1, 1):
-        tried[place] = measure(_rate(start, place))
-    while len(tried) < MOST and (place := best()) in (min(tried), max(tried)):
+        measures[place] = measure(_rate(start, place))
+    while len(measures) < MOST and (place := best()) in (min(measures), max(measures)):
         beyond = place + (1 if place > 0 else -1)
-        tried[beyond] = measure(_rate(start, beyond))
+        measures[beyond] = measure(_rate(start, beyond))
     first = best()
-    order = [first, *(place for place in sorted(tried) if place != first)]
-    return {_rate(start, place): tried[place] for place in order}
+    order = [first, *(place for place in sorted(measures) if place != first)]
+    return {_rate(start, place): measures[place] for place in order}
 
 
 def _rate(start: float, place: int) -> float:

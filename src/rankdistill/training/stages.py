@@ -77,16 +77,16 @@ def shown_queries(stages: Sequence[Stage], steps: Mapping[str, int], table: Scor
     for stage in stages:
         order = sampler_of(TrainingGroups(table, stage.sampler), stage.arguments, stage.order)
         seen.update(islice(order, steps[stage.name] * batch_of(stage.arguments)["queries"]))
-    found = len(seen)
-    if found < groups:
-        log.info("the model was shown %d of the %d training queries", found, groups)
-    return found
+    shown = len(seen)
+    if shown < groups:
+        log.info("the model was shown %d of the %d training queries", shown, groups)
+    return shown
 
 
 def lone_documents(stages: Sequence[Stage], table: ScoreTable) -> dict[str, int]:
     """Of each stage, where there are any, how many groups of ``table`` have one document alone."""
-    found = {stage.name: TrainingGroups(table, stage.sampler).alone for stage in stages}
-    return {name: n for name, n in found.items() if n}
+    counts = {stage.name: TrainingGroups(table, stage.sampler).alone for stage in stages}
+    return {name: n for name, n in counts.items() if n}
 
 
 def train_stage(
@@ -97,7 +97,7 @@ def train_stage(
     ``more`` is given to the Trainer, and ``dev`` where the stage is measured while it is trained; a rate that
     is searched is the stage's from then on. ``run`` is the run's identity.
     """
-    kept = stage.folder / "finished"
+    finished = stage.folder / "finished"
     teacher = stage.step_teacher
     if stage.searches_rate:
         with only(student, stage.trains, stage.name):
@@ -105,17 +105,17 @@ def train_stage(
         stage.arguments.learning_rate = next(iter(rates))
     if stage.arguments.eval_strategy != "no":
         more = more | dev
-    if kept.exists():
-        log.info("%s is finished: reusing %s", stage.name, kept)
+    if finished.exists():
+        log.info("%s is finished: reusing %s", stage.name, finished)
         remedy = f"delete {stage.folder} to train the stage again"
-        check_sealed(kept, remedy)
+        check_sealed(finished, remedy)
         try:
-            load_weights_from(student, kept / "model.safetensors")
+            load_weights_from(student, finished / "model.safetensors")
             if teacher is not None and teacher.trained and isinstance(teacher.model, Model):
-                load_weights_from(teacher.model, kept / "model.safetensors", "teacher.model.")
+                load_weights_from(teacher.model, finished / "model.safetensors", "teacher.model.")
         except SafetensorError as error:
-            raise InputError(f"{kept}: damaged ({error}); {remedy}") from None
-        return read_json(kept / "history.json", list, remedy)
+            raise InputError(f"{finished}: damaged ({error}); {remedy}") from None
+        return read_json(finished / "history.json", list, remedy)
     with only(student, stage.trains, stage.name):
         trainer = DistillationTrainer(
             student,
@@ -137,7 +137,7 @@ def train_stage(
     logged = [row | {"step": row["step"] + before, "stage": stage.name} for row in trainer.state.log_history]
     logged[-1].pop("train_loss", None)  # transformers' mean is wrong once a run was resumed
     logged[-1]["kept_step"] = before + trainer.kept_step
-    finish(trainer, logged, kept, run)
+    finish(trainer, logged, finished, run)
     return logged
 
 

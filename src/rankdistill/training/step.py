@@ -25,10 +25,10 @@ def check_offers(student: Ranker, loss: nn.Module, teacher: Ranker | None = None
 
     Without a ``teacher`` inside the step its outputs are a score table's.
     """
-    said = type(loss).__name__
+    name = type(loss).__name__
     if missing := reads(loss) - student.offers:
         raise InputError(
-            f"loss: {said} reads {', '.join(sorted(missing))}, which the student, "
+            f"loss: {name} reads {', '.join(sorted(missing))}, which the student, "
             f"{type(student).__name__}, does not offer; it offers {', '.join(sorted(student.offers))}"
         )
     offers = TABLE if teacher is None else teacher.offers
@@ -40,7 +40,7 @@ def check_offers(student: Ranker, loss: nn.Module, teacher: Ranker | None = None
         )
         remedy = "; set step_teacher" if teacher is None else ""
         raise InputError(
-            f"loss: {said} reads the teacher's {', '.join(sorted(missing))}, which {who} does not offer; it "
+            f"loss: {name} reads the teacher's {', '.join(sorted(missing))}, which {who} does not offer; it "
             f"offers {', '.join(sorted(offers))}{remedy}"
         )
 
@@ -140,8 +140,8 @@ class Step(nn.Module):
         place = torch.argsort(order)
         own = replace(batch, document_rows=batch.document_rows[order], index=place[batch.index])
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_teacher):
-            found = teacher(features, own, wanted)
-        documents, in_batch = found.documents, found.in_batch
+            outputs = teacher(features, own, wanted)
+        documents, in_batch = outputs.documents, outputs.in_batch
         if documents is not None:
             documents = Embeddings(
                 documents.vectors[place],
@@ -153,7 +153,7 @@ class Step(nn.Module):
             each = len(places) // processes.count()  # of a process, filled up
             starts = torch.arange(0, len(places), each, device=place.device).repeat_interleave(each)
             in_batch = in_batch[:, places + starts]
-        return replace(found, documents=documents, in_batch=in_batch, cuts=())
+        return replace(outputs, documents=documents, in_batch=in_batch, cuts=())
 
     def _scaled(self, teacher: Outputs) -> Outputs:
         in_batch = None if teacher.in_batch is None else teacher.in_batch * self.teacher_factor
@@ -173,9 +173,9 @@ class Step(nn.Module):
     @staticmethod
     def _checked(loss: nn.Module, value: Any) -> Tensor:
         if not isinstance(value, Tensor) or value.ndim:
-            given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(
-                f"loss: {type(loss).__name__} gives {given}; it must give a scalar tensor, the mean over the "
+                f"loss: {type(loss).__name__} gives {got}; it must give a scalar tensor, the mean over the "
                 "queries"
             )
         return value

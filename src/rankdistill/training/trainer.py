@@ -281,10 +281,10 @@ class DistillationTrainer(Trainer):
                 if not resume_from_checkpoint:
                     self._match_scales()
                 self._since = perf_counter()
-                done = super().train(resume_from_checkpoint, *args, **kwargs)
+                output = super().train(resume_from_checkpoint, *args, **kwargs)
                 if self.args.load_best_model_at_end:
                     self._say_best()
-                return done
+                return output
         finally:
             self.student.eval()
 
@@ -341,13 +341,13 @@ class DistillationTrainer(Trainer):
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict:
         """Measures the student; logs and returns the means as ``eval_nDCG@10`` and so on."""
         begun = perf_counter()
-        given = self.dev if eval_dataset is None else dev_collection(self.train_dataset.table, eval_dataset)
-        if given is None:
+        dev = self.dev if eval_dataset is None else dev_collection(self.train_dataset.table, eval_dataset)
+        if dev is None:
             raise InputError("eval_dataset: name a split, or give judgments")
         training = self.model.training
         candidates = self.eval_candidates if eval_dataset is None else None
         student = cast(Model, self.student.eval())  # a Ranker is not measured
-        means = self.evaluator.evaluate(student, *given, candidates=candidates).mean
+        means = self.evaluator.evaluate(student, *dev, candidates=candidates).mean
         self.model.train(training)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(perf_counter() - begun, 4)
@@ -359,8 +359,8 @@ class DistillationTrainer(Trainer):
     def _run_epoch(self, *args, **kwargs):
         """As the Trainer's; none where a resumed run had stopped already."""
         if self.rounds is not None and (cut := self.rounds.begin(self.state.global_step)):
-            told: dict[str, Any] = {"step": self.state.global_step, "cut": cut}
-            self.state.log_history.append(told)
+            position: dict[str, Any] = {"step": self.state.global_step, "cut": cut}
+            self.state.log_history.append(position)
         if self.dev is not None:
             if self._starts_measured and self.state.global_step == 0:
                 self.evaluate()
@@ -455,9 +455,9 @@ class DistillationTrainer(Trainer):
     def _match_scales(self) -> None:
         """Sets ``teacher_factor``; logs both spreads, and warns if they stay far apart."""
         groups = self.train_dataset
-        tried = Subset(groups, list(self._order)[:SPREAD_GROUPS])
+        sample = Subset(groups, list(self._order)[:SPREAD_GROUPS])
         few = DataLoader(
-            tried,
+            sample,
             batch_size=self.args.per_device_train_batch_size,
             collate_fn=self.data_collator,
         )
@@ -468,15 +468,15 @@ class DistillationTrainer(Trainer):
         shown: list[int] = []  # documents of each group
         for batch in few:
             prepared: dict[str, Any] = self._prepare_inputs(batch)
-            given = student, teacher, batch = model.outputs(Batch(**prepared))
+            outputs = student, teacher, batch = model.outputs(Batch(**prepared))
             spreads.append([spread(x.scores, batch.mask).item() for x in (student, teacher)])
             sizes.append(len(batch.mask))
             shown += batch.mask.sum(dim=1).tolist()
             teachers.append(teacher.scores.masked_fill(~batch.mask, -torch.inf))
             if trial is not None:
-                moves.append(_moves(model, trial, *given))
-                heeded = heeded or _heeds_teacher(model, trial, *given)
-        moved, count = int(torch.cat(moves).sum()) if moves else len(tried), len(tried)
+                moves.append(_moves(model, trial, *outputs))
+                heeded = heeded or _heeds_teacher(model, trial, *outputs)
+        moved, count = int(torch.cat(moves).sum()) if moves else len(sample), len(sample)
         if moved < count / 2:
             message = (
                 f"{type(self.loss).__name__}: of {count} groups only {moved} move the student's scores"

@@ -21,12 +21,12 @@ LABELS = {
 
 
 def plot_agreement(
-    found: Mapping[str, pd.DataFrame], measure: str = "kendall_tau", ax: Axes | None = None
+    agreements: Mapping[str, pd.DataFrame], measure: str = "kendall_tau", ax: Axes | None = None
 ) -> Axes:
     """A column of ``agreement`` over the queries, a line for each of ``found``, such as before and after."""
     ax = new_axes(ax)
-    plot_shares(ax, {name: frame[measure] for name, frame in found.items()})
-    queries = count(max(map(len, found.values())), "query")
+    plot_shares(ax, {name: frame[measure] for name, frame in agreements.items()})
+    queries = count(max(map(len, agreements.values())), "query")
     ax.set(xlabel=LABELS[measure], title=f"Agreement of student and teacher\n({queries})")
     return ax
 

@@ -39,7 +39,7 @@ def save_group_plots(
         drawn = np.random.default_rng(seed).choice(len(table), DRAWN, replace=False)
         table = table.take(np.sort(drawn))
     shown = {name: shown_table(table, sampler, seed) for name, sampler in samplers.items()}
-    above = {name: false_negatives(one) for name, one in ({"pool": table} | shown).items()}
+    above = {name: false_negatives(each) for name, each in ({"pool": table} | shown).items()}
     plots = {
         "score_distribution": plot_score_distribution(table, samplers, seed),
         "entropy": plot_statistic(table, samplers, "entropy_share", seed),

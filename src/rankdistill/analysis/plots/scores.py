@@ -42,7 +42,7 @@ def plot_score_distribution(
     Ticks under them mark the scores of the pools' positives.
     """
     ax = new_axes(ax)
-    tables = {"pool": table} | {name: shown_table(table, one, seed) for name, one in samplers.items()}
+    tables = {"pool": table} | {name: shown_table(table, sampler, seed) for name, sampler in samplers.items()}
     density = score_histogram(tables)
     intervals = cast(pd.IntervalIndex, density.index)
     edges = np.append(intervals.left, intervals[-1].right)
@@ -79,10 +79,12 @@ def plot_statistic(
     check_statistic(statistic=statistic)
     ax = new_axes(ax)
     pools = query_statistics(table)[statistic]
-    shown = {name: query_statistics(shown_table(table, one, seed)) for name, one in samplers.items()}
+    shown = {name: query_statistics(shown_table(table, sampler, seed)) for name, sampler in samplers.items()}
     for quartile in pools.quantile([0.25, 0.5, 0.75]):
         ax.axvline(quartile, color=GREY, linewidth=0.8)
-    plot_shares(ax, {"pool": pools} | {name: found[statistic] for name, found in shown.items()}, "pool")
+    plot_shares(
+        ax, {"pool": pools} | {name: statistics[statistic] for name, statistics in shown.items()}, "pool"
+    )
     name = statistic.replace("_", " ").capitalize()
     queries = count(len(pools), "query")
     ax.set(xlabel=UNITS[statistic], title=f"{name} per query ({queries})\n(grey lines: the pools' quartiles)")
@@ -95,11 +97,11 @@ def plot_kept(kept: pd.DataFrame, ax: Axes | None = None) -> Axes:
     names = list(dict.fromkeys(kept.index.get_level_values("sampler")))
     ax = row_axes(ax, names)
     for i, statistic in enumerate(statistics):
-        found = kept.loc[statistic].loc[names]
+        shares = kept.loc[statistic].loc[names]
         y = np.arange(len(names)) + (i - (len(statistics) - 1) / 2) * 0.6 / len(statistics)
-        half = found["kept"] - found["low"]
+        half = shares["kept"] - shares["low"]
         ax.errorbar(
-            found["kept"],
+            shares["kept"],
             y,
             xerr=None if half.isna().all() else half,
             fmt=MARKERS[(i + i // 4) % 4],

@@ -88,9 +88,9 @@ def plot_measures(results: Mapping[str, Mapping[str, Mapping[str, float]]], ax: 
     """
     ax = new_axes(ax)
     measures = list(next(iter(results.values())))
-    width, most = 0.8 / len(results), max(len(found[measures[0]]) for found in results.values())
-    for i, (name, found) in enumerate(results.items()):
-        values = [np.array(list(found[measure].values())) for measure in measures]
+    width, most = 0.8 / len(results), max(len(measured[measures[0]]) for measured in results.values())
+    for i, (name, measured) in enumerate(results.items()):
+        values = [np.array(list(measured[measure].values())) for measure in measures]
         n = len(values[0])
         name = name if n == most else f"{name} ({count(n, 'query')})"
         error = [stats.sem(v) * stats.t.ppf(0.975, n - 1) for v in values] if n > 1 else None

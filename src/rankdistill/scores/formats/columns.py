@@ -88,17 +88,17 @@ def write_columns(table: ScoreTable, path: str | Path) -> None:
 
 def column(names: Sequence[str], known: Sequence[str], what: str, path: str | Path) -> str:
     """The one of ``names`` that ``known`` has; raises ``InputError`` with what there is if it isn't one."""
-    found = [name for name in names if name in known]
-    if len(found) > 1:
+    matching = [name for name in names if name in known]
+    if len(matching) > 1:
         raise InputError(
-            f"{path}: {len(found)} columns with the {what}: {', '.join(found)}; keep one of them"
+            f"{path}: {len(matching)} columns with the {what}: {', '.join(matching)}; keep one of them"
         )
-    if not found:
+    if not matching:
         raise InputError(
             f"{path}: no column with the {what} ({', '.join(known)}); available: {', '.join(names)}"
             f"{_hint(names, what)}"
         )
-    return found[0]
+    return matching[0]
 
 
 def _hint(names: Sequence[str], what: str) -> str:
@@ -117,7 +117,7 @@ def _subset(path: Path, subset: str | None) -> Path:
     if subset is None or not path.exists():
         return path
     if not (path / subset).is_dir():
-        folders = sorted(found.name for found in path.glob("[!.]*") if found.is_dir())
+        folders = sorted(folder.name for folder in path.glob("[!.]*") if folder.is_dir())
         raise InputError(
             f"{path}: no folder {subset} in it; available: {', '.join(folders) or 'none'} "
             "(leave teacher.options={subset: ...} out to read it as it is)"
@@ -151,8 +151,8 @@ def _files(path: Path, split: str) -> list[Path]:
 
 def _split(file: Path) -> str | None:
     """The split that the name of ``file`` begins with, or that of a folder on its way, the nearest first."""
-    found = (SPLIT.match(part) for part in reversed(file.parts))
-    return next((match[1] for match in found if match), None)
+    matches = (SPLIT.match(part) for part in reversed(file.parts))
+    return next((match[1] for match in matches if match), None)
 
 
 def _metadata(files: Sequence[Path]) -> dict[bytes, bytes]:
@@ -172,15 +172,15 @@ def _readers(files: Sequence[Path]) -> Iterator[tuple[Path, pa.RecordBatchReader
 
 def _reader(file: Path) -> pa.RecordBatchReader:
     if file.suffix not in FILES[1:]:
-        found = pq.ParquetFile(file, memory_map=True)
-        return pa.RecordBatchReader.from_batches(found.schema_arrow, found.iter_batches(BATCH))
+        reader = pq.ParquetFile(file, memory_map=True)
+        return pa.RecordBatchReader.from_batches(reader.schema_arrow, reader.iter_batches(BATCH))
     source = pa.memory_map(str(file))
     try:
-        found = pa.ipc.open_file(source)
+        reader = pa.ipc.open_file(source)
     except pa.ArrowInvalid:
         return pa.ipc.open_stream(pa.memory_map(str(file)))  # as the library datasets keeps it
     return pa.RecordBatchReader.from_batches(
-        found.schema, (found.get_batch(i) for i in range(found.num_record_batches))
+        reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
     )
 
 
@@ -231,11 +231,11 @@ def as_chunk(queries: pa.Array, documents: pa.Array, scores: pa.Array | None, pa
     if _is_list(documents) != _is_list(scores):
         raise InputError(f"{path}: document ids and scores must both be lists, or neither")
     if _is_list(documents):
-        sizes, given = _sizes(documents), _sizes(scores)
-        if (sizes != given).any():
-            at = int(np.flatnonzero(sizes != given)[0])
+        sizes, score_counts = _sizes(documents), _sizes(scores)
+        if (sizes != score_counts).any():
+            at = int(np.flatnonzero(sizes != score_counts)[0])
             raise InputError(
-                f"{path}: query {str(queries[at])!r} has {sizes[at]} documents and {given[at]} scores"
+                f"{path}: query {str(queries[at])!r} has {sizes[at]} documents and {score_counts[at]} scores"
             )
         queries = queries.take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))
         documents, scores = pc.list_flatten(documents), pc.list_flatten(scores)
@@ -268,17 +268,17 @@ def _begins_a_list(text: str | None) -> bool:
 
 def _parsed(text: str | None, path: str | Path) -> list[Any]:
     try:
-        found = None if text is None else json.loads(text)
+        parsed = None if text is None else json.loads(text)
     except (ValueError, TypeError, RecursionError):
         try:
-            found = ast.literal_eval(str(text))  # of constants alone: nothing is run
-            if "_" in str(text) and not all(isinstance(value, str) for value in found):
-                found = None  # 1_0 is ten in Python alone
+            parsed = ast.literal_eval(str(text))  # of constants alone: nothing is run
+            if "_" in str(text) and not all(isinstance(value, str) for value in parsed):
+                parsed = None  # 1_0 is ten in Python alone
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            found = None
-    if not isinstance(found, list):
+            parsed = None
+    if not isinstance(parsed, list):
         raise InputError(f"{path}: expected lists such as [1, 2] or ['d1', 'd2'], got {str(text)[:60]!r}")
-    return found
+    return parsed
 
 
 def _is_list(values: pa.Array) -> bool:

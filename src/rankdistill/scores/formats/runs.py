@@ -95,8 +95,8 @@ def read_ranking(path: str | Path, collection: Collection, invalid: Invalid = "e
             query = identifier(field(row, QUERY, place), place)
             answered = "permutation" in row and "ranking" not in row
             name = "candidates" if answered else "ranking"
-            given = listed(field(row, (name,), place), name, place)
-            documents = [identifier(document, place) for document in given]
+            ranked = listed(field(row, (name,), place), name, place)
+            documents = [identifier(document, place) for document in ranked]
             if len(set(documents)) < len(documents):
                 raise InputError(f"{place}: a document appears twice in the {name}")
             places = permuted(row["permutation"], len(documents)) if answered else range(len(documents))
@@ -126,13 +126,13 @@ def permuted(answer: Any, n: int) -> list[int] | None:
     follows in its own order, as RankGPT does (Sun et al. 2023, arXiv 2304.09542).
     """
     if isinstance(answer, str):
-        found = re.findall(r"\[\s*(\d{1,9})\s*\]", answer) or re.findall(r"\d{1,9}", answer)
-        numbers = [int(number) for number in found]
+        digits = re.findall(r"\[\s*(\d{1,9})\s*\]", answer) or re.findall(r"\d{1,9}", answer)
+        numbers = [int(number) for number in digits]
     else:
-        given = answer if isinstance(answer, list) else []
-        numbers = [number for number in given if isinstance(number, int) and not isinstance(number, bool)]
-    said = [number - 1 for number in dict.fromkeys(numbers) if 1 <= number <= n]
-    return said + sorted(set(range(n)) - set(said)) if said else None
+        numbered = answer if isinstance(answer, list) else []
+        numbers = [number for number in numbered if isinstance(number, int) and not isinstance(number, bool)]
+    order = [number - 1 for number in dict.fromkeys(numbers) if 1 <= number <= n]
+    return order + sorted(set(range(n)) - set(order)) if order else None
 
 
 def write_ranking(table: ScoreTable, path: str | Path) -> None:

@@ -50,25 +50,25 @@ def to_table(
     query_row = collection.query_row if query_row is None else query_row
     document_row = collection.document_row if document_row is None else document_row
     unknown: dict[str, Counter] = {"queries": Counter(), "documents": Counter()}
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    triples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for queries, documents, scores in _texts_alone(chunks, path):
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
-            given = np.asarray(scores)
-            scores = given.astype(np.float32)
+            values = np.asarray(scores)
+            scores = values.astype(np.float32)
         if not np.isfinite(scores).all():
             at = int(np.flatnonzero(~np.isfinite(scores))[0])
             raise InputError(
-                f"{path}: score {_number(given[at])} for query {_short(queries[at])}, document "
+                f"{path}: score {_number(values[at])} for query {_short(queries[at])}, document "
                 f"{_short(documents[at])}; teacher scores must be "
-                f"{'given, and ' if np.isnan(given[at]) else ''}finite"
+                f"{'given, and ' if np.isnan(values[at]) else ''}finite"
             )
         q = _rows(queries, query_row, unknown["queries"])
         d = _rows(documents, document_row, unknown["documents"])
         known = (q >= 0) & (d >= 0)
-        found.append((q[known], d[known], scores[known]))
-    _settle(unknown, collection, path, invalid, any(len(q) for q, _, _ in found))
-    q, d, s = (np.concatenate(column) for column in zip(*found, strict=True))
-    found.clear()
+        triples.append((q[known], d[known], scores[known]))
+    _settle(unknown, collection, path, invalid, any(len(q) for q, _, _ in triples))
+    q, d, s = (np.concatenate(column) for column in zip(*triples, strict=True))
+    triples.clear()
     return _table(*_once(q, d, s, collection, path, invalid), collection, path, teacher)
 
 
@@ -161,7 +161,7 @@ def _table(q, d, s, ranks, collection: Collection, path, teacher: str | None) ->
     positive = among(keys, relevant)
     queries, first, counts = np.unique(q, return_index=True, return_counts=True)
     positives = np.add.reduceat(positive, first, dtype=np.int64)
-    kept = (counts >= 2) & (positives >= 1)
+    usable = (counts >= 2) & (positives >= 1)
     lacking = among(relevant // size, queries) & ~among(relevant, keys)
     if lacking.any():
         log.warning(
@@ -169,23 +169,23 @@ def _table(q, d, s, ranks, collection: Collection, path, teacher: str | None) ->
             path,
             lacking.sum(),
         )
-    if not kept.all():
+    if not usable.all():
         log.warning(
             "%s: left out %d of %d queries, without a scored relevant document or a second candidate",
             path,
-            (~kept).sum(),
-            len(kept),
+            (~usable).sum(),
+            len(usable),
         )
-    if not kept.any():
+    if not usable.any():
         raise InputError(
-            f"{path}: none of its {len(kept):,} queries has two scored documents, one of them relevant in "
+            f"{path}: none of its {len(usable):,} queries has two scored documents, one of them relevant in "
             f"the qrels of {collection.name}"
         )
-    rows = np.repeat(kept, counts)
+    rows = np.repeat(usable, counts)
     candidates = Candidates(
         collection,
-        queries[kept].astype(np.int64),
-        np.concatenate([[0], np.cumsum(counts[kept])]).astype(np.int64),
+        queries[usable].astype(np.int64),
+        np.concatenate([[0], np.cumsum(counts[usable])]).astype(np.int64),
         d[rows],
         positive[rows],
         {"file": ranks[rows].astype(np.uint16)},

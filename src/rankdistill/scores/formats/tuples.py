@@ -48,7 +48,7 @@ def _negatives(names: Iterable[str], place: str) -> list[str]:
 
     Raises ``InputError`` for other names that begin so, and for two of one number.
     """
-    found: dict[int, str] = {}
+    names_by_number: dict[int, str] = {}
     for name in names:
         if not name.startswith("negative"):
             continue
@@ -59,13 +59,13 @@ def _negatives(names: Iterable[str], place: str) -> list[str]:
                 "negative_2, ... in the order of their scores, and other columns otherwise"
             )
         number = int(numbered[1] or 0)
-        if number in found:
+        if number in names_by_number:
             raise InputError(
-                f"{place}: which is first, {found[number]} or {name}? Number the negatives: negative_1, "
-                "negative_2, ..."
+                f"{place}: which is first, {names_by_number[number]} or {name}? Number the negatives: "
+                "negative_1, negative_2, ..."
             )
-        found[number] = name
-    return [found[number] for number in sorted(found)]
+        names_by_number[number] = name
+    return [names_by_number[number] for number in sorted(names_by_number)]
 
 
 def read_lists(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
@@ -127,15 +127,15 @@ def write_tuples(table: ScoreTable, path: str | Path) -> None:
 
     def rows() -> Iterator[dict[str, Any]]:
         texts = table.collection.documents
-        for query, found, scores, positive in pools(table, copies=False):
+        for query, documents, scores, positive in pools(table, copies=False):
             others = np.flatnonzero(~positive)
             for at in np.flatnonzero(positive) if len(others) else ():
                 for start in range(0, len(others), n):
                     some = others[min(start, len(others) - n) :][:n]
                     yield {
                         "anchor": table.collection.queries[table.collection.query_row[query]],
-                        "positive": texts[found[at]],
-                        **{name: texts[found[i]] for name, i in zip(names, some, strict=True)},
+                        "positive": texts[documents[at]],
+                        **{name: texts[documents[i]] for name, i in zip(names, some, strict=True)},
                         "scores": [_short(scores[i]) for i in (at, *some)],
                     }
 
@@ -149,10 +149,10 @@ def write_lists(table: ScoreTable, path: str | Path) -> None:
     rows = (
         {
             "query": collection.queries[collection.query_row[query]],
-            "docs": [collection.documents[row] for row in found],
+            "docs": [collection.documents[row] for row in documents],
             "labels": [_short(score) for score in scores],
         }
-        for query, found, scores, _ in pools(table)
+        for query, documents, scores, _ in pools(table)
     )
     kinds = {"query": pa.string(), "docs": pa.list_(pa.string()), "labels": pa.list_(pa.float32())}
     _write(rows, path, pa.schema(kinds))

@@ -44,14 +44,14 @@ _TRIED: WeakKeyDictionary[torch.nn.Module, dict[str, int | None]] = WeakKeyDicti
 
 def blocks(lengths: list[int]) -> list[tuple[int, int, int]]:
     """Runs of texts of like length: first and end text, and the width they are filled up to."""
-    found, first = [], 0
+    spans, first = [], 0
     for end in range(1, len(lengths) + 1):
         run = lengths[first:end]
         whole = end == len(lengths)
         if whole or max(*run, lengths[end]) > SLACK * min(*run, lengths[end]) + MULTIPLE:
-            found.append((first, end, -(-max(run) // MULTIPLE) * MULTIPLE))
+            spans.append((first, end, -(-max(run) // MULTIPLE) * MULTIPLE))
             first = end
-    return found
+    return spans
 
 
 class _Attention(torch.autograd.Function):
@@ -127,9 +127,9 @@ class _Places:
 
 def _like(tokens: Tensor, plan: tuple[_Places, ...]) -> Tensor:
     """To be filled with what each text's tokens get; 0 for the tokens behind the last text."""
-    made = tokens.new_empty(tokens.shape)
-    made.view(-1, tokens.shape[-1])[plan[-1].span.stop :] = 0
-    return made
+    reordered = tokens.new_empty(tokens.shape)
+    reordered.view(-1, tokens.shape[-1])[plan[-1].span.stop :] = 0
+    return reordered
 
 
 @lru_cache(maxsize=4)  # a model's layers have the same one

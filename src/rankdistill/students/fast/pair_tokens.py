@@ -61,14 +61,14 @@ class PairTokenizer:
     def _assembled(self, pairs: Sequence[tuple[str, str]], template: Template) -> dict[str, Any]:
         tokenizer, parts = self.tokenizer, template.parts
         self._tokenise(dict.fromkeys(text for pair in pairs for text in pair))
-        found = [(self._kept[query], self._kept[document]) for query, document in pairs]
-        cut = [truncated(query[1], document[1], self._limit) for query, document in found]
-        rows, width = len(found), max(map(sum, cut)) + sum(len(ids) for ids, _ in parts)
+        pieces = [(self._kept[query], self._kept[document]) for query, document in pairs]
+        cut = [truncated(query[1], document[1], self._limit) for query, document in pieces]
+        rows, width = len(pieces), max(map(sum, cut)) + sum(len(ids) for ids, _ in parts)
         ids = np.full((rows, width), tokenizer.pad_token_id)
         types = np.full((rows, width), tokenizer.pad_token_type_id)
         mask = np.zeros((rows, width), dtype=np.int64)
         (a, a_types), (b, b_types), (c, c_types) = parts
-        for row, (query, document), (n, m) in zip(range(rows), found, cut, strict=True):
+        for row, (query, document), (n, m) in zip(range(rows), pieces, cut, strict=True):
             second = len(a) + n + len(b)
             end = second + m + len(c)
             for start, piece, kind in (
@@ -81,9 +81,11 @@ class PairTokenizer:
                 ids[row, start : start + len(piece)] = piece
                 types[row, start : start + len(piece)] = kind
             mask[row, :end] = 1
-        made = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+        features = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
         wanted = tokenizer.model_input_names
-        return {name: torch.from_numpy(made[name]) for name in made if name in wanted} | {"modality": "text"}
+        return {name: torch.from_numpy(features[name]) for name in features if name in wanted} | {
+            "modality": "text"
+        }
 
     def _tokenise(self, texts: Iterable[str]) -> None:
         """Keeps each text's first ids, as many as may be shown, and how many it has."""
@@ -139,11 +141,11 @@ def truncated(query: int, document: int, limit: int) -> tuple[int, int]:
     return (longer, shorter) if query > document else (shorter, longer)
 
 
-def same(made: dict[str, Any], expected: dict[str, Any]) -> bool:
+def same(features: dict[str, Any], expected: dict[str, Any]) -> bool:
     """Whether two features are equal, their types and names too."""
-    return made.keys() == expected.keys() and all(
+    return features.keys() == expected.keys() and all(
         torch.equal(value, expected[name]) and value.dtype == expected[name].dtype
         if torch.is_tensor(value)
         else value == expected[name]
-        for name, value in made.items()
+        for name, value in features.items()
     )
