@@ -31,6 +31,7 @@ KINDS = {
     "stratified-filtered": (StratifiedSampler, MARGINS),
     "hard": (HardNegativeSampler, {}),
     "hard-by-retriever": (HardNegativeSampler, {"by": "retriever"}),
+    "hard-by-bm25": (HardNegativeSampler, {"by": "bm25"}),
     "hard-filtered": (HardNegativeSampler, MARGINS),
     **{
         f"{space}/{placement}{'/jitter' * jitter}": (
@@ -55,8 +56,8 @@ def choose(sampler, scores, positive, seed=0):
     """The group; where the sampler asks for ranks, those of a retriever that likes low indices."""
     ranks = np.arange(np.size(scores))
     by_rank = {"ranks": ranks} if getattr(sampler, "by", "") == "retriever" else {}
-    if isinstance(sampler, EnsembleSampler):
-        by_rank = {"ranks_by_source": {"one": ranks, "other": ranks[::-1]}}
+    if isinstance(sampler, EnsembleSampler) or getattr(sampler, "by", "") == "bm25":
+        by_rank = {"ranks_by_source": {"bm25": ranks, "other": ranks[::-1]}}
     return sampler.select(scores, positive, np.random.default_rng(seed), **by_rank)
 
 

@@ -45,9 +45,28 @@ def test_by_retriever_without_ranks_raises():
         HardNegativeSampler(by="retriever").select(np.zeros(3), np.zeros(3, dtype=bool), RNG)
 
 
-def test_by_something_else_raises():
-    with pytest.raises(ValueError, match="bm25"):
-        HardNegativeSampler(by="bm25")
+def test_by_one_source_its_ranks_alone_count():
+    """Against a sort by hand: what bm25 did not find (65535) comes last, in the order of the pool."""
+    scores = np.array([0, 9, 1, 2, 8, 3, 7], dtype=np.float32)
+    positive = np.array([1, 1, 0, 0, 0, 0, 0], dtype=bool)
+    ranks = {"bm25": np.array([0, 1, 65535, 4, 65535, 2, 3]), "dense": np.array([5, 4, 0, 1, 2, 3, 6])}
+    best = np.minimum(ranks["bm25"], ranks["dense"])
+    by_bm25 = HardNegativeSampler(1, 5, by="bm25").select(scores, positive, RNG, best, ranks)
+    assert by_bm25.tolist() == [1, 5, 6, 3, 2, 4]
+    by_dense = HardNegativeSampler(1, 5, by="dense").select(scores, positive, RNG, best, ranks)
+    assert by_dense.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_by_a_source_without_ranks_raises():
+    sampler, ranks = HardNegativeSampler(by="bm25"), {"dense": np.arange(3)}
+    with pytest.raises(ValueError, match=r"by='bm25'\) needs bm25's ranks"):
+        sampler.select(np.zeros(3), np.zeros(3, dtype=bool), RNG, np.arange(3), ranks)
+
+
+@pytest.mark.parametrize("by", ["", None, 3])
+def test_by_no_name_raises(by):
+    with pytest.raises(ValueError, match=f"by={by!r}: it must be 'teacher', 'retriever' or the name of a"):
+        HardNegativeSampler(by=by)
 
 
 SCORES = [9.0, 4.0, -1.5, -2.0, -2.0625, -2.125, -3.0]

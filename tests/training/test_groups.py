@@ -61,6 +61,32 @@ def test_ranks_go_to_samplers_that_name_them(table):
     assert groups[0].document_rows[1:].tolist() == rows[np.argsort(ranks, kind="stable")[:2]].tolist()
 
 
+def test_one_source_orders_the_pool(collection):
+    """By hand: the ranks that ``flat`` gave, then what it did not find, in the order of the pool."""
+    retrievers = {"words": BM25(12), "flat": BM25(4, b=0.0), "drawn": Random(6)}
+    table = score_candidates(WordTeacher(), mine(collection, retrievers, "train"))
+    groups = TrainingGroups(table, HardNegativeSampler(1, 6, by="flat"))
+    unfound = 0
+    for i in range(len(groups)):
+        pool = table.candidates.pool(int(groups.queries[i]))
+        offered = [place for place in range(pool.start, pool.stop) if table.candidates.negative[place]]
+        ranks = table.candidates.ranks["flat"]
+        offered.sort(key=lambda place: (int(ranks[place]), place))
+        expected = table.candidates.document_rows[offered[:6]].tolist()
+        assert groups[i].document_rows[-len(expected) :].tolist() == expected
+        unfound += any(ranks[place] == 65535 for place in offered[:6])
+    assert unfound, "some groups have documents that flat did not find"
+
+
+@pytest.mark.parametrize("by", ["bm26", "drawn"])
+def test_a_source_that_ranked_nothing_is_refused(collection, by):
+    """One that is not there, and one whose documents are in no order; those that are there are named."""
+    table = score_candidates(WordTeacher(), mine(collection, {"words": BM25(5), "drawn": Random(6)}, "train"))
+    message = f"^sampler.by={by}: the candidates have no ranks of it; available: teacher, retriever, words$"
+    with pytest.raises(InputError, match=message):
+        TrainingGroups(table, HardNegativeSampler(1, 2, by=by))
+
+
 class Fusing:
     """The first documents by reciprocal rank fusion of the sources."""
 

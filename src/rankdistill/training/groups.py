@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from torch.utils.data import Dataset
 
-from rankdistill.data.candidates import Candidates
+from rankdistill.data.candidates import UNORDERED, Candidates
 from rankdistill.errors import InputError, shorten
+from rankdistill.samplers import HardNegativeSampler
 from rankdistill.scores.table import ScoreTable
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,8 @@ def group_size(sampler) -> int:
 
 
 def check_fit(sampler, candidates: Candidates) -> None:
-    """Raises ``InputError`` if ``sampler`` is not one, or no pool has as many documents as its groups."""
+    """Raises ``InputError`` if ``sampler`` is not one, no pool has as many documents as its groups, or no
+    document has a rank by the retriever that it goes by."""
     if isinstance(sampler, type) or not hasattr(sampler, "select"):
         raise InputError(
             f"sampler: {sampler!r:.60} has no select(scores, positive, rng), as has RandomSampler()"
@@ -215,6 +217,18 @@ def check_fit(sampler, candidates: Candidates) -> None:
             f"sampler: a group of {group_size(sampler)} documents, but the largest pool has {largest}; "
             "lower sampler.negatives or sampler.positives, or mine more candidates"
         )
+    source = sampler.source if isinstance(sampler, HardNegativeSampler) else None
+    if source is not None and not _is_ordered(candidates, source):
+        ordered = [name for name in candidates.ranks if _is_ordered(candidates, name)]
+        raise InputError(
+            f"sampler.by={source}: the candidates have no ranks of it; available: "
+            f"{', '.join(['teacher', 'retriever', *ordered])}"
+        )
+
+
+def _is_ordered(candidates: Candidates, source: str) -> bool:
+    """Whether ``source`` ranked any of ``candidates``; Random, for example, ranks none."""
+    return source in candidates.ranks and bool((candidates.ranks[source] < UNORDERED).any())
 
 
 def check_split(table: ScoreTable, split: str | None = None) -> None:
