@@ -5,8 +5,9 @@ from typing import cast
 
 import numpy as np
 
+from rankdistill.data import Candidates
 from rankdistill.errors import InputError
-from rankdistill.retrieval import embed_documents, embed_queries
+from rankdistill.retrieval import embed_documents, embed_queries, stored_index
 from rankdistill.students.load import check_class, fingerprint_of, load_student
 from rankdistill.students.models import BiEncoderModel
 from rankdistill.teachers.kept import Kept
@@ -44,6 +45,17 @@ class DenseTeacher:
         q = self._embeddings("query", queries)
         d = self._embeddings("document", documents)
         return (self.scale * np.einsum("nd,nd->n", q, d)).astype(np.float32)
+
+    def score_stored(self, candidates: Candidates) -> np.ndarray:
+        """Scores of all candidates, float32 (N,), by the stored embeddings of the whole collection.
+
+        The cache keeps these: mining, another split and another number of queries use them again.
+        """
+        collection = candidates.collection
+        queries = [collection.queries[row] for row in candidates.query_rows]
+        owners = np.repeat(np.arange(len(candidates)), np.diff(candidates.offsets))
+        scores = stored_index(self.model, collection).scores(queries, owners, candidates.document_rows)
+        return np.float32(self.scale) * scores
 
     def _embeddings(self, kind: str, texts: Sequence[str]) -> np.ndarray:
         new = [text for text in dict.fromkeys(texts) if (kind, text) not in self._kept]

@@ -37,6 +37,8 @@ class Teacher(Protocol):
     One whose scores depend on more than the pair has ``score_pools(candidates) -> float32 (N,)``
     instead, or ``score_columns(candidates)``, which gives ``scores`` and further columns by name, and names
     them in ``columns``. All processes of a job call it; what it returns in the main one is kept.
+    One that embeds texts may have ``score_stored``, the same from stored embeddings of the whole collection:
+    it is called where the candidates are at least half of its documents.
     """
 
     @property
@@ -93,12 +95,19 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
                 scores = columns.pop("scores")
             elif hasattr(teacher, "score_pools"):
                 scores = _float32(teacher.score_pools(candidates))
+            elif hasattr(teacher, "score_stored") and _are_most(candidates):
+                scores = _float32(teacher.score_stored(candidates))
             else:
                 scores = score_pairs(teacher, candidates, part)
             if processes.is_main():
                 ScoreTable(candidates, scores, who, columns=columns).save(path)
                 part.unlink(missing_ok=True)
     return ScoreTable.load(path, candidates.collection, candidates, who)
+
+
+def _are_most(candidates: Candidates) -> bool:
+    """Does at least half of the collection appear?"""
+    return 2 * len(np.unique(candidates.document_rows)) >= len(candidates.collection.documents)
 
 
 def cut_by(teacher: object, candidates: Candidates, name: str) -> Counts:
