@@ -15,6 +15,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.frames import BLOCK, rows_of
 from rankdistill.data.lines import read_judgments, read_objects
 from rankdistill.data.rows import Row, assemble
+from rankdistill.data.shards import check_whole
 from rankdistill.errors import InputError
 from rankdistill.runtime.reach import asking_hub
 
@@ -110,6 +111,7 @@ def _files(
     if not files:
         kinds = " or ".join(f"{kind}/*{suffix}" for suffix in readers)
         raise InputError(f"{folder}: no {kinds} in it" + (f", nor in {beside}" if beside else ""))
+    check_whole(files)
     return files
 
 

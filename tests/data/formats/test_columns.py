@@ -62,6 +62,18 @@ def test_a_folder_of_parquet_files(small, tmp_path):
     assert rows_of(read_scores(tmp_path, small)) == EXPECTED
 
 
+def test_a_folder_that_lacks_a_part_is_refused(small, tmp_path):
+    """A copy that was cut off would be half of the scores."""
+    first, second = (tmp_path / "data" / f"train-0000{i}-of-00002.parquet" for i in range(2))
+    first.parent.mkdir()
+    pq.write_table(pa.table(LISTS).slice(0, 1), first)
+    with pytest.raises(InputError, match=r"data: 1 of the 2 parts of train-\*; put the others beside them"):
+        read_scores(tmp_path, small)
+    assert list(rows_of(read_scores(first, small))) == ["q0"]
+    pq.write_table(pa.table(LISTS).slice(1, 1), second)
+    assert rows_of(read_scores(tmp_path, small)) == EXPECTED
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

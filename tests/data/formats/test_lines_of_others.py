@@ -139,6 +139,31 @@ BAD = [
     ),
     ("ranking", '{"query_id": "q0", "ranking": ["d0", "d0"]}', "s.txt:1: a document appears twice"),
     ("ranking", '{"query_id": "q0", "ranking": "d0"}', "s.txt:1: ranking is a list"),
+    (
+        "ranking",
+        '{"query_id": "q0", "ranking": ["d0", "d4"]}\n{"query_id": "q0", "ranking": ["d4", "d0"]}',
+        "s.txt:2: query 'q0' again",
+    ),
+    (
+        "ranking",
+        '{"query_id": "q0", "ranking": ["d0", "d4"], "candidates": ["d0", "d4"], "permutation": "[2] > [1]"}',
+        "s.txt:1: ranking and permutation are both an order",
+    ),
+    (
+        "groups",
+        '{"qid": "q0", "query_id": "q1", "pos": ["d0"], "neg": []}',
+        "s.txt:1: query_id and qid have one meaning",
+    ),
+    (
+        "hard_negatives",
+        '{"qid": "q0", "pos": [{"pid": "d0", "score": 7, "ce-score": 2}], "neg": []}',
+        "s.txt:1: score and ce-score have one meaning",
+    ),
+    (
+        "preferences",
+        '{"query_id": "q0", "document_id_a": "d0", "document_id_b": "d4", "preferred": "b"}',
+        "s.txt:1: document_id_a and preferred have one meaning",
+    ),
 ]
 
 
@@ -240,6 +265,8 @@ def test_permutations_of_candidates_are_rankings(small, tmp_path, caplog):
     third = pytest.approx(1 / 3)
     assert rows_of(table) == {"q0": {"d0": (1, True), "d4": (0.5, False), "d5": (third, False)}}
     assert table.candidates.ranks["file"].tolist() == [1, 2, 0]  # of d0, d4, d5
+    thought = line.replace('"[2]', '"<think>[3] > [1], no</think> [2]')
+    assert rows_of(read_scores(written(tmp_path, thought), small, "ranking")) == rows_of(table)
     mute = '{"query_id": "q2", "candidates": ["d3", "d5"], "permutation": "Sorry."}\n'
     path = written(tmp_path, line + mute)
     with pytest.raises(InputError, match="s.txt:2: no order of 2 candidates in 'Sorry.'; ask again, or"):

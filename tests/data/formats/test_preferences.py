@@ -59,11 +59,12 @@ def test_pairs_are_the_files_and_scores_their_means(name, small, tmp_path):
     assert found.candidates.ranks["file"].tolist() == [0, 1, 2, 1, 0, 2]
 
 
-def test_what_is_written_reads_the_same(small, tmp_path):
+@pytest.mark.parametrize("name", ["again.jsonl.gz", "again.parquet", "again.arrow", "again.feather"])
+def test_what_is_written_reads_the_same(name, small, tmp_path):
     thirds = [row | {"probability": 1 / 3 + i / 7} for i, row in enumerate(ROWS)]
     table = read_scores(written(tmp_path / "p.jsonl", thirds), small, "preferences")
-    write_scores(table, tmp_path / "again.jsonl.gz", "preferences")
-    again = read_scores(tmp_path / "again.jsonl.gz", small, "preferences")
+    write_scores(table, tmp_path / name, "preferences")
+    again = read_scores(tmp_path / name, small, "preferences")
     assert pairs_of(again) == pairs_of(table)
     np.testing.assert_allclose(again.scores, table.scores, rtol=1e-6)
     write_scores(table, tmp_path / "table.arrow")

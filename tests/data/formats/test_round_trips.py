@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from rankdistill.teachers import score_candidates
 FILES = [
     ("columns", "scores.parquet"),
     ("columns", "scores.arrow"),
+    ("columns", "scores.feather"),
     ("csv", "scores.csv"),
     ("csv", "scores.tsv.gz"),
     ("json", "scores.json"),
@@ -31,8 +33,10 @@ FILES = [
     ("bge", "bge.jsonl"),
     ("tuples", "tuples.jsonl.gz"),
     ("tuples", "tuples.parquet"),
+    ("tuples", "tuples.feather"),
     ("lists", "lists.jsonl"),
     ("lists", "lists.parquet"),
+    ("lists", "lists.arrow"),
 ]
 EQUAL = ("query_rows", "offsets", "document_rows", "positive")
 
@@ -147,6 +151,10 @@ def test_what_no_name_or_format_says_is_asked_for(small):
         read_scores("a.csv", small, "xml")
     with pytest.raises(InputError, match="by: not an option of csv; available: none"):
         read_scores("a.csv", small, by="rank")
+    with pytest.raises(InputError, match="collection: 'train' is no Collection; read_beir"):
+        read_scores("a.csv", "train")
+    with pytest.raises(InputError, match="path: None is no path"):
+        read_scores(None, small)
 
 
 def test_parquet_is_what_the_ecosystem_exchanges(scored, tmp_path):
@@ -155,6 +163,33 @@ def test_parquet_is_what_the_ecosystem_exchanges(scored, tmp_path):
     assert written.column_names == ["query_id", "document_ids", "scores"]
     assert written.to_pylist()[0] == {"query_id": "q0", "document_ids": ["d4", "d0"], "scores": [2.5, -1.25]}
     assert written.schema.metadata[b"collection"].decode() == scored.collection.fingerprint
+
+
+def test_feather_is_what_pandas_reads(scored, tmp_path):
+    write_scores(scored, tmp_path / "scores.feather")
+    first = pd.read_feather(tmp_path / "scores.feather").iloc[0]
+    assert (first.query_id, list(first.document_ids), list(first.scores)) == (
+        "q0",
+        ["d4", "d0"],
+        [2.5, -1.25],
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("s.parquet.gz", "columns"),
+        ("s.feather.gz", "lists"),
+        ("s.pkl", "json"),
+        ("s.pickle.gz", "json"),
+        ("s.parquet", "trec"),
+        ("s.arrow", "groups"),
+    ],
+)
+def test_what_nobody_would_read_is_not_written(name, format, scored, tmp_path):
+    with pytest.raises(InputError, match=f"{name}: "):
+        write_scores(scored, tmp_path / name, format)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_files_of_others_are_what_they_read(scored, tmp_path):

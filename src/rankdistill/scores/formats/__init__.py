@@ -56,6 +56,8 @@ def guess(path: str | Path) -> str:
 
 def check_format(format: str | None, path: str | Path) -> str:
     """``format``, or what the name of ``path`` says; raises ``InputError`` where there is no name."""
+    if not isinstance(path, str | Path):
+        raise InputError(f"path: {path!r:.60} is no path; name a file of scores, or a hub's dataset")
     if not str(path):
         raise InputError("path: it is empty; name a file of scores, or a hub's dataset")
     if format is not None and format not in FORMATS:
@@ -74,6 +76,11 @@ def read_scores(
 
     ``format`` is one of ``FORMATS``, by default what the name says; ``options`` are its reader's.
     """
+    if not isinstance(collection, Collection):
+        raise InputError(
+            f"collection: {collection!r:.60} is no Collection; read_beir and its like read one. Options, as "
+            "split=, go by their names"
+        )
     format = check_format(format, path)
     check_options(format, options)
     return FORMATS[format][0](path, collection, invalid, **options)

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rankdistill.data.collection import Collection
+from rankdistill.data.shards import check_whole
 from rankdistill.errors import InputError
-from rankdistill.scores.formats.files import draft
+from rankdistill.scores.formats.files import columns_writer
 from rankdistill.scores.formats.jsonl import DOCUMENT, QUERY, reciprocal
 from rankdistill.scores.formats.triples import Chunk, Invalid, to_table
 from rankdistill.scores.hub import FILES, disk_batches, hub_batches, id_only, is_hub_name, is_saved
@@ -64,6 +65,8 @@ def read_columns(
         batches = ((path, batch) for batch in disk_batches(path, split))
     else:
         files = _files(path, split)
+        if path.is_dir():
+            check_whole(files)
         metadata = _metadata(files)
         if {b"collection", b"candidates"} <= set(metadata) and path.suffix == ".arrow":
             return ScoreTable.load(path, collection)
@@ -77,11 +80,14 @@ def read_columns(
 
 
 def write_columns(table: ScoreTable, path: str | Path) -> None:
-    """Writes Parquet (query_id, document_ids, scores), or as ``ScoreTable.save`` if it ends in .arrow."""
+    """Writes query_id, document_ids, scores: Feather if ``path`` ends in .feather, else Parquet.
+
+    One that ends in .arrow is written as ``ScoreTable.save`` has it.
+    """
     if Path(path).suffix == ".arrow":
         return table.save(path)
     batches = id_only(table)
-    with draft(path) as file, pq.ParquetWriter(file, batches.schema) as writer:
+    with columns_writer(path, batches.schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 

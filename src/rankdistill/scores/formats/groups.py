@@ -17,7 +17,7 @@ import numpy as np
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_objects
 from rankdistill.errors import InputError
-from rankdistill.scores.formats.files import pools, writing
+from rankdistill.scores.formats.files import check_text_name, pools, writing
 from rankdistill.scores.formats.jsonl import DOCUMENT, QUERY, field, identifier, in_chunks, number
 from rankdistill.scores.formats.mapping import read_json, write_json
 from rankdistill.scores.formats.triples import Invalid, to_table
@@ -95,6 +95,7 @@ def write_groups(table: ScoreTable, path: str | Path) -> None:
 
     A line has one positive; a query with more has more lines.
     """
+    check_text_name(path)
     ids = table.collection.document_ids
     write_json(table, scores_beside(path))  # first: a command that was killed here starts again
     with writing(path) as out:

@@ -15,11 +15,13 @@ DOCUMENT = (
 
 
 def field(row: dict[str, Any], names: tuple[str, ...], place: str) -> Any:
-    """The value of the first of ``names`` that ``row`` has; raises ``InputError`` with what it has."""
-    for name in names:
-        if name in row:
-            return row[name]
-    raise InputError(f"{place}: no field {' or '.join(names)}; available: {', '.join(map(str, row))}")
+    """The value of the one of ``names`` that ``row`` has; raises ``InputError`` where it has none, or two."""
+    present = [name for name in names if name in row]
+    if len(present) > 1:
+        raise InputError(f"{place}: {' and '.join(present)} have one meaning; keep one of them")
+    if not present:
+        raise InputError(f"{place}: no field {' or '.join(names)}; available: {', '.join(map(str, row))}")
+    return row[present[0]]
 
 
 def identifier(value: Any, place: str) -> str:

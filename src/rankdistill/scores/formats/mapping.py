@@ -33,7 +33,7 @@ def read_json(path: str | Path, collection: Collection, invalid: Invalid = "erro
     anything else in it too; see ``to_table``.
     """
     path = Path(path)
-    if {".pkl", ".pickle"} & set(path.suffixes):
+    if is_pickle(path):
         raise InputError(
             f"{path}: pickles run code when they are read, and are not; if you trust it, convert it: "
             + conversion(path)
@@ -47,6 +47,11 @@ def read_json(path: str | Path, collection: Collection, invalid: Invalid = "erro
             yield query, [d for d, _ in documents], [number(score, place) for _, score in documents]
 
     return to_table(in_chunks(scored()), collection, path, invalid)
+
+
+def is_pickle(path: str | Path) -> bool:
+    """By its name."""
+    return bool({".pkl", ".pickle"} & set(Path(path).suffixes))
 
 
 def conversion(path: Path) -> str:
@@ -68,7 +73,9 @@ def conversion(path: Path) -> str:
 
 
 def write_json(table: ScoreTable, path: str | Path) -> None:
-    """Writes one JSON object, a query per line."""
+    """Writes one JSON object, a query per line; raises ``InputError`` for a pickle's name."""
+    if is_pickle(path):
+        raise InputError(f"{path}: pickles run code when they are read, and none is written; name it .json")
     ids = table.collection.document_ids
     with writing(path) as out:
         separator = "{\n"

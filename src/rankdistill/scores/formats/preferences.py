@@ -1,16 +1,17 @@
 """Pairwise preferences: a row for two documents that were compared, and how probably one is preferred."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import fingerprint
-from rankdistill.scores.formats.files import writing
+from rankdistill.scores.formats.files import write_rows
 from rankdistill.scores.formats.jsonl import QUERY, field, identifier, in_chunks, number
 from rankdistill.scores.formats.triples import Invalid, to_table
 from rankdistill.scores.formats.tuples import read_rows
@@ -75,18 +76,24 @@ def _pairs(compared: Compared, table: ScoreTable) -> Pairs:
 
 
 def write_preferences(table: ScoreTable, path: str | Path) -> None:
-    """Writes a JSON line for each pair, without the scores; raises ``InputError`` if there is none."""
+    """Writes a row for each pair, without the scores; raises ``InputError`` if there is none.
+
+    JSON lines, or Parquet or Feather where the name says so.
+    """
     if table.pairs is None:
         raise InputError(f"{path}: preferences cannot be written of a score table without pairs")
+    kinds = dict.fromkeys(("query_id", "document_id_a", "document_id_b"), pa.string())
+    write_rows(_rows(table, table.pairs), path, pa.schema(kinds | {"probability": pa.float32()}))
+
+
+def _rows(table: ScoreTable, pairs: Pairs) -> Iterator[dict[str, Any]]:
     ids = table.collection.document_ids
-    with writing(path) as out:
-        for i, query in enumerate(table.candidates.query_rows):
-            rows = table.candidates.document_rows[table.candidates.pool(i)]
-            for first, second, p in zip(*table.pairs.of(i), strict=True):
-                row = {
-                    "query_id": table.collection.query_ids[query],
-                    "document_id_a": ids[rows[first]],
-                    "document_id_b": ids[rows[second]],
-                    "probability": float(f"{p:.9g}"),
-                }
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    for i, query in enumerate(table.candidates.query_rows):
+        rows = table.candidates.document_rows[table.candidates.pool(i)]
+        for first, second, p in zip(*pairs.of(i), strict=True):
+            yield {
+                "query_id": table.collection.query_ids[query],
+                "document_id_a": ids[rows[first]],
+                "document_id_b": ids[rows[second]],
+                "probability": float(f"{p:.9g}"),
+            }

@@ -88,12 +88,18 @@ def read_ranking(path: str | Path, collection: Collection, invalid: Invalid = "e
     answer without an order raises ``InputError``; with ``invalid="skip"`` its query is left out.
     """
     path, silent = Path(path), 0
+    known: set[str] = set()
 
     def scored() -> Iterator[tuple[str, list[str], list[float]]]:
         nonlocal silent
         for place, row in read_objects(path):
             query = identifier(field(row, QUERY, place), place)
-            answered = "permutation" in row and "ranking" not in row
+            if query in known:
+                raise InputError(f"{place}: query {query!r} again; a line has the whole order of a query")
+            known.add(query)
+            answered = "permutation" in row
+            if answered and "ranking" in row:
+                raise InputError(f"{place}: ranking and permutation are both an order; keep one of them")
             name = "candidates" if answered else "ranking"
             ranked = listed(field(row, (name,), place), name, place)
             documents = [identifier(document, place) for document in ranked]
@@ -121,11 +127,13 @@ def permuted(answer: Any, n: int) -> list[int] | None:
     """Places of ``n`` candidates from 0, best first, by a language model's ``answer``; None if it has no
     order.
 
-    The numbers in brackets count, or all where none are; or it is a list of numbers. They are from 1. One
+    What it thought first, up to </think>, does not count. The numbers in brackets do, or all where none are
+    in any; or it is a list of numbers. They are from 1. One
     that is given again or is no candidate's is passed over, and what the answer leaves out
     follows in its own order, as RankGPT does (Sun et al. 2023, arXiv 2304.09542).
     """
     if isinstance(answer, str):
+        answer = answer.rpartition("</think>")[2]
         digits = re.findall(r"\[\s*(\d{1,9})\s*\]", answer) or re.findall(r"\d{1,9}", answer)
         numbers = [int(number) for number in digits]
     else:

@@ -1,21 +1,18 @@
 """Training sets of texts, as sentence-transformers' trainers take them: n-tuples, and labelled lists."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_objects
 from rankdistill.errors import InputError
 from rankdistill.scores.formats.columns import batches_of
-from rankdistill.scores.formats.files import draft, pools, writing
+from rankdistill.scores.formats.files import pools, write_rows
 from rankdistill.scores.formats.jsonl import field, in_chunks, listed, number
 from rankdistill.scores.formats.texts import first_row
 from rankdistill.scores.formats.triples import Invalid, to_table
@@ -24,7 +21,6 @@ from rankdistill.scores.table import ScoreTable
 
 NEGATIVE = re.compile(r"negative(?:_?([0-9]+))?")  # a column of texts, and which
 NEGATIVES = 7  # in a tuple, or as many as the smallest pool has
-ROWS = 10_000  # of Parquet, written at a time
 
 
 def read_tuples(path: str | Path, collection: Collection, invalid: Invalid = "error") -> ScoreTable:
@@ -140,7 +136,7 @@ def write_tuples(table: ScoreTable, path: str | Path) -> None:
                     }
 
     kinds = {name: pa.string() for name in ("anchor", "positive", *names)}
-    _write(rows(), path, pa.schema(kinds | {"scores": pa.list_(pa.float32())}))
+    write_rows(rows(), path, pa.schema(kinds | {"scores": pa.list_(pa.float32())}))
 
 
 def write_lists(table: ScoreTable, path: str | Path) -> None:
@@ -155,19 +151,8 @@ def write_lists(table: ScoreTable, path: str | Path) -> None:
         for query, documents, scores, _ in pools(table)
     )
     kinds = {"query": pa.string(), "docs": pa.list_(pa.string()), "labels": pa.list_(pa.float32())}
-    _write(rows, path, pa.schema(kinds))
+    write_rows(rows, path, pa.schema(kinds))
 
 
 def _short(score: np.float32) -> float:
     return float(f"{score:.9g}")
-
-
-def _write(rows: Iterator[dict[str, Any]], path: str | Path, schema: pa.Schema) -> None:
-    """JSON lines, or Parquet if the name says so."""
-    if Path(path).suffix != ".parquet":
-        with writing(path) as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return
-    with draft(path) as file, pq.ParquetWriter(file, schema) as writer:
-        while some := list(islice(rows, ROWS)):
-            writer.write_table(pa.Table.from_pylist(some, schema))
