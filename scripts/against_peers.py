@@ -64,7 +64,7 @@ class Work:
         with torch.no_grad():
             measured = rd.Evaluator(["nDCG@10"]).evaluate(student, self.collection, split)
         student.train(training)
-        return measured.per_query["nDCG@10"].to_dict()
+        return dict(measured.per_query["nDCG@10"])
 
 
 class Curve(TrainerCallback):

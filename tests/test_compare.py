@@ -88,7 +88,6 @@ def test_a_file_must_not_hide_a_module_of_python_s(tmp_path):
 @pytest.mark.slow
 def test_an_idea_becomes_a_table(tmp_path, beir, student_folder):
     """From another folder; what fails ends in the sweep's own line."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     (tmp_path / "my_sampler.py").write_text(SAMPLER)
     words = [sys.executable, "-m", "rankdistill", "compare", "my_sampler.py", "--data", str(beir)]
     words += ["seed=0", "teacher=bm25", f"student.model={student_folder}", "student.vectors=input"]

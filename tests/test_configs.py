@@ -1,6 +1,7 @@
 """Every YAML is composed and instantiated: no default points at what isn't there."""
 
 import dataclasses
+import importlib.metadata
 import inspect
 
 import numpy as np
@@ -70,13 +71,18 @@ STUDIES = sorted(f.stem for f in (FOLDER / "study").glob("*.yaml"))
 @pytest.mark.parametrize("option", STUDIES)
 def test_every_study_composes(option):
     """And each value that it sweeps over, by itself."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     with initialize_config_dir(str(FOLDER), version_base="1.3"):
         config = compose("config", overrides=[f"+study={option}"], return_hydra_config=True)
     swept = config.hydra.sweeper.params
     for name, values in (swept or {}).items():
         for value in str(values).split(","):
-            check(composed(f"+study={option}", f"{name}={value}"))
+            check(composed(f"{name}={value}", f"+study={option}"))  # the sweeper's order
+
+
+def test_what_the_studies_start_their_jobs_with_is_no_extra():
+    """The tests' environment has all extras, and would not show it."""
+    required = [line for line in importlib.metadata.requires("rankdistill") or [] if "extra ==" not in line]
+    assert any(line.startswith("hydra-joblib-launcher") for line in required)
 
 
 @pytest.mark.parametrize("option", sorted(f.stem for f in (FOLDER / "negatives_from").glob("*.yaml")))

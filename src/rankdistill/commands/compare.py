@@ -135,10 +135,6 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="a folder for runs and reports (default: outputs/<file>)")
     arguments = parser.parse_intermixed_args()
     try:
-        if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-            raise InputError(
-                "jobs run side by side with hydra-joblib-launcher: pip install hydra-joblib-launcher"
-            )
         kind, own = parts_of(arguments.file)
         into = (arguments.into or Path("outputs") / arguments.file.stem).absolute()
         words = words_of(kind, own, arguments.study, into / "options", arguments.overrides)
