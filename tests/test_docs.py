@@ -27,6 +27,7 @@ from rankdistill.losses import KLDivergence
 from rankdistill.losses.base import columns_of, reads
 from rankdistill.teachers import score_candidates
 from rankdistill.training import StepTeacher, training_arguments
+from rankdistill.training.rates import LEAST
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -43,6 +44,36 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert "StratifiedSampler" in (tmp_path / "site" / "reference.html").read_text()
+
+
+def texts() -> dict[str, str]:
+    """Everything that a user reads of this repository, in one line each; not the stored reports."""
+    top = DOCS.parent
+    kinds = ("*.md", "docs/*.md", "notebooks/*.ipynb", "configs/**/*.yaml", "src/**/*.py")
+    files = [file for kind in kinds for file in sorted(top.glob(kind))]
+    return {
+        str(file.relative_to(top)): re.sub(r"[\s#]+", " ", file.read_text(encoding="utf-8")) for file in files
+    }
+
+
+def test_every_page_says_how_long_a_searched_rate_is_tried():
+    """A short stage tries each for more than a quarter of itself."""
+    said = {
+        name: re.findall(r"a quarter of (?:a|the) stage's steps.{20}", text) for name, text in texts().items()
+    }
+    assert sum(map(len, said.values())) >= 4
+    short = {
+        name: [text for text in found if f", at least {LEAST}" not in text] for name, found in said.items()
+    }
+    assert not any(short.values()), short
+
+
+def test_no_page_says_that_a_report_averages_seeds_first():
+    """Queries and seeds are both random, as the report has it; what was computed before says so."""
+    pages = {name for name, text in texts().items() if "seeds averaged first" in text}
+    assert pages == {"docs/results.md"}
+    assert "seeds averaged first, as reports were computed then" in texts()["docs/results.md"]
+    assert "queries and seeds as random" in texts()["notebooks/read_a_sweep.ipynb"]
 
 
 def commands() -> list[str]:

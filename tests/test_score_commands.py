@@ -93,7 +93,7 @@ def test_a_file_of_scores_is_distilled(measured, mined, beir, table, tmp_path):
     assert "mining candidates" not in log and "distillation: 12 groups" in log
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     if measured:
-        assert metrics["teacher"] == {"nDCG@10": 1, "RR@10": 1, "R@100": 1, "AP": 1}
+        assert metrics["teacher"] == {"nDCG@10": 1, "RR@10": 1, "R@100": 1, "AP": 1, "queries": 8}
     else:
         assert list(metrics) == ["before", "after"]
         assert "scores.csv: no scores of the 8 queries of test; the teacher isn't measured" in log

@@ -471,7 +471,7 @@ def test_measured_queries_that_are_trained_on_but_for_case_are_said(job, tmp_pat
     assert (told["trained on"], told["trained on but for case or white space"]) == (8, 7)
 
 
-def test_the_teacher_may_be_asked_of_some_queries_alone(job, tmp_path):
+def test_the_teacher_may_be_asked_of_some_queries_alone(job, tmp_path, capsys):
     """Its figures are what it has of these where it is asked of all; the student's are of all measured."""
     rows, metrics = {}, {}
     for asked in (True, 3):
@@ -487,11 +487,19 @@ def test_the_teacher_may_be_asked_of_some_queries_alone(job, tmp_path):
     assert some == {query: float(rows[True][query][name]) for query in some}
     assert metrics[3]["teacher"]["nDCG@10"] == pytest.approx(sum(some.values()) / 3)
     assert metrics[3]["after"] == metrics[True]["after"]
+    assert [metrics[3][name]["queries"] for name in ("after", "teacher")] == [len(rows[3]), 3]
     card = (tmp_path / "3" / "model" / "README.md").read_text(encoding="utf-8")
     assert (
         "The teacher was asked of 3 of these queries, drawn at random; of them\nnDCG@10 after - teacher: "
         in card
     )
+    assert "\n| teacher (3 queries) | " in card, "its row is not of the other rows' queries"
+    whole = (tmp_path / "True" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "\n| teacher | " in whole
+    capsys.readouterr()
+    job.evaluation.teacher = 3
+    distil(job, tmp_path / "3")
+    assert "\n| teacher (3 queries) | " in capsys.readouterr().out, "as it is printed of a finished run"
     conditions = json.loads((tmp_path / "3" / "conditions.json").read_text())
     assert conditions["queries"]["evaluation"]["used of the teacher"] == 3
     (run,) = [run for run in read_runs(tmp_path) if run.folder.name == "3"]

@@ -153,6 +153,71 @@ def test_what_was_not_equal_is_said(sweep):
     assert "not all settings have the same seeds: " in found.markdown()
 
 
+BASE, GAINED = np.linspace(0.2, 0.8, 10), np.linspace(0.1, 0.9, 10)
+
+
+def asked(values, *queries):
+    """``values`` of some queries alone, as per_query.csv has a teacher that was asked of those."""
+    return [value if i in queries else "" for i, value in enumerate(values)]
+
+
+def write_taught(folder, teacher, loss="kl", data="beir", evaluated="one"):
+    values = {"before": BASE, "after": GAINED, "teacher": teacher}
+    settings = {"loss": loss, "data": data}
+    values = {system: {"nDCG@10": of} for system, of in values.items()}
+    return write_run(folder, settings, 0, values, conditions={"torch": "1", "evaluated": evaluated})
+
+
+def test_a_teacher_of_other_queries_says_so_in_its_name_and_what_the_student_has_on_them(tmp_path):
+    """On the queries 0 and 1 the teacher is above the student, whose mean over all ten is higher."""
+    write_taught(tmp_path / "0", asked(BASE, 0, 1))
+    found = report(tmp_path)
+    teacher = (0.2 + 0.2 + 0.6 / 9) / 2
+    student = (0.1 + 0.1 + 0.8 / 9) / 2
+    assert teacher > student and GAINED.mean() > teacher
+    assert found.rows()[2:] == [
+        ["before", "", "0.5000", ""],
+        ["teacher (2 queries)", "", f"{teacher:.4f}", ""],
+    ]
+    note = (
+        "teacher (2 queries): these figures are of a sample, 2 of the 10 queries of the settings; do not "
+        f"compare its row with theirs. On the same 2, the mean of nDCG@10 is {teacher:.4f}, and "
+        f"{student:.4f} after training"
+    )
+    assert note in found.notes()
+    for text in (found.markdown(), found.latex(), printed(found)):
+        assert "teacher (2 queries)" in text
+    assert list(found.others) == ["before", "teacher (2 queries)"]
+
+
+def test_teachers_of_different_queries_have_a_row_each(tmp_path):
+    for i, queries in enumerate(((0, 1), (8, 9), range(10))):
+        write_taught(tmp_path / str(i), asked(BASE, *queries), loss=f"loss{i}")
+    found = report(tmp_path)
+    means = {row[0]: row[-2] for row in found.rows()[4:]}
+    assert means == {
+        "before": "0.5000",
+        "teacher (2 queries, sample 1)": f"{(BASE[0] + BASE[1]) / 2:.4f}",
+        "teacher (2 queries, sample 2)": f"{(BASE[8] + BASE[9]) / 2:.4f}",
+        "teacher": "0.5000",
+    }
+    both = [note for note in found.notes() if note.startswith("teacher (2 queries, sample ")]
+    assert len(both) == 2 and both[1].endswith(f"and {(GAINED[8] + GAINED[9]) / 2:.4f} of the settings")
+
+
+def test_what_was_measured_on_two_collections_has_a_row_of_each(tmp_path):
+    """A range over both would be of no collection."""
+    write_taught(tmp_path / "0", asked(BASE, 0), data="beir")
+    write_taught(tmp_path / "1", BASE / 2, data="hub", evaluated="two")
+    rows = {row[0]: row[-2] for row in report(tmp_path).rows()[3:]}
+    assert rows == {
+        "before (1)": "0.5000",
+        "before (2)": "0.5000",
+        "teacher (1 query of 1)": "0.2000",
+        "teacher (2)": "0.2500",
+    }
+
+
 def test_runs_of_two_collections_are_not_paired_though_their_query_ids_are_equal(sweep):
     """q0, q1, ... of one are not those of the other."""
     folder, base, _ = sweep

@@ -66,7 +66,10 @@ def test_two_models_are_compared_by_the_command(two, out, beir, collection, caps
         for model in two
     ]
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics == {f"{n}/model": dict(e.mean) for n, e in zip(("first", "second"), expected, strict=True)}
+    assert metrics == {
+        f"{n}/model": {**e.mean, "queries": len(e.per_query["nDCG@10"])}
+        for n, e in zip(("first", "second"), expected, strict=True)
+    }
     with open(out / "per_query.csv") as lines:
         rows = list(csv.DictReader(lines))
     with open(out / "comparison.csv") as lines:
@@ -104,7 +107,8 @@ def test_two_models_are_compared_by_the_command(two, out, beir, collection, caps
 def test_ir_measures_gives_the_same_figures_of_the_files(two, out, beir, capsys, caplog, monkeypatch):
     """By the command that is logged; of the eight judged queries five are measured."""
     with caplog.at_level("INFO"):
-        run(["data=beir", f"data.path={beir}", "evaluator.limit=5", f"model={two[1]}"], out)
+        measures = "evaluator.measures=[nDCG@10,NumRet,RR@10,R@100,AP,NumRel,NumQ]"
+        run(["data=beir", f"data.path={beir}", "evaluator.limit=5", measures, f"model={two[1]}"], out)
     (line,) = [r.getMessage() for r in caplog.records if "the same figures" in r.getMessage()]
     words = shlex.split(line.partition("model: ")[2])
     assert words[0] == "ir_measures" and len((out / "qrels.trec").read_text().splitlines()) == 5
@@ -113,7 +117,14 @@ def test_ir_measures_gives_the_same_figures_of_the_files(two, out, beir, capsys,
     main_cli()
     found = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
     (expected,) = json.loads((out / "metrics.json").read_text()).values()
+    own = {name: expected.pop(name) for name in ("queries", "NumQ", "NumRel", "NumRet")}
+    assert own == {"queries": 5, "NumQ": 1, "NumRel": own["NumRel"], "NumRet": 60}, "means over the queries"
     assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, abs=1e-9)
+    with caplog.at_level("INFO"):
+        caplog.clear()
+        measures = "evaluator.measures=[NumRet]"
+        run(["data=beir", f"data.path={beir}", measures, f"model={two[1]}"], out / "counts")
+    assert "the same figures" not in caplog.text, "ir_measures would print their sums"
 
 
 def test_runs_and_models_mix_and_equal_ones_are_said(two, out, beir, capsys, monkeypatch):

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistill.commands.launch import command, make
 from rankdistill.commands.summary import (
     evaluation_queries,
+    means,
     measured_queries,
     read_measures,
     table,
@@ -97,7 +98,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         file = "run.trec.gz" if len(results) == 1 else f"run_{i}.trec.gz"
         result.run.write(folder.path / file)
         same = write_judgments(folder.path, collection, config.split, result, file)
-        log.info("the same figures of %s: %s", names[i - 1], same)
+        if same:
+            log.info("the same figures of %s: %s", names[i - 1], same)
     compared = comparisons(results)
     if compared:
         write_csv(folder.path / "comparison.csv", comparison_numbers(compared))
@@ -109,7 +111,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         **inputs(measured),
         queries={"evaluation": evaluation_queries(collection, config.split, n, evaluator.limit)},
     )
-    text = table({name: result.mean for name, result in results.items()})
+    text = table(means(results))
     if compared:
         text += f"\n\n{comparison_text(compared)}"
     queries = measured_queries(collection, config.split, n)

@@ -10,6 +10,7 @@ from typing import Any
 
 import faiss
 import torch
+from ir_measures.measures.base import SumAgg
 
 from rankdistill import __version__
 from rankdistill.data.collection import Collection
@@ -20,12 +21,23 @@ from rankdistill.evaluation.evaluator import parse_measure, provider_of
 from rankdistill.runtime.folders import checksum, read_json, results_of, write_csv, write_json, write_text
 from rankdistill.runtime.hardware import has_bf16
 
+QUERIES = "queries"  # beside a system's measures: how many they are the mean of
 PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "bm25s", "ir-measures")
 
 
 def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """A Markdown table, a row per system and a column per measure."""
-    measures = list(next(iter(metrics.values())))
+    """A Markdown table, a row per system and a column per measure.
+
+    Where ``QUERIES`` is among a system's values and below the others', its name says of how many it is.
+    """
+    measures = [name for name in next(iter(metrics.values())) if name != QUERIES]
+    most = max(values.get(QUERIES, 0) for values in metrics.values())
+    metrics = {
+        name
+        if values.get(QUERIES, most) == most
+        else f"{name} ({count(int(values[QUERIES]), 'query')})": values
+        for name, values in metrics.items()
+    }
     width = max(map(len, metrics))
     lines = ["| " + " " * width + " | " + " | ".join(f"{m:>8}" for m in measures) + " |"]
     lines.append("|-" + "-" * width + "-|" + "|".join("-" * max(9, len(m) + 1) + ":" for m in measures) + "|")
@@ -35,8 +47,16 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def means(results: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
+    """System -> measure -> mean, and the number of queries that they are of, as ``QUERIES``."""
+    return {
+        name: {**result.mean, QUERIES: len(next(iter(result.per_query.values())))}
+        for name, result in results.items()
+    }
+
+
 def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
-    """per_query.csv, a row per query, and metrics.json, system -> measure -> mean.
+    """per_query.csv, a row per query, and metrics.json, the ``means``.
 
     A cell is empty where a system was not measured on a query, such as a teacher that scored only some.
     """
@@ -45,8 +65,7 @@ def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:
     values = [results[name].per_query[measure] for measure in first for name in results]
     rows = [[query, *(one.get(query, "") for one in values)] for query in next(iter(first.values()))]
     write_csv(folder / "per_query.csv", [head, *rows])
-    metrics = {name: dict(result.mean) for name, result in results.items()}
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_text(folder / "metrics.json", json.dumps(means(results), indent=2) + "\n")
 
 
 def write_judgments(
@@ -54,8 +73,9 @@ def write_judgments(
 ) -> str:
     """qrels.trec, the judgments of the queries that ``result`` measured, for other programs.
 
-    Returns the command that gives the same figures for the file ``run``, which is beside it. What gdeval
-    computes is not asked of it where queries have other names than numbers, which gdeval cannot read.
+    Returns the command that gives the same figures for the file ``run``, which is beside it; "" if no figure
+    would be the same. It leaves out counts (NumRet), of which ir_measures prints the sum over the queries,
+    and what gdeval computes where queries have other names than numbers, which gdeval cannot read.
     """
     judged = collection.judged(split)
     queries = next(iter(result.per_query.values()))
@@ -64,7 +84,14 @@ def write_judgments(
     )
     write_text(folder / "qrels.trec", "".join(lines))
     numbered = all(query.isdecimal() for query in queries)
-    measures = [name for name in result.per_query if numbered or provider_of(parse_measure(name)) != "gdeval"]
+    asked = {name: parse_measure(name) for name in result.per_query}
+    measures = [
+        name
+        for name, measure in asked.items()
+        if (numbered or provider_of(measure) != "gdeval") and not isinstance(measure.aggregator(), SumAgg)
+    ]
+    if not measures:
+        return ""
     return shlex.join(["ir_measures", str(folder / "qrels.trec"), str(folder / run), *measures])
 
 
@@ -106,7 +133,10 @@ def used_queries(counts: Mapping[str, Any]) -> str:
 
 
 def read_measures(folder: Path) -> dict[str, dict[str, float]]:
-    """metrics.json; raises ``InputError`` if it isn't what ``write_measures`` writes."""
+    """metrics.json, in which an earlier version has no ``QUERIES``.
+
+    Raises ``InputError`` if it isn't what ``write_measures`` writes.
+    """
     path, remedy = folder / "metrics.json", f"delete {folder} to run it again"
     metrics = read_json(path, dict, remedy)
     if not metrics or not all(isinstance(values, dict) and values for values in metrics.values()):

@@ -37,6 +37,7 @@ from rankdistill.commands.measuring import (
 from rankdistill.commands.plan import check_dev, check_scores_of, plan
 from rankdistill.commands.summary import (
     evaluation_queries,
+    means,
     measured_queries,
     read_measures,
     significance,
@@ -403,7 +404,7 @@ def report(
     """
     before, after = results["before"], results["after"]
     text = summary(
-        {name: result.mean for name, result in results.items()},
+        means(results),
         main,
         compare(before.per_query[main], after.per_query[main]) if len(before.per_query[main]) > 1 else None,
     )
@@ -431,7 +432,8 @@ def report(
     check = write_judgments(path, table.collection, split, after)
     write_json(path / "history.json", history)
     write_measures(results, path)
-    log.info("the results\n\n%s\n\nResults in %s; the same figures of its run: %s", text, path, check)
+    check = f"; the same figures of its run: {check}" if check else ""
+    log.info("the results\n\n%s\n\nResults in %s%s", text, path, check)
 
 
 def trained_teachers(checkpoints: Path, stages: Sequence[str]) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Every run under a folder as one table: what was swept, means over seeds, which settings differ."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isnan, nan
@@ -13,6 +14,7 @@ from rankdistill.evaluation.conclusions import (
     TOLD,
     batched_alike,
     conclusion,
+    count,
     equal_everywhere,
     listed,
     p_value,
@@ -55,8 +57,9 @@ class Report:
     """``settings`` from the best to the worst in ``measure``; ``letters`` belong to them.
 
     ``unfinished``: the runs that are not in the table, and why; ``unequal``: conditions that were
-    not the same in all runs; ``others``: system (``before``, ``teacher``) -> measure -> lowest and
-    highest mean over the runs; ``margin`` is the equivalence tests'.
+    not the same in all runs; ``others``: system (``before``, ``teacher``), which says of which queries it is
+    where not of those of all settings, -> measure -> lowest and highest mean over the runs; ``samples``: how
+    those of fewer queries compare with the settings, a sentence each; ``margin`` is the equivalence tests'.
     """
 
     swept: tuple[str, ...]
@@ -68,6 +71,7 @@ class Report:
     letters: list[str]
     pairs: list[Pair]
     others: Mapping[str, Mapping[str, tuple[float, float]]]
+    samples: Sequence[str]
     unfinished: Mapping[str, str]
     unequal: Mapping[str, Sequence[str]]
 
@@ -163,6 +167,7 @@ class Report:
             notes.append(seeds + letters)
         if len({s.queries(self.measure) for s in self.settings}) > 1:
             notes.append("settings with another number before the letters have other queries: not compared")
+        notes += self.samples
         notes += self.tasks()
         if (least := len(self.pairs) / (1 + DRAWS)) > ALPHA:
             notes.append(
@@ -301,7 +306,7 @@ def report(
         settings,
         _letters(settings, pairs, measure),
         pairs,
-        _others(runs, measures),
+        *_others(runs, settings, measures, measure),
         {str(run.folder): run.missing for run in all_runs if run.missing},
         _unequal(runs),
     )
@@ -344,14 +349,67 @@ def _letters(settings: Sequence[Setting], pairs: Sequence[Pair], measure: str) -
     return letters_of
 
 
-def _others(runs: Sequence[TrainingRun], measures: tuple[str, ...]) -> dict:
-    others: dict = {}
+def _others(
+    runs: Sequence[TrainingRun], settings: Sequence[Setting], measures: tuple[str, ...], measure: str
+) -> tuple[dict[str, dict[str, tuple[float, float]]], list[str]]:
+    """``Report.others``, a row for each set of queries that a system was measured on; ``Report.samples``."""
+    wholes = list(dict.fromkeys(setting.queries(measure) for setting in settings))
+    others: dict[str, dict[str, tuple[float, float]]] = {}
+    samples = []
     for system in ("before", "teacher"):
-        measured = [run.per_query[system] for run in runs if system in run.per_query]
-        for m in measures if measured else ():
-            means = [float(np.mean(list(one[m].values()))) for one in measured if m in one]
-            others.setdefault(system, {})[m] = (min(means), max(means))
-    return others
+        measured: dict[tuple[str, frozenset[str]], list[TrainingRun]] = defaultdict(list)
+        for run in runs:
+            if measure in (values := run.per_query.get(system, {})):
+                measured[run.evaluated, frozenset(values[measure])].append(run)
+        named = [_row_name(system, queries, wholes) for queries in measured]
+        for i, (queries, of) in enumerate(measured.items()):
+            alike = [j for j, name in enumerate(named) if name == named[i]]
+            name = named[i] if len(alike) == 1 else f"{named[i][:-1]}, sample {alike.index(i) + 1})"
+            others[name] = {}
+            for m in measures:
+                means = [
+                    np.mean(list(values[m].values())) for run in of if m in (values := run.per_query[system])
+                ]
+                if means:
+                    others[name][m] = float(min(means)), float(max(means))
+            if queries not in wholes:
+                samples.append(_sample(name, queries, between(*others[name][measure]), settings, measure))
+    return others, samples
+
+
+def _row_name(
+    system: str, queries: tuple[str, frozenset[str]], wholes: Sequence[tuple[str, frozenset[str]]]
+) -> str:
+    """``system``, with the number of its ``queries`` where they are not those of all settings, ``wholes``.
+
+    With several of ``wholes`` their place among these, as before the settings' letters.
+    """
+    evaluated, ids = queries
+    number = next((i for i, (of, whole) in enumerate(wholes, 1) if of == evaluated and ids <= whole), None)
+    place = f"{number}" if number and len(wholes) > 1 else ""
+    if queries in wholes:
+        return f"{system} ({place})" if place else system
+    return f"{system} ({count(len(ids), 'query')}{place and f' of {place}'})"
+
+
+def _sample(
+    name: str, queries: tuple[str, frozenset[str]], mean: str, settings: Sequence[Setting], measure: str
+) -> str:
+    """That the row ``name`` is of other ``queries`` than those of ``settings``, and how these do on them."""
+    evaluated, ids = queries
+    alike = [s for s in settings if s.evaluated == evaluated and ids <= set(s.per_query[measure])]
+    note = f"{name}: these figures are not of the settings' queries; do not compare its row with theirs"
+    if not alike:
+        return note
+    whole = len(alike[0].per_query[measure])
+    note = (
+        f"{name}: these figures are of a sample, {len(ids):,} of the {whole:,} queries of the settings; do "
+        f"not compare its row with theirs. On the same {len(ids):,}, the mean of {measure} is {mean}, and"
+    )
+    means = [float(np.mean([s.per_query[measure][q] for q in ids])) for s in alike]
+    if len(alike) == 1:
+        return f"{note} {means[0]:.4f} after training"
+    return f"{note} {between(min(means), max(means))} of the settings"
 
 
 def _unequal(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:

@@ -57,9 +57,9 @@ def searched_rates(
     """``search`` for ``stage``, on copies of ``student``; kept in the stage's folder, and read from there.
 
     ``more`` are the Trainer's further fields, ``dev`` its ``eval_dataset``, ``evaluator`` and
-    ``eval_candidates``. Each rate makes a quarter of the stage's steps, its schedule as short, which may
-    favour lower rates than the whole stage would. A rate at which training diverges measures -inf. Pools are
-    not refreshed. Raises ``InputError`` if each one does.
+    ``eval_candidates``. Each rate makes a quarter of the stage's steps, at least 10, its schedule as short,
+    which may favour lower rates than the whole stage would. A rate at which training diverges measures
+    -inf. Pools are not refreshed. Raises ``InputError`` if each one does.
     """
     if kept := kept_rates(stage.folder):
         return kept

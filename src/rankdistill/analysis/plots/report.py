@@ -41,8 +41,9 @@ def plot_curves(report: Report, ax: Axes | None = None) -> Axes | None:
 def plot_report(report: Report, ax: Axes | None = None) -> Axes:
     """Each setting's seeds (dots) and their mean (bar), best first; the student before, dashed.
 
-    The line through a setting's mean is the 95 % interval of its difference from the first setting, over
-    the queries and for this one pair: where it misses the dotted line, the first one's mean, they differ.
+    The line through a setting's mean is the 95 % interval of its difference from the first setting, of
+    queries and seeds as random and for this one pair: where it misses the dotted line, the first one's mean,
+    they differ.
     """
     settings, measure = report.settings, report.measure
     names = [
