@@ -3,18 +3,23 @@
 import hashlib
 import json
 import logging
+import re
 import shutil
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from omegaconf import OmegaConf
 
+import rankdistill
 from rankdistill.commands.summary import write_conditions
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import fingerprint
-from rankdistill.runtime.folders import RunFolder, read_json, write_json, write_text
+from rankdistill.runtime.folders import WRITTEN, RunFolder, read_json, write_json, write_text
 from rankdistill.training.checkpoints import seal
 
+SOURCES = Path(rankdistill.__file__).parent
 ONE, OTHER = OmegaConf.create({"seed": 0, "x": [1, "a"]}), OmegaConf.create({"seed": 1, "x": [1, "a"]})
 TRAINING = OmegaConf.create({"seed": 0, "trainer": {}})
 INPUTS = {"collection": "c", "candidates": "k", "teacher": "t", "student": "s"}
@@ -203,6 +208,37 @@ def test_a_model_that_no_run_wrote_there_is_not_replaced(tmp_path, name, before)
     ):
         train(tmp_path, TRAINING)
     assert contents(tmp_path) == held
+
+
+OTHERS = ["run.json", "metrics.json", "per_query.csv", "run.trec.gz", "run_2.trec.gz"]
+OTHERS += ["qrels.trec", "comparison.csv", "document_ids.json", "pq.faiss", "torch", "openvino_int8"]
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "history.json", "plots", "teacher_warmup", "config.yaml"])
+def test_what_no_run_wrote_is_not_replaced(tmp_path, name):
+    """Under any name that a command writes, by any command, and however often it is tried."""
+    (tmp_path / name).mkdir() if "." not in name else (tmp_path / name).write_text("[]")
+    (tmp_path / "notes.txt").write_text("somebody's own")
+    held = contents(tmp_path)
+    for config in (ONE, OTHER):
+        with pytest.raises(InputError, match=f"{name}: is there already, and no run that began here wrote"):
+            train(tmp_path, config)
+    assert contents(tmp_path) == held
+    (tmp_path / name).rmdir() if "." not in name else (tmp_path / name).unlink()
+    train(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "somebody's own"
+
+
+def test_every_name_that_a_command_writes_is_known():
+    """Those in the sources, between the folder and what is written there."""
+    source = "".join(file.read_text() for file in (SOURCES / "commands").glob("*.py"))
+    names = re.findall(r"""(?:folder|folder\.path|path) / f?"([^"]+)"|drafted\("(\w+)"\)""", source)
+    names = {re.sub(r"{\w+}", "0", a or b) for a, b in names}
+    assert {"metrics.json", "qrels.trec", "0.faiss", "torch", "history.json"} <= names
+    aside = {"model", "README.md", "checkpoints", "sweep.log"}  # looked at by itself, and no folder of a run
+    reports = {name for name in names if name.startswith(("report", "pairs", "curves"))}
+    unknown = {n for n in names - aside - reports if not any(fnmatch(n, p) for p in WRITTEN)}
+    assert not unknown
 
 
 def test_the_model_of_an_interrupted_run_is_replaced_when_it_resumes(tmp_path):

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from rankdistill.candidates import BM25, Dense, Random, mine
 from rankdistill.commands.mine import as_run, new_file, run
+from rankdistill.commands.score import run as score_run
 from rankdistill.data import Collection, read_beir
 from rankdistill.data.candidates import read_candidates
 from rankdistill.errors import InputError
@@ -153,6 +154,19 @@ def test_what_cannot_be_an_output(tmp_path):
             new_file(str(path))
     assert new_file(str(tmp_path / "new" / "x.trec")) == tmp_path / "new" / "x.trec"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"], "what was tried is gone"
+
+
+def test_scores_replace_no_file_beside_their_output(beir, tmp_path):
+    """Not even the file that they are read from."""
+    given = tmp_path / "train.scores.json"
+    given.write_text('{"q0": {"d0": 1, "d1": 2}}')
+    asked = config(beir, tmp_path / "train.jsonl", ONE)
+    teacher = {"_target_": "rankdistill.teachers.FileTeacher", "path": str(given)}
+    asked = OmegaConf.merge(asked, {"teacher": teacher, "format": "groups", "input": None})
+    message = f"output={tmp_path}/train.jsonl: {given}, which is written beside it, exists already; delete"
+    with pytest.raises(InputError, match=message):
+        score_run(asked, None)
+    assert given.read_text() == '{"q0": {"d0": 1, "d1": 2}}' and list(tmp_path.iterdir()) == [given]
 
 
 @pytest.mark.parametrize("name", ["new/c.arrow", "new/c.trec"])

@@ -115,6 +115,16 @@ def test_what_is_refused(average, words, said, tmp_path):
     assert not (tmp_path / "soup" / "model").exists()
 
 
+def test_a_model_that_is_there_already_is_left_alone(average, tmp_path):
+    """It may be one of those that are averaged; at the second attempt too."""
+    (tmp_path / "soup" / "model").mkdir(parents=True)
+    (tmp_path / "soup" / "model" / "config.json").write_text("somebody's own")
+    for _ in range(2):
+        with pytest.raises(InputError, match="soup/model: is there already, and no run that began here"):
+            average()
+    assert (tmp_path / "soup" / "model" / "config.json").read_text() == "somebody's own"
+
+
 def test_models_that_began_differently_are_refused(average, tmp_path):
     (tmp_path / "run_1" / "conditions.json").write_text(json.dumps({"student": "other"}))
     with pytest.raises(InputError, match="run_1/model began as another model than .*run_0/model"):

@@ -52,6 +52,9 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         inputs["collection"] = collection.fingerprint
     if folder.ended and folder.finished(**inputs):
         return str(folder.path / "model")
+    if processes.is_main():
+        folder.check_model()
+    folder.begin(**inputs)  # from here on a model in the folder is this run's
     text, members = f"the mean of {', '.join(names)}", names
     if evaluator is None or collection is None:
         model = averaged(models, weights)
@@ -66,6 +69,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     if config.greedy:
         write_json(folder.path / "metrics.json", metrics)
     write_conditions(folder.path, settings=folder.settings, **inputs)
+    folder.clear()
     print(f"\n{text}\n\nModel in {folder.path / 'model'}")
     return str(folder.path / "model")
 

@@ -91,14 +91,20 @@ def nothing_found(names: str, output: Path) -> InputError:
     )
 
 
-def new_file(path: str) -> Path:
-    """``path``; raises ``InputError`` if something is there already, or nothing can be: that is tried."""
-    file = Path(path)
+def new_file(path: str, beside: Path | None = None) -> Path:
+    """``path``; raises ``InputError`` if something is there already, or nothing can be: that is tried.
+
+    Of a file that is written ``beside`` it, that file.
+    """
+    file = Path(path) if beside is None else beside
+    also = "" if file == Path(path) else f"{file}, which is written beside it, "
     try:
         if file.is_dir():
-            raise InputError(f"output={path}: is a folder; name a file in it")
+            raise InputError(
+                f"output={path}: {also}is a folder; name {'another' if also else 'a file in it'}"
+            )
         if file.exists() or file.is_symlink():
-            raise InputError(f"output={path}: exists already; delete it, or name another file")
+            raise InputError(f"output={path}: {also}exists already; delete it, or name another file")
     except OSError as error:  # of a name that is too long
         raise InputError(f"output={path}: cannot be written ({error.strerror}); name another") from None
     above = next(folder for folder in file.absolute().parents if folder.exists())

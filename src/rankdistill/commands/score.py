@@ -17,7 +17,7 @@ from rankdistill.runtime import processes
 from rankdistill.runtime.fields import check_fields
 from rankdistill.runtime.folders import RunFolder
 from rankdistill.scores import write_scores
-from rankdistill.scores.formats import check_format, read_run
+from rankdistill.scores.formats import check_format, files_written, read_run
 from rankdistill.scores.formats.triples import Invalid
 from rankdistill.teachers import FileTeacher, score_candidates, score_split
 
@@ -29,6 +29,8 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     check_fields(config, FIELDS | {"input": str | None, "format": str | None})
     output = new_file(config.output)
     format = check_format(config.format, output)
+    for file in files_written(output, format)[1:]:
+        new_file(config.output, file)
     collection = make(config.data, Collection)
     log.info("%s", collection)
     teacher = make(config.teacher)

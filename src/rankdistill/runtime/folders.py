@@ -35,6 +35,11 @@ FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 ELSEWHERE = "give another hydra.run.dir (hydra.sweep.dir in a sweep)"
 SEAL = "checksums.json"  # the last file of a checkpoint, and of a finished stage
 RESULTS = ("run.json", "per_query.csv", "metrics.json")  # what a report reads
+WRITTEN = (  # what the commands write into a run's folder, but for a model, as patterns
+    *("run.json", "config.yaml", "conditions.json", "metrics.json", "per_query.csv", "history.json"),
+    *("run.trec.gz", "run_[0-9]*.trec.gz", "qrels.trec", "comparison.csv", "document_ids.json", "*.faiss"),
+    *("plots", "torch", "openvino*", "teacher_*"),
+)
 
 
 def plain(config: DictConfig) -> dict:
@@ -193,7 +198,7 @@ class RunFolder:
     a job's processes the main one reads and writes.
 
     Raises ``InputError`` if another run is using it, or one with other settings ended there or was
-    interrupted.
+    interrupted, or if no run was there and a file or folder has a name that runs write.
     """
 
     def __init__(
@@ -222,15 +227,11 @@ class RunFolder:
         for name in ("checkpoints", "model", "plots"):
             if (self.path / name).exists() and not (self.path / name).is_dir():
                 raise InputError(f"{self.path / name}: a file is where a folder must; move it away")
-        begun = (self.checkpoints / "identity.json").exists() or kept(self.checkpoints)
-        foreign = (
-            (self.path / "model").exists() and not begun and not (self.path / "conditions.json").exists()
-        )
-        if foreign and "trainer" in self.plain:  # one that measures leaves a model alone
-            raise InputError(
-                f"{self.path / 'model'}: is there already, and no run that began here wrote it; {ELSEWHERE}, "
-                "or move it away: it would be replaced"
-            )
+        if "trainer" in self.plain:  # one that measures leaves a model alone
+            self.check_model()
+        if not self._ran_here():
+            for name in sorted(found.name for pattern in WRITTEN for found in self.path.glob(pattern)):
+                raise self._not_own(name)
         self.conditions = finished_conditions(self.path)
         if self.conditions is None:
             self._lock_it()
@@ -241,6 +242,31 @@ class RunFolder:
             self._unlock()
             raise
         return self
+
+    def check_model(self) -> None:
+        """Raises ``InputError`` for a model that no run wrote which finished here or may be resumed."""
+        if (self.path / "model").exists() and not self._begun() and not self._finished():
+            raise self._not_own("model")
+
+    def _begun(self) -> bool:
+        return (self.checkpoints / "identity.json").exists() or bool(kept(self.checkpoints))
+
+    def _finished(self) -> bool:
+        return (self.path / "conditions.json").exists()
+
+    def _ran_here(self) -> bool:
+        """Whether a run was accepted here; a run.json may be of another program."""
+        try:
+            record = json.loads((self.path / "run.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            record = None
+        return (isinstance(record, dict) and "settings" in record) or self._begun() or self._finished()
+
+    def _not_own(self, name: str) -> InputError:
+        return InputError(
+            f"{self.path / name}: is there already, and no run that began here wrote it; {ELSEWHERE}, or "
+            "move it away: it would be replaced"
+        )
 
     def _admit(self) -> None:
         if self.log is not None:

@@ -1,6 +1,7 @@
 """Every format: table -> file -> equal table; what no format may let through."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from rankdistill.candidates import BM25, Random, mine
 from rankdistill.data import Candidates, Collection
 from rankdistill.errors import InputError
 from rankdistill.scores import ScoreTable
-from rankdistill.scores.formats import FORMATS, guess, read_scores, write_scores
+from rankdistill.scores.formats import FORMATS, files_written, guess, read_scores, write_scores
+from rankdistill.scores.preferences import Pairs
 from rankdistill.teachers import score_candidates
 
 FILES = [
@@ -190,6 +192,33 @@ def test_what_nobody_would_read_is_not_written(name, format, scored, tmp_path):
     with pytest.raises(InputError, match=f"{name}: "):
         write_scores(scored, tmp_path / name, format)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.txt"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_writer_says_which_files_it_writes(format, name, scored, tmp_path):
+    """``rankdistill score`` looks whether one of them is there already."""
+    if format == "preferences":
+        pairs = Pairs(np.array([0, 1, 1, 1]), np.array([0]), np.array([1]), np.array([0.75]))
+        scored = replace(scored, pairs=pairs)
+    write_scores(scored, tmp_path / name, format)
+    said = files_written(tmp_path / name, format)
+    assert sorted(tmp_path.iterdir()) == sorted(said) and said[0] == tmp_path / name
+
+
+def test_scores_beside_groups_replace_no_file_of_another(scored, tmp_path):
+    """Not those of groups that are gzipped, whose scores have the same name; those of its own they do."""
+    own = tmp_path / "train.scores.json"
+    own.write_text("precious")
+    with pytest.raises(InputError, match="train.jsonl: its scores would replace .*train.scores.json; move"):
+        write_scores(scored, tmp_path / "train.jsonl", "groups")
+    assert own.read_text() == "precious" and list(tmp_path.iterdir()) == [own]
+    own.unlink()
+    for _ in range(2):
+        write_scores(scored, tmp_path / "train.jsonl", "groups")
+    assert json.loads(own.read_text())["q0"] == {"d4": 2.5, "d0": -1.25}
+    with pytest.raises(InputError, match="train.jsonl.gz: its scores would replace .*train.scores.json"):
+        write_scores(scored, tmp_path / "train.jsonl.gz", "groups")
 
 
 def test_the_files_of_others_are_what_they_read(scored, tmp_path):

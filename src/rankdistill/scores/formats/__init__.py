@@ -13,7 +13,13 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.scores.formats.columns import read_columns, write_columns
 from rankdistill.scores.formats.delimited import read_csv, read_margins, write_csv, write_margins
-from rankdistill.scores.formats.groups import read_groups, write_groups, write_hard_negatives, write_tevatron
+from rankdistill.scores.formats.groups import (
+    read_groups,
+    scores_beside,
+    write_groups,
+    write_hard_negatives,
+    write_tevatron,
+)
 from rankdistill.scores.formats.mapping import read_json, write_json
 from rankdistill.scores.formats.preferences import read_preferences, write_preferences
 from rankdistill.scores.formats.runs import read_ranking, read_run, write_ranking, write_run
@@ -101,8 +107,14 @@ def write_scores(table: ScoreTable, path: str | Path, format: str | None = None)
     FORMATS[check_format(format, path)][1](table, path)
 
 
+def files_written(path: str | Path, format: str) -> list[Path]:
+    """The files that the writer of ``format`` makes of ``path``: itself first, then those beside it."""
+    return [Path(path), *([scores_beside(path)] if format == "groups" else [])]
+
+
 __all__ = [
     "FORMATS",
+    "files_written",
     "read_bge",
     "read_columns",
     "read_csv",

@@ -17,7 +17,7 @@ import numpy as np
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_objects
 from rankdistill.errors import InputError
-from rankdistill.scores.formats.files import check_text_name, pools, writing
+from rankdistill.scores.formats.files import check_text_name, draft, pools, writing
 from rankdistill.scores.formats.jsonl import DOCUMENT, QUERY, field, identifier, in_chunks, number
 from rankdistill.scores.formats.mapping import read_json, write_json
 from rankdistill.scores.formats.triples import Invalid, to_table
@@ -93,12 +93,15 @@ def _items(value: Any) -> list:
 def write_groups(table: ScoreTable, path: str | Path) -> None:
     """Writes rankers' lines and, beside them, their scores: groups.jsonl and groups.scores.json.
 
-    A line has one positive; a query with more has more lines.
+    A line has one positive; a query with more has more lines. Raises ``InputError`` if the scores would
+    replace a file while ``path`` replaces none: it is of something else.
     """
     check_text_name(path)
-    ids = table.collection.document_ids
-    write_json(table, scores_beside(path))  # first: a command that was killed here starts again
-    with writing(path) as out:
+    ids, beside = table.collection.document_ids, scores_beside(path)
+    if beside.exists() and not Path(path).exists():
+        raise InputError(f"{path}: its scores would replace {beside}; move that away, or name another file")
+    with draft(beside) as scores, writing(path) as out:  # neither is there if one cannot be written
+        write_json(table, scores)
         for query, rows, _, positive in pools(table, copies=False):
             others = [ids[row] for row in rows[~positive]]
             for row in rows[positive]:
