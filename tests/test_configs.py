@@ -65,6 +65,12 @@ def test_every_experiment_composes(option):
     check(composed(f"+experiment={option}"))
 
 
+@pytest.mark.parametrize("option", NAMES)
+def test_every_experiment_takes_a_collection_and_a_student_of_ones_own(option):
+    """What it sets of its own are options, which others replace whole, and no fields of them."""
+    check(composed(f"+experiment={option}", "data=beir", "data.path=x", "student=minilm"))
+
+
 STUDIES = sorted(f.stem for f in (FOLDER / "study").glob("*.yaml"))
 
 
@@ -77,6 +83,7 @@ def test_every_study_composes(option):
     for name, values in (swept or {}).items():
         for value in str(values).split(","):
             check(composed(f"{name}={value}", f"+study={option}"))  # the sweeper's order
+    check(composed(f"+study={option}", "data=beir", "data.path=x"))
 
 
 def test_what_the_studies_start_their_jobs_with_is_no_extra():

@@ -4,9 +4,12 @@ import pytest
 from commands import start
 from filelock import FileLock
 
+from rankdistill.commands import finetune_teacher
 from rankdistill.commands.explain import explain
 from rankdistill.commands.launch import compose, sweep_notes
 from rankdistill.commands.train import distil
+from rankdistill.errors import InputError
+from rankdistill.runtime.folders import RunFolder
 
 BAD = [
     (
@@ -63,7 +66,14 @@ BAD = [
         ["+teacher@warmup.teacher=[bm25, dense]"],
         "one option is chosen; for a run of each of them: -m +teacher@warmup.teacher=bm25,dense",
     ),
-    (["evaluation.split=tset"], "no split 'tset'; available: 'test', 'train'"),
+    (["evaluation.split=tset"], "evaluation.split=tset: tiny: no split 'tset'; available: 'test', 'train'"),
+    (["candidates.split=tran"], "candidates.split=tran: tiny: no split 'tran'; available: 'test', 'train'"),
+    (["evaluator.seed=1"], "evaluator.seed: no such field here; it is seed"),
+    (["trainer.seed=1"], "trainer.seed: set seed=..."),
+    (["evaluator.output_dir=x"], "evaluator.output_dir: no such field here; it is hydra.run.dir"),
+    (["data.path="], "data.path='': it is empty; name a folder"),
+    (["+data.limit=3"], "data.limit: no such field of rankdistill.data.read_beir; available: path, name, "),
+    (["+loss.temprature=1"], "loss.temprature: no such field of "),
 ]
 
 
@@ -90,6 +100,26 @@ def test_bad_input_is_explained_in_one_line(tiny, tmp_path, monkeypatch, capfd, 
     said = explain(caught.value)
     assert said and message in said and "\n" not in said
     assert "scores of" not in capfd.readouterr().err, "nothing long before it"
+
+
+def test_a_file_or_split_that_is_not_there_shows_before_anything_is_loaded(tiny, tmp_path, monkeypatch):
+    def loaded(*_, **__):
+        raise AssertionError("a model is loaded")
+
+    monkeypatch.setattr("rankdistill.students.load.load_weights", loaded)
+    monkeypatch.setattr("rankdistill.students.cross_encoder.load_weights", loaded, raising=False)
+    with pytest.raises(InputError, match="evaluation.split=dev: tiny: no split 'dev'"):
+        distil(compose(*tiny, "evaluation.split=dev"), tmp_path / "run")
+    own = [word for word in tiny if word.startswith("data")]
+    config = compose(*own, name="finetune_teacher")
+    with RunFolder(tmp_path / "other", config) as folder:
+        with pytest.raises(InputError, match="evaluation.split=dev: tiny: no split 'dev'"):
+            finetune_teacher.run(config, folder)
+    monkeypatch.setattr("rankdistill.data.read_beir", loaded)
+    words = ["teacher=file", f"teacher.path={tmp_path}/nope.csv"]
+    given = [word for word in tiny if not word.startswith("teacher")]
+    with pytest.raises(InputError, match="nope.csv: no such file"):
+        distil(compose(*given, *words), tmp_path / "run")
 
 
 def test_a_part_of_another_command_is_named(tmp_path):

@@ -95,6 +95,10 @@ def test_rows_of_several_blocks_are_counted_on():
             {"qrels": QRELS.rename(columns={"grade": "label"})},
             "qrels row 0: no field score or relevance or grade .*; available: .*label",
         ),
+        (
+            {"qrels": {"train": QRELS.assign(split="train"), "test": QRELS.assign(split="train")}},
+            "qrels of test row 0: its column split says 'train'; give the table itself as qrels, or leave",
+        ),
         ({"qrels": QRELS.assign(document=7.0)}, "qrels row 0: expected query, document"),
         ({"qrels": QRELS.assign(query="q9")}, "^3 judgments of unknown queries: qrels row 0 .q9.*skip"),
     ],

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from rankdistill.commands.evaluate import listed_names
 from rankdistill.commands.launch import command, make
-from rankdistill.commands.summary import table, write_conditions
+from rankdistill.commands.summary import check_split, table, write_conditions
 from rankdistill.data import Collection
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
@@ -48,6 +48,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     collection, evaluator = None, None
     if config.greedy:
         evaluator, collection = make(config.evaluator, Evaluator), make(config.data, Collection)
+        check_split(collection, config.split, "split")
         evaluator.check(collection, config.split)
         inputs["collection"] = collection.fingerprint
     if folder.ended and folder.finished(**inputs):

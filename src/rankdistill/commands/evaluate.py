@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rankdistill.commands.launch import command, make
 from rankdistill.commands.summary import (
+    check_split,
     evaluation_queries,
     means,
     measured_queries,
@@ -59,6 +60,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     runs_read = {path: Run.read(path) for path in runs}
     collection = make(config.data, Collection)
     log.info("%s", collection)
+    check_split(collection, config.split, "split")
     evaluator.check(collection, config.split)  # before a model is loaded
     for path, ranked in runs_read.items():
         check_run(ranked, collection, config.split, path)

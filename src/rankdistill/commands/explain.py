@@ -24,6 +24,7 @@ from rankdistill.runtime.cache import cache_folder
 from rankdistill.runtime.pruning import shown
 
 ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
+OWN = {"seed": "seed", "data_seed": "seed", "output_dir": "hydra.run.dir"}  # arguments that a run sets itself
 
 
 def explain(error: BaseException) -> str | None:
@@ -112,7 +113,8 @@ def misspelt(error: BaseException) -> str | None:
         return f"{key}: {parent} has no fields here; give it some, as {parent}={{{name}:...}}"
     name = key.split(".")[-1]
     root: Any = OmegaConf.to_container(node._get_root(), resolve=False)
-    if homes := ["trainer." + name] if name in ARGUMENTS and "trainer" in root else [*places(root, name)]:
+    argument = OWN.get(name, f"trainer.{name}")
+    if homes := [argument] if name in ARGUMENTS and "trainer" in root else [*places(root, name)]:
         return f"{key}: no such field here; it is {' or '.join(homes)}"
     return f"{key}: no such field; {choices(name, fields)}"
 

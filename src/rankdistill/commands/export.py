@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rankdistill.commands.evaluate import listed_names
 from rankdistill.commands.launch import command, make
 from rankdistill.commands.summary import (
+    check_split,
     evaluation_queries,
     measured_queries,
     read_measures,
@@ -45,6 +46,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     for name in formats:
         check_format(name)
     evaluator, collection = make(config.evaluator, Evaluator), make(config.data, Collection)
+    check_split(collection, config.split, "split")
     evaluator.check(collection, config.split)
     model = load_model(config.model, config.max_length)
     if not isinstance(model, BiEncoderModel) or model.transformers_model is None:

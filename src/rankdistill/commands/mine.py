@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rankdistill.candidates import mine
 from rankdistill.candidates.mining import Retriever, by_name, is_ordered, retrieve_together
 from rankdistill.commands.launch import command, make, make_retrievers
+from rankdistill.commands.summary import check_split
 from rankdistill.data import Collection
 from rankdistill.data.candidates import UNRANKED, Candidates, to_arrow, write_arrow
 from rankdistill.errors import InputError, fields_of
@@ -46,6 +47,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         )
     collection = make(config.data, Collection)
     log.info("%s", collection)
+    check_split(collection, config.candidates.split, "candidates.split")
     with fields_of("candidates"):
         retrievers = by_name(make_retrievers(config.candidates.retrievers))
     if each:

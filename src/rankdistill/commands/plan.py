@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from rankdistill.commands.explain import choices
+from rankdistill.commands.explain import OWN, choices
 from rankdistill.commands.launch import make
 from rankdistill.errors import InputError, check_counts, fields_of
 from rankdistill.runtime.fields import check_fields
@@ -72,9 +72,8 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
             if field not in SCORES:
                 raise InputError(f"{name}.scores.{field}: no such field; {choices(str(field), SCORES)}")
         check_scores_of(f"{name}.scores", scores)
-        for field, remedy in (("seed", "set seed=..."), ("output_dir", "set hydra.run.dir=...")):
-            if field in fields:
-                raise InputError(f"trainer.{field}: {remedy}")
+        if refused := [field for field in OWN if field in fields]:
+            raise InputError(f"trainer.{refused[0]}: set {OWN[refused[0]]}=...")
         if searches := fields.get("learning_rate") == AUTO:
             del fields["learning_rate"]
         with named_by(name, settings):

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from rankdistill.commands.launch import command, make
 from rankdistill.commands.summary import (
+    check_split,
     evaluation_queries,
     measured_queries,
     read_measures,
@@ -60,7 +61,9 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     quantisers = made_quantisers(config.quantisers)
     collection = make(config.data, Collection)
     log.info("%s", collection)
+    check_split(collection, config.split, "split")
     evaluator.check(collection, config.split)
+    check_split(collection, config.training_split, "training_split")
     collection.query_rows(config.training_split)  # before a model is loaded
     if config.training_split == config.split:
         raise InputError(f"training_split={config.split}: it is what is measured (split); give another")

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from rankdistill.commands.launch import command, make, make_retrievers
 from rankdistill.commands.mine import FIELDS, new_file
+from rankdistill.commands.summary import check_split
 from rankdistill.data import Candidates, Collection
 from rankdistill.data.candidates import read_candidates as read_arrow
 from rankdistill.errors import InputError, fields_of
@@ -29,11 +30,13 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     check_fields(config, FIELDS | {"input": str | None, "format": str | None})
     output = new_file(config.output)
     format = check_format(config.format, output)
+    teacher = make(config.teacher)  # before anything is read: it may not be there
     for file in files_written(output, format)[1:]:
         new_file(config.output, file)
     collection = make(config.data, Collection)
     log.info("%s", collection)
-    teacher = make(config.teacher)
+    if config.input is None:
+        check_split(collection, config.candidates.split, "candidates.split")
     if config.input is not None:
         if isinstance(teacher, FileTeacher):
             raise InputError("input: a file of scores brings its own candidates; leave it out")

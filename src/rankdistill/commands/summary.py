@@ -14,7 +14,7 @@ from ir_measures.measures.base import SumAgg
 
 from rankdistill import __version__
 from rankdistill.data.collection import Collection
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, shorten
 from rankdistill.evaluation import Comparison, Evaluation
 from rankdistill.evaluation.conclusions import count, probability
 from rankdistill.evaluation.evaluator import parse_measure, provider_of
@@ -53,6 +53,15 @@ def means(results: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
         name: {**result.mean, QUERIES: len(next(iter(result.per_query.values())))}
         for name, result in results.items()
     }
+
+
+def check_split(collection: Collection, split: str, field: str) -> None:
+    """Raises ``InputError`` that names ``field`` if it sets a ``split`` that ``collection`` does not have."""
+    if split not in collection.qrels:
+        raise InputError(
+            f"{field}={split}: {collection.name}: no split {split!r}; available: "
+            f"{shorten(collection.qrels, 9)}"
+        )
 
 
 def write_measures(results: Mapping[str, Evaluation], folder: Path) -> None:

@@ -87,6 +87,14 @@ def sources_of(config: DictConfig, stages: Sequence[str]) -> list[Source]:
     return [*(source for source in sources.values() if source is not last), last]
 
 
+def check_files(config: DictConfig, stages: Sequence[str]) -> None:
+    """Raises ``InputError`` for a file of scores that is not there, before anything is read or loaded."""
+    of_stages = [(config[stage] or {}).get("teacher") for stage in stages]
+    for teacher in (config.teacher, *of_stages):
+        if teacher and str(teacher.get("_target_")).endswith(f".{FileTeacher.__name__}"):
+            make(teacher)
+
+
 def training_tables(
     sources: Sequence[Source], collection: Collection, stages: Sequence[Stage], held: int | None, seed: int
 ) -> tuple[list[ScoreTable], list[dict[str, Any]], Qrels | None]:

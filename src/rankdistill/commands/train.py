@@ -36,6 +36,7 @@ from rankdistill.commands.measuring import (
 )
 from rankdistill.commands.plan import check_dev, check_scores_of, plan
 from rankdistill.commands.summary import (
+    check_split,
     evaluation_queries,
     means,
     measured_queries,
@@ -47,7 +48,13 @@ from rankdistill.commands.summary import (
     write_judgments,
     write_measures,
 )
-from rankdistill.commands.tables import Source, measured_and_trained, sources_of, training_tables
+from rankdistill.commands.tables import (
+    Source,
+    check_files,
+    measured_and_trained,
+    sources_of,
+    training_tables,
+)
 from rankdistill.data import Collection
 from rankdistill.errors import InputError, check_counts, check_seed, fields_of, shorten
 from rankdistill.evaluation import Evaluation, Evaluator, compare
@@ -139,18 +146,20 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         check_counts(**{"evaluation.teacher": config.evaluation.teacher})
     if main:
         tell_threads()
+    check_files(config, [stage.name for stage in stages])
     collection = make(config.data, Collection)
     log.info("%s", collection)
-    set_seed(config.seed)  # of a new scoring head, whatever was drawn before
-    student = make(config.student, Model)
-    check_student(student, config, stages)
-    evaluator.check_index(student)
-
     test = config.evaluation.split
+    check_split(collection, test, "evaluation.split")
+    check_split(collection, config.candidates.split, "candidates.split")
     evaluator.check(collection, test)  # what is wrong with the splits shows now
     if (dev := config.evaluation.dev_split) is not None:
         check_dev_queries(collection, dev, test, config.candidates.split)
         evaluator.check(collection, dev)
+    set_seed(config.seed)  # of a new scoring head, whatever was drawn before
+    student = make(config.student, Model)
+    check_student(student, config, stages)
+    evaluator.check_index(student)
     sources = sources_of(config, [stage.name for stage in stages])
     stages = [with_scorer(stage, sources, student) for stage in stages]
     inputs = inputs_of(collection, student, sources, stages)

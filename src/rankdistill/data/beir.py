@@ -32,6 +32,8 @@ def read_beir(
     and counted in the log (``"skip"``). Malformed lines and missing files always raise.
     ``ignore_identical_ids``: see ``Collection``.
     """
+    if not str(path):
+        raise InputError("path='': it is empty; name a folder with corpus.jsonl, queries.jsonl and qrels/")
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(

@@ -71,9 +71,22 @@ def _blocks(frame: Frame) -> Iterator[list[dict[str, Any]]]:
             yield [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
+def _of_split(split: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """``rows``; raises ``InputError`` for one whose own column split says that it is of another."""
+    for place, row in rows:
+        if row.get("split") not in (None, split):
+            raise InputError(
+                f"{place}: its column split says {row['split']!r}; give the table itself as qrels, or leave "
+                "the column out"
+            )
+        yield place, row
+
+
 def _by_split(qrels: Frame | Mapping[str, Frame]) -> dict[str, Any]:
     if isinstance(qrels, Mapping):
-        return {split: rows_of(f"qrels of {split}", frame) for split, frame in qrels.items()}
+        return {
+            split: _of_split(split, rows_of(f"qrels of {split}", frame)) for split, frame in qrels.items()
+        }
     parts: dict[str, list[Row]] = {}
     for place, row in rows_of("qrels", qrels):
         split = row.pop("split", None)

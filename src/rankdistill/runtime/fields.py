@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +22,8 @@ KINDS = {
     Mapping: "a group of fields",
     NoneType: "null",
 }
+
+OF_HYDRA = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
 def check_targets(config: Any) -> None:
@@ -39,6 +42,7 @@ def check_targets(config: Any) -> None:
                 f"{config._get_full_key('_target_')}: {config._target_} cannot be found "
                 f"({str(error).splitlines()[-1]}); install it, or name its folder in PYTHONPATH"
             ) from None
+        check_known(config, target)
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
         for name in config:
             if name in hints and not OmegaConf.is_missing(config, name):
@@ -46,6 +50,30 @@ def check_targets(config: Any) -> None:
     for name in config:
         if not OmegaConf.is_missing(config, name):
             check_targets(config[name])
+
+
+def check_known(config: DictConfig, target: Any) -> None:
+    """Raises ``InputError`` for a field of ``config`` that ``target`` does not take."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:  # of a few that are written in C
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for name in map(str, config):
+        if name not in known and name not in OF_HYDRA:
+            raise InputError(
+                f"{config._get_full_key(name)}: no such field of {option_of(config)}; available: "
+                f"{', '.join(known) or 'none'}"
+            )
+
+
+def option_of(config: DictConfig) -> str:
+    """The option that ``config`` was chosen by, as data=beir; what it makes where a command chose none."""
+    part = str(config._get_full_key(None))
+    chosen = HydraConfig.get().runtime.choices.get(part) if HydraConfig.initialized() else None
+    return f"{part}={chosen}" if chosen else config._target_
 
 
 def check_fields(config: DictConfig, kinds: Mapping[str, Any]) -> None:
