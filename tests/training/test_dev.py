@@ -137,7 +137,7 @@ def test_the_best_weights_are_kept_and_training_stops(student_folder, tmp_path, 
 def test_a_resumed_run_stops_and_keeps_as_one_that_was_not(student_folder, tmp_path, split):
     """From each checkpoint, the one after which it had stopped too, in a folder that was moved."""
     table, dev = split
-    fields = BEST | {"save_steps": 1, "save_total_limit": None, "learning_rate": 1e-2}
+    fields = BEST | {"save_steps": 1, "save_total_limit": None, "learning_rate": 2e-2}
     whole = trainer_of(student_folder, table, tmp_path / "whole", dev, patience=3, **fields)
     whole.train()
     stopped = whole.state.global_step

@@ -594,3 +594,20 @@ def test_a_file_with_test_scores_does_not_bring_them_into_training(student_folde
     assert {group.query_row for group in map(trainer.train_dataset.__getitem__, range(16))} == set(range(16))
     with pytest.raises(InputError, match="say split='train'"):
         trainer_of(student_folder, both, tmp_path, split="test")
+
+
+@pytest.mark.parametrize(
+    ("steps", "rates"),
+    [
+        (1, [1.0]),
+        (4, [1.0, 0.75, 0.5, 0.25]),
+        (16, [0.5, 1.0, *(i / 15 for i in range(14, 0, -1))]),
+    ],
+)
+def test_no_step_has_a_rate_of_zero(student_folder, table, tmp_path, steps, rates):
+    """Of 0.1 of the steps, rounded up, the rate rises linearly, then falls; transformers' own begins at 0."""
+    fields = {"max_steps": steps, "warmup_steps": 0.1, "logging_steps": 1, "learning_rate": 1.0e-3}
+    trainer = trainer_of(student_folder, table, tmp_path, **fields)
+    trainer.train()
+    logged = [row["learning_rate"] for row in trainer.state.log_history if "loss" in row]
+    assert logged == pytest.approx([1e-3 * rate for rate in rates])

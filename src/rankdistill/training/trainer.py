@@ -4,9 +4,10 @@ import copy
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, cast
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Subset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -86,6 +88,10 @@ class _TellEpoch(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+
+
+def _a_step_later(rate: Callable[[int], float], step: int) -> float:
+    return rate(step + 1)
 
 
 class DistillationTrainer(Trainer):
@@ -398,6 +404,22 @@ class DistillationTrainer(Trainer):
                 },
             )
         return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        """As the Trainer's; with a warm-up, of one step more and begun at its second.
+
+        Its first step has a rate of 0, in which nothing is learnt; of a single step that is all of them.
+        """
+        new, warms_up = self.lr_scheduler is None, self.args.get_warmup_steps(num_training_steps) > 0
+        scheduler = super().create_scheduler(num_training_steps + warms_up, optimizer)
+        if new and warms_up and isinstance(scheduler, LambdaLR):
+            scheduler.lr_lambdas = [partial(_a_step_later, rate) for rate in scheduler.lr_lambdas]
+            for group, base, rate in zip(
+                scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+            ):
+                group["lr"] = base * rate(0)
+            scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]
+        return scheduler
 
     def _clip_grad_norm(self, model):
         if self.model.student.sparse:
