@@ -8,10 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from embeddings import of_the_batch
 
 from rankdistill.losses import (
+    Harmonic,
     InfoNCE,
     KLDivergence,
+    MixedNegatives,
+    Relations,
+    RelevanceMargin,
     WeightedSum,
     adr_mse,
     approx_ndcg,
@@ -28,6 +33,8 @@ from rankdistill.losses import (
     rank_net,
     z_loss,
 )
+from rankdistill.losses.base import value_of
+from rankdistill.vocabulary import Embeddings, Outputs
 
 
 def margin_mse_oracle(student, teacher, positive, mask, pairs="positive"):
@@ -461,6 +468,33 @@ def value_and_gradient(loss, student, *rest):
     value = loss(student, *rest)
     value.backward()
     return value.detach(), student.grad
+
+
+@every
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-38, 1e-30, 1e-22, 1e-20, 1e-12, 1e-6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_that_hardly_differ_have_a_finite_gradient(case, size, dtype):
+    """So small that their squares are 0, or they are themselves; the norm of the gradient is finite too."""
+    student, *rest = batch(dtype)
+    value, gradient = value_and_gradient(case.loss, (student * size).to(dtype), *rest)
+    assert value.isfinite() and gradient.float().square().sum().isfinite()
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-30, 1e-20, 1e-12, 1e-6])
+@pytest.mark.parametrize("loss", [Harmonic(), Relations(), RelevanceMargin(), MixedNegatives()], ids=str)
+def test_embeddings_that_hardly_have_a_length_have_a_finite_gradient(loss, size):
+    """What divides by a length or a distance: of each text's own, and of two equal ones."""
+    student, _, whole, _ = of_the_batch()
+    queries = (student.queries.vectors.detach().float() * size).requires_grad_()
+    documents = (student.documents.vectors.detach().float() * size).requires_grad_()
+    vectors = Embeddings(queries), Embeddings(documents)
+    small = Outputs(student.scores.detach().float(), None, *vectors, scale=student.scale)
+    other = of_the_batch(seed=1)[0]
+    value = value_of(loss, small, other, whole)
+    value.backward()
+    assert value.isfinite()
+    for side in (queries, documents):
+        assert side.grad is None or side.grad.square().sum().isfinite()
 
 
 @every

@@ -93,7 +93,7 @@ def test_a_static_folder_is_taken_as_it_is(student_folder, tmp_path):
     again = static_student(str(tmp_path / "model"))
     assert torch.equal(table_of(again), table_of(first)) and read_limit(again) == 9
     assert read_limit(static_student(str(tmp_path / "model"), max_length=5)) == 5
-    assert read_limit(static_student(student_folder)) is None, "the transformer's limit is not its own"
+    assert read_limit(static_student(student_folder, None)) is None, "the transformer's limit is not its own"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,9 @@ def test_a_static_folder_is_taken_as_it_is(student_folder, tmp_path):
     [
         ({"vectors": "middle"}, "student.vectors='middle': it must be 'output' or 'input'"),
         ({"dimensions": 0}, "student.dimensions=0: it must be 1 or more"),
-        ({"max_length": 0}, "max_length=0: it must be 1 or more"),
+        ({"dimensions": 999}, "student.dimensions=999: 999, and the vectors of .* have 16; null keeps all"),
+        ({"dimensions": [17, 8]}, r"student.dimensions=\[17, 8\]: 17, and the vectors of .* have 16; null"),
+        ({"dimensions": 8, "max_length": 0}, "max_length=0: it must be 1 or more"),
         ({"layers": 9}, "student.layers=9: the model has 2 layers"),
     ],
 )
@@ -112,7 +114,7 @@ def test_what_cannot_be_made_is_named(fields, message, student_folder):
 
 def test_length_is_the_tokenizers_and_what_is_cut_is_counted(student_folder, collection, caplog):
     """The reader that counts, the token store and encode cut the same."""
-    student = static_student(student_folder, max_length=3)
+    student = static_student(student_folder, None, max_length=3)
     counts = [len(text.split()) for text in collection.documents]
     found = cut_texts(student, collection)["documents"]
     assert found == {"longer": sum(n > 3 for n in counts), "of": len(counts), "tokens": 3}

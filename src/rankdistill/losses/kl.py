@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rankdistill.losses.in_batch import OverTheBatch, joined
-from rankdistill.losses.shapes import check_choice, check_group, check_temperature
+from rankdistill.losses.shapes import EQUAL, check_choice, check_group, check_temperature
 
 Direction = Literal["forward", "reverse", "symmetric", "jensen_shannon"]
 Scores = Literal["raw", "minmax"]
@@ -40,8 +40,9 @@ def kl_divergence(
     of the two (UniME-V2, arXiv 2510.13515); ``jensen_shannon``, the mean of (p || m) and (q || m), with m
     the mean of p and q: at most log 2.
 
-    ``student_scores="minmax"``: a row's are first (s - min) / (max - min), zeros if all are equal; this is
-    what PyLate's Distillation does unless told not to. It is then unchanged by scaling a row too.
+    ``student_scores="minmax"``: a row's are first (s - min) / (max - min), zeros if all are equal
+    (``EQUAL``); this is what PyLate's Distillation does unless told not to. It is then unchanged by scaling a
+    row too.
 
     ``in_batch`` (B, V), ``in_batch_mask``, ``in_batch_teacher``: see ``InfoNCE``. The distributions are then
     over the batch's documents too, as far as the teacher's scores of them are known (not NaN).
@@ -86,8 +87,8 @@ def spread(scores: Tensor, mask: Tensor) -> Tensor:
         return scores
     lowest = scores.masked_fill(~mask, torch.inf).amin(dim=1, keepdim=True)
     highest = scores.masked_fill(~mask, -torch.inf).amax(dim=1, keepdim=True)
-    flat = ~mask | (highest <= lowest)  # a NaN is not passed over
-    return ((scores - lowest) / (highest - lowest).masked_fill(highest <= lowest, 1.0)).masked_fill(flat, 0.0)
+    equal = highest - lowest <= EQUAL  # a NaN is not passed over
+    return ((scores - lowest) / (highest - lowest).masked_fill(equal, 1.0)).masked_fill(~mask | equal, 0.0)
 
 
 class KLDivergence(OverTheBatch):

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from rankdistill.errors import InputError
 
+# Scores of a row that differ by no more are equal to what divides by their spread: its gradient is
+# 1 / spread, and its square, of which the norm of all gradients is made, must have a place in float32.
+EQUAL = 1e-18
+
 
 def check_group(student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor):
     """The four matrices, scores in float32 (float64 stays), padding's scores 0.

@@ -28,7 +28,7 @@ from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import check_class, fingerprint_of, load_student
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.prompts import prompt_of
-from rankdistill.students.sides import KINDS, transformer_of
+from rankdistill.students.sides import KINDS, transformer_of, width_of
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # tokens of the vocabulary that are embedded at a time
@@ -55,7 +55,7 @@ def static_student(
     ``load_student``. ``layers`` keeps the first that many of ``model``; of a text ``max_length`` tokens are
     read, None reads it whole.
 
-    Raises ``InputError`` if the model can't be had, or its tokenizer isn't a fast one.
+    Raises ``InputError`` if the model can't be had, has fewer dimensions, or its tokenizer isn't a fast one.
     """
     first: int | None
     cuts: list[int]
@@ -75,6 +75,12 @@ def static_student(
         return whole
     if not isinstance(whole.tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"model {model!r}: a static student needs a fast tokenizer (tokenizer.json)")
+    width = width_of(whole)
+    if first is not None and first > width:
+        raise InputError(
+            f"student.dimensions={dimensions}: {first}, and the vectors of {model} have {width}; null keeps "
+            "all"
+        )
     table = _outputs(whole, model) if vectors == "output" else _inputs(whole)
     table = principal(table, first) * weights(len(table))[:, None]
     tokenizer = Tokenizer.from_str(whole.tokenizer.backend_tokenizer.to_str())
