@@ -43,9 +43,10 @@ def test_each_side_has_its_weight_and_the_ramp_is_quadratic(kind):
 
 
 def test_it_reads_what_has_a_weight_and_is_part_of_a_sum():
-    assert L1(0.5, 0.0, 0).reads == {"queries"} and FLOPS(0.0, 1.0, 0).reads == {"documents"}
+    assert L1(0.5, 0.0, 0).reads == {"queries", "term_weights"}
+    assert FLOPS(0.0, 1.0, 0).reads == {"documents", "term_weights"}
     both = WeightedSum({"kl": KLDivergence(), "flops": FLOPS(1.0, 0.0, 0)}, {"kl": 2.0, "flops": 0.5})
-    assert both.reads == {"queries"}
+    assert both.reads == {"queries", "term_weights"}
     assert value(both) == pytest.approx(2 * 0.115611 + 0.5 * 2, abs=1e-5)
 
 
@@ -78,10 +79,3 @@ def test_idf_is_a_number_for_each_dimension():
 def test_what_cannot_be_is_named(fields, message):
     with pytest.raises(InputError, match=message):
         FLOPS(**fields)
-
-
-def test_token_vectors_are_no_sparse_ones():
-    tokens = Embeddings(torch.ones(1, 2, 3), mask=torch.ones(1, 2, dtype=torch.bool))
-    batch = Batch(*[torch.arange(1)] * 5, {"scores": T})
-    with pytest.raises(InputError, match="FLOPS needs one sparse vector per text, not token vectors"):
-        FLOPS()(Outputs(S, None, tokens, tokens), Outputs(T), batch)

@@ -20,7 +20,7 @@ from transformers import BertForMaskedLM
 from rankdistill.candidates import BM25, Random, mine
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
-from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
+from rankdistill.losses import FLOPS, L1, InfoNCE, KLDivergence, WeightedSum
 from rankdistill.retrieval.index import index_of, passing_index, stored_index
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import (
@@ -37,8 +37,9 @@ from rankdistill.students import (
     sparse_student,
     static_student,
 )
-from rankdistill.students.rankers import reranks
+from rankdistill.students.rankers import ranker_of, reranks, similarity_of
 from rankdistill.training import DistillationTrainer, training_arguments
+from rankdistill.training.step import check_offers
 from rankdistill.vocabulary import Batch
 
 
@@ -224,6 +225,19 @@ def scores_of(model, query, documents):
     found = (found.to_dense() if found.is_sparse else found)[0].numpy()
     sums = isinstance(model, (SparseEncoder, MultiVectorEncoder))
     return found * (1 if sums and model.similarity_fn_name in ("dot", "maxsim") else 20)
+
+
+@every
+@pytest.mark.parametrize("loss", [FLOPS(), L1()], ids=["FLOPS", "L1"])
+def test_weights_of_terms_are_of_sparse_students_alone(loss, student):
+    """Of another kind's vectors the penalty would be a number too, and train on it without a word."""
+    ranker = ranker_of(student, similarity_of(student, None), None, half=False, grad_cache=False)
+    whole = WeightedSum({"kl": KLDivergence(), "sparsity": loss}, {"kl": 1.0, "sparsity": 1.0})
+    if isinstance(student, SparseEncoder):
+        assert (student.encode_document(["w1 w2 w3"]).to_dense() >= 0).all()
+        return check_offers(ranker, whole)
+    with pytest.raises(InputError, match=r"WeightedSum reads .*term_weights, which the student, .* does not"):
+        check_offers(ranker, whole)
 
 
 @every

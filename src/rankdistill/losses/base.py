@@ -22,9 +22,11 @@ class Loss(nn.Module):
     """Compares a student's outputs with a teacher's, a scalar: the mean over the queries.
 
     ``reads`` names the fields of the student's ``Outputs`` that it needs besides ``scores``; the step
-    computes these and no more, and refuses a student that does not offer them. With ``in_batch`` there are
-    the teacher's ``in_batch`` and ``Batch.negatives`` too. ``reads_of_teacher`` are those of the teacher's:
-    a table of scores offers ``in_batch`` alone, a teacher inside the step what a student of its kind does.
+    computes these and no more, and refuses a student that does not offer them. ``term_weights`` is among
+    them, though no field: vectors must be weights of a vocabulary's terms, 0 or more. With ``in_batch`` there
+    are the teacher's ``in_batch`` and ``Batch.negatives`` too. ``reads_of_teacher`` are those of the
+    teacher's: a table of scores offers ``in_batch`` alone, a teacher inside the step what a student of its
+    kind does.
     ``columns`` are those of the score table, besides ``scores``, that it finds in ``Batch.targets``.
     """
 

@@ -38,7 +38,7 @@ class Sparsity(Loss):
             for name, weight in (("queries", query_weight), ("documents", document_weight))
             if weight
         }
-        self.reads = frozenset(self.weights)
+        self.reads = frozenset({*self.weights, "term_weights"})
         if threshold != 0:
             check_counts(threshold=threshold)
         self.ramp_steps, self.threshold = ramp_steps, threshold
@@ -52,10 +52,6 @@ class Sparsity(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         sides = {side: getattr(student, side) for side in self.weights}
-        if any(side.mask is not None for side in sides.values()):
-            raise InputError(
-                f"loss: {type(self).__name__} needs one sparse vector per text, not token vectors"
-            )
         rows = {"queries": batch.query_rows, "documents": batch.document_rows}
         vectors = {side: embeddings.vectors for side, embeddings in sides.items()}
         if self.threshold and "documents" in vectors:

@@ -31,6 +31,7 @@ class Ranker(nn.Module):
     """A model that scores a batch's documents for its queries.
 
     ``offers`` names the fields of ``Outputs`` that it can fill; the step asks for those that its loss reads.
+    ``term_weights`` in it says that its vectors are weights of a vocabulary's terms, 0 or more.
     """
 
     offers: frozenset[str] = frozenset({"scores"})

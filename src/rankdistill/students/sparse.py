@@ -245,6 +245,7 @@ class SparseVectors(Encoder):
     another pooling or head is encoded as sentence-transformers does it, each chunk twice (``checkpoint``).
     """
 
+    offers = Encoder.offers | {"term_weights"}
     model: SparseEncoder
 
     def __init__(self, model: SparseEncoder, cosine: bool, scale: float, half: bool = False):
