@@ -163,6 +163,24 @@ def test_a_card_names_both_encoders_and_what_is_not_trained(student_folder, tabl
     torch.testing.assert_close(found["mapped"].detach(), expected)
 
 
+def test_of_two_fields_that_decide_the_same_a_card_has_the_one_that_does(student_folder, table):
+    """Steps of both stages are set, beside a number of epochs that comes with the defaults."""
+    student = load_student(student_folder, device="cpu")
+
+    def trainers(*overrides):
+        card = model_card(config("config", *overrides), table, student, {"AP": 0.5}, "")
+        fields = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.DOTALL)[1])
+        return fields["warmup"]["trainer"], fields["trainer"]
+
+    warmup, whole = trainers("+experiment=static")
+    assert (warmup["max_steps"], whole["max_steps"], whole["save_steps"]) == (200, 800, 200)
+    assert "num_train_epochs" not in {*warmup, *whole}
+    warmup, whole = trainers("+experiment=static", "trainer.max_steps=-1", "trainer.save_strategy=no")
+    assert whole["num_train_epochs"] == 1 and "save_steps" not in whole
+    warmup, whole = trainers("++trainer.max_steps=7")
+    assert "num_train_epochs" not in {*warmup, *whole}
+
+
 def test_what_is_not_known_is_said(student_folder, beir, table, tmp_path):
     """A folder without a card: no licence, no language, no base model that a hub could look for."""
     _, _, card = saved(student_folder, beir, table, tmp_path / "model")

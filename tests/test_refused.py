@@ -122,6 +122,50 @@ def test_a_file_or_split_that_is_not_there_shows_before_anything_is_loaded(tiny,
         distil(compose(*given, *words), tmp_path / "run")
 
 
+OVERRULED = [
+    (
+        ["trainer.max_steps=3", "trainer.num_train_epochs=2"],
+        "trainer.num_train_epochs: it changes nothing, as trainer.max_steps=3 decides; leave it out, or add "
+        "trainer.max_steps=-1",
+    ),
+    (
+        [
+            "+more.trainer.max_steps=4",
+            "trainer.num_train_epochs=2",
+            "trainer.max_steps=3",
+            "stages=[more,distillation]",
+        ],
+        "trainer.num_train_epochs: it changes nothing, as more.trainer.max_steps=4 and trainer.max_steps=3 "
+        "decide; leave it out, or add more.trainer.max_steps=-1 trainer.max_steps=-1",
+    ),
+    (
+        ["+experiment=static", "trainer.num_train_epochs=2"],
+        "trainer.num_train_epochs: it changes nothing, as trainer.max_steps=800 decides; leave it out, or "
+        "add trainer.max_steps=-1",
+    ),
+    (
+        ["+experiment=static", "warmup.trainer={num_train_epochs:2}"],
+        "warmup.trainer.num_train_epochs: it changes nothing, as warmup.trainer.max_steps=200 decides",
+    ),
+    (
+        ["trainer.eval_steps=5"],
+        "trainer.eval_steps: it changes nothing, as trainer.eval_strategy decides; leave it out, or add "
+        "trainer.eval_strategy=steps",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), OVERRULED)
+def test_a_field_that_another_one_overrules_is_refused(arguments, message):
+    """It was ignored; what a configuration file has beside the other is not the user's word."""
+    with pytest.raises(InputError) as caught:
+        compose(*arguments)
+    assert str(caught.value).startswith(message)
+    remedy = str(caught.value).partition("or add ")[2].split()
+    compose(*arguments, *remedy)  # of a field given twice the later counts
+    compose("+experiment=static", "trainer.save_steps=3")
+
+
 def test_a_part_of_another_command_is_named(tmp_path):
     """Hydra's own advice, to put a + before it, leads to the next error."""
     done = start("evaluate", ["run=x.trec", "sampler=hard"], tmp_path)

@@ -148,8 +148,12 @@ def test_what_was_not_equal_is_said(sweep):
     conditions = {"torch": "2", "collection": "abc"}
     write_run(folder / "later", {"sampler": "hard", "loss": "kl"}, 0, values, conditions=conditions)
     found = report(folder)
-    assert found.unequal == {"torch": ["1", "2"], "collection": ["?", "abc"]}
-    assert "not equal in all runs: torch: '1', '2'" in found.markdown()
+    assert found.unequal == {
+        "torch": "'1' of random and stratified; '2' of hard",
+        "collection": "'?' of random and stratified; 'abc' of hard",
+    }
+    assert "not equal in all runs: torch: '1' of random and stratified; '2' of hard" in found.markdown()
+    assert not any("due to that" in sentence for sentence in found.conclusions()), "it is of no student"
     assert "not all settings have the same seeds: " in found.markdown()
 
 
@@ -216,6 +220,76 @@ def test_what_was_measured_on_two_collections_has_a_row_of_each(tmp_path):
         "teacher (1 query of 1)": "0.2000",
         "teacher (2)": "0.2500",
     }
+
+
+def write_begun(folder, student, start, candidates=None, seed=0, **fields):
+    """A run of ``student`` that gained 0.1 on every query but for a little."""
+    noise = np.random.default_rng(len(student)).normal(0, 0.01, size=30)
+    values = {"before": {"nDCG@10": np.full(30, start)}, "after": {"nDCG@10": start + 0.1 + noise}}
+    overrides = {"student": student} | {name.replace("__", "."): value for name, value in fields.items()}
+    made = {"torch": "1", "evaluated": "one", "candidates": candidates or "same"}
+    return write_run(folder, overrides, seed, values, conditions=made)
+
+
+def test_students_that_did_not_begin_alike_are_said_with_what_was_shown(tmp_path):
+    """Both gained as much: the difference is that of their starts."""
+    for seed in (0, 1):
+        write_begun(tmp_path / f"minilm{seed}", "minilm", 0.7, seed=seed)
+        write_begun(tmp_path / f"static{seed}", "static", 0.4, seed=seed)
+    found = report(tmp_path)
+    better, worse = found.rows()[1:3]
+    said = (
+        "the students did not begin alike, and a difference may be that of their starts: in nDCG@10 minilm "
+        f"began at 0.7000 and ended at {better[2].split()[0]} and static began at 0.4000 and ended at "
+        f"{worse[2].split()[0]}"
+    )
+    assert said in found.notes()
+    (sentence,) = found.conclusions()
+    assert "minilm was shown to be better than static" in sentence
+    assert sentence.endswith(
+        " But the settings did not begin alike (see the notes): a difference may be due to that alone."
+    )
+    write_begun(tmp_path / "2" / "a", "minilm", 0.7)
+    write_begun(tmp_path / "2" / "b", "static", 0.7)
+    alike = report(tmp_path / "2")
+    assert not any("begin alike" in text for text in [*alike.notes(), *alike.conclusions()])
+
+
+def test_other_candidates_are_said_with_who_has_them_and_what_to_set(tmp_path):
+    """The encoder differs with them; a field that does not decide, such as the loss's, goes unsaid."""
+    write_begun(tmp_path / "0", "minilm", 0.7, "aaa", candidates__encoder="x", loss__temperature=1)
+    write_begun(tmp_path / "1", "static", 0.7, "aaa", candidates__encoder="x", loss__temperature=2)
+    write_begun(tmp_path / "2", "sparse", 0.7, "bbb", candidates__encoder="y", loss__temperature=3)
+    found = report(tmp_path)
+    first, second = found.unequal["candidates"].split("; ")
+    assert first.startswith("'aaa' of ") and "minilm" in first and "static" in first
+    assert first.endswith("(candidates.encoder x)") and "sparse" not in first
+    assert second.startswith("'bbb' of ") and "sparse" in second
+    assert second.endswith("(candidates.encoder y). To compare the rest alone set candidates.encoder alike")
+    assert not any("due to that" in text for text in found.conclusions()), "candidates are what was swept"
+
+
+def test_candidates_that_follow_from_what_was_swept_are_a_caution(tmp_path):
+    """As of students whose own dense candidates are mined."""
+    for i, (student, candidates) in enumerate((("minilm", "aaa"), ("static", "aaa"), ("sparse", "bbb"))):
+        folder = write_begun(tmp_path / str(i), student, 0.7, candidates)
+        told = read_json(folder / "run.json", dict, "")
+        told["config"]["candidates"] = {"encoder": "y" if student == "sparse" else "x"}
+        write_json(folder / "run.json", told)
+        conditions = read_json(folder / "conditions.json", dict, "")
+        conditions["settings"] = fingerprint(told["config"])
+        conditions["files"]["run.json"] = checksum(folder / "run.json")
+        write_json(folder / "conditions.json", conditions)
+    found = report(tmp_path)
+    assert found.swept == ("student",)
+    note = (
+        "not equal in all runs: candidates: 'aaa' of minilm and static (candidates.encoder x); 'bbb' of "
+        "sparse (candidates.encoder y). To compare the rest alone set candidates.encoder alike"
+    )
+    assert note in found.notes()
+    (sentence,) = found.conclusions()
+    end = " But the settings differ in candidates too (see the notes): a difference may be due to that alone."
+    assert sentence.endswith(end)
 
 
 def test_runs_of_two_collections_are_not_paired_though_their_query_ids_are_equal(sweep):

@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from rankdistill import __version__
+from rankdistill.commands.overruled import without_overruled
 from rankdistill.commands.summary import PACKAGES
 from rankdistill.data.collection import Collection
 from rankdistill.evaluation.conclusions import count
@@ -88,6 +89,7 @@ def model_card(
         trained["teacher inside the step"] = "; ".join(
             f"{description} (`{stage}`)" for stage, description in inside.items()
         )
+    settings = without_overruled(config)
     parts = (
         *("data", "candidates", "cut", "teacher", "step_teacher", "student", "sampler", "loss"),
         *config["stages"],
@@ -106,7 +108,7 @@ def model_card(
         "and what they lack counts as not found.",
         trained,
         notes,
-        {name: config[name] for name in (*parts, "trainer", "scores") if config.get(name)},
+        {name: settings[name] for name in (*parts, "trainer", "scores") if settings.get(name)},
         base,
     )
 

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
 from rankdistill.commands.explain import ARGUMENTS, choices, explain
+from rankdistill.commands.overruled import check_overruled
 from rankdistill.commands.words import config_folder, expand_home, readable
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
@@ -113,7 +114,9 @@ def compose(*overrides: str, name: str = "config") -> DictConfig:
     """
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            return hydra.compose(name, overrides=[open_field(word) for word in readable(overrides)])
+            config = hydra.compose(name, overrides=[open_field(word) for word in readable(overrides)])
+        check_overruled(config, overrides)
+        return config
     except Exception as error:
         message = explain(error)
         if message is None:
@@ -176,6 +179,7 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
             again[1:] = [f"hydra.sweep.dir={path.parent}" if sweep else f"hydra.run.dir={path}"]
             expand_home(config)
             check_names(config, config_name)
+            check_overruled(config, list(HydraConfig.get().overrides.task))
             accepted.append(False)
             with folder_of(config, path) as folder:
                 try:

@@ -110,8 +110,35 @@ def setting_name(swept: Sequence[str], setting: Setting) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
-    *first, last = names
+    *first, last = names or [""]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def told(names: Sequence[str]) -> str:
+    """``listed``, of more than ``TOLD`` the first ones alone."""
+    some = list(names)
+    if len(some) > TOLD:
+        some[TOLD - 1 :] = [f"{len(some) - TOLD + 1} more"]
+    return listed(some)
+
+
+def uneven_starts(settings: Sequence[Setting], swept: Sequence[str], measure: str) -> str:
+    """Where each of ``settings`` began and ended in ``measure``; "" if those of the same queries began alike.
+
+    Or where a run does not say.
+    """
+    begun: dict[tuple, set[str]] = defaultdict(set)
+    for one in settings:
+        if measure in one.before:
+            begun[one.queries(measure)].add(f"{one.before[measure]:.4f}")
+    uneven = [s for s in settings if measure in s.before and len(begun[s.queries(measure)]) > 1]
+    return told(
+        [
+            f"{setting_name(swept, one)} began at {one.before[measure]:.4f} and ended at "
+            f"{np.mean(one.by_seed[measure]):.4f}"
+            for one in uneven
+        ]
+    )
 
 
 def count(n: int, noun: str) -> str:

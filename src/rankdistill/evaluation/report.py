@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rankdistill.errors import InputError, shorten
+from rankdistill.errors import InputError
 from rankdistill.evaluation.conclusions import (
     ALPHA,
-    TOLD,
     batched_alike,
     conclusion,
     count,
@@ -20,7 +19,10 @@ from rankdistill.evaluation.conclusions import (
     p_value,
     setting_name,
     tested,
+    told,
+    uneven_starts,
 )
+from rankdistill.evaluation.conditions import confounded, unequal
 from rankdistill.evaluation.names import shown
 from rankdistill.evaluation.settings import Setting, averaged_settings, settings_of
 from rankdistill.evaluation.significance import (
@@ -57,9 +59,10 @@ class Report:
     """``settings`` from the best to the worst in ``measure``; ``letters`` belong to them.
 
     ``unfinished``: the runs that are not in the table, and why; ``unequal``: conditions that were
-    not the same in all runs; ``others``: system (``before``, ``teacher``), which says of which queries it is
-    where not of those of all settings, -> measure -> lowest and highest mean over the runs; ``samples``: how
-    those of fewer queries compare with the settings, a sentence each; ``margin`` is the equivalence tests'.
+    not the same in all runs, in words; ``others``: system (``before``, ``teacher``), which says of which
+    queries it is where not of those of all settings, -> measure -> lowest and highest mean over the runs;
+    ``samples``: how those of fewer queries compare with the settings, a sentence each; ``margin`` is the
+    equivalence tests'.
     """
 
     swept: tuple[str, ...]
@@ -73,7 +76,7 @@ class Report:
     others: Mapping[str, Mapping[str, tuple[float, float]]]
     samples: Sequence[str]
     unfinished: Mapping[str, str]
-    unequal: Mapping[str, Sequence[str]]
+    unequal: Mapping[str, str]
 
     def rows(self) -> list[list[str]]:
         """The table, its head first: a row per setting, then the student before and the teacher."""
@@ -168,6 +171,11 @@ class Report:
         if len({s.queries(self.measure) for s in self.settings}) > 1:
             notes.append("settings with another number before the letters have other queries: not compared")
         notes += self.samples
+        if starts := uneven_starts(self.settings, self.swept, self.measure):
+            notes.append(
+                f"the students did not begin alike, and a difference may be that of their starts: in "
+                f"{self.measure} {starts}"
+            )
         notes += self.tasks()
         if (least := len(self.pairs) / (1 + DRAWS)) > ALPHA:
             notes.append(
@@ -182,41 +190,48 @@ class Report:
         elif not several and self.pairs:
             notes.append("of one seed: intervals do not hold what another seed would change")
         for alike in equal_everywhere(self.settings):
-            names = [setting_name(self.swept, setting) for setting in alike]
-            if len(names) > TOLD:
-                names[TOLD - 1 :] = [f"{len(names) - TOLD + 1} more"]
+            names = told([setting_name(self.swept, setting) for setting in alike])
             why = "is the setting used at all?"
             if batched_alike(alike, self.swept):
                 why = "as it must be, since their batches are equal too"
-            notes.append(f"{listed(names)} are equal on every query: {why}")
+            notes.append(f"{names} are equal on every query: {why}")
         if any(setting.names != setting.values for setting in self.settings):
             notes.append("paths are shown by their ends; the .csv files have them whole")
         notes += [f"not in the table: {run}: {why}" for run, why in self.unfinished.items()]
-        notes += [f"not equal in all runs: {name}: {shorten(v)}" for name, v in self.unequal.items()]
+        notes += [f"not equal in all runs: {name}: {words}" for name, words in self.unequal.items()]
         return notes
 
     def tasks(self) -> list[str]:
         """That figures are of two tasks, or of reranking different candidates, where they are."""
         of = {id(s): {task.partition(" ")[0] for task in s.tasks} for s in self.settings}
         rerank = [s for s in self.settings if RERANKING in of[id(s)]]
-        names = sorted(setting_name(self.swept, s) for s in rerank)
-        if len(names) > TOLD:
-            names[TOLD - 1 :] = [f"{len(names) - TOLD + 1} more"]
+        names = told(sorted(setting_name(self.swept, s) for s in rerank))
         sentences = []
         if rerank and any(SEARCH in of[id(s)] for s in self.settings):
             sentences.append(
-                f"two tasks: {listed(names)} {'reranks' if len(rerank) == 1 else 'rerank'} given candidates, "
+                f"two tasks: {names} {'reranks' if len(rerank) == 1 else 'rerank'} given candidates, "
                 "and cannot find what these lack; what else is here searches all documents. A difference "
                 "between the two is one of whole pipelines, not of students"
             )
         if len({task for s in rerank for task in s.tasks if task.startswith(RERANKING)}) > 1:
-            sentences.append(f"{listed(names)}: not all reranked the same candidates")
+            sentences.append(f"{names}: not all reranked the same candidates")
         return sentences
 
     def conclusions(self) -> list[str]:
         """What was shown, a sentence per measure; p are corrected over the pairs of each measure alone."""
         order = sorted(self.measures, key=lambda name: name != self.measure)
-        return [conclusion(self.settings, self.swept, measure) for measure in order]
+        return [conclusion(self.settings, self.swept, m) + self.caution(m) for m in order]
+
+    def caution(self, measure: str) -> str:
+        """What else than what was swept may be behind a difference in ``measure``; "" if nothing is known."""
+        reasons = []
+        if uneven_starts(self.settings, self.swept, measure):
+            reasons.append("did not begin alike")
+        if conditions := confounded(self.unequal, self.swept):
+            reasons.append(f"differ in {listed(conditions)} too")
+        if not reasons or not tested(self.settings, measure):
+            return ""
+        return f" But the settings {listed(reasons)} (see the notes): a difference may be due to that alone."
 
     def markdown(self) -> str:
         """Table and notes, the tests of every pair, and a sentence per measure."""
@@ -297,6 +312,7 @@ def report(
     ]
     settings = sorted(settings, key=lambda s: np.mean(s.by_seed[measure]), reverse=True)
     pairs = _pairs(settings, measure, margin)
+    of = {setting.values: setting_name(swept, setting) for setting in settings}
     return Report(
         swept,
         averaged,
@@ -308,7 +324,7 @@ def report(
         pairs,
         *_others(runs, settings, measures, measure),
         {str(run.folder): run.missing for run in all_runs if run.missing},
-        _unequal(runs),
+        unequal(runs, [of[tuple(run.value(name) for name in swept)] for run in runs]),
     )
 
 
@@ -410,12 +426,6 @@ def _sample(
     if len(alike) == 1:
         return f"{note} {means[0]:.4f} after training"
     return f"{note} {between(min(means), max(means))} of the settings"
-
-
-def _unequal(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
-    names = dict.fromkeys(name for run in runs for name in run.conditions if name != "settings")
-    values = {name: sorted({str(run.conditions.get(name, "?")) for run in runs}) for name in names}
-    return {name: kinds for name, kinds in values.items() if len(kinds) > 1}
 
 
 def in_order(values: Iterable[str]) -> list[str]:

@@ -26,6 +26,7 @@ class Setting:
     where all runs have the same. ``tasks``: what its runs measured, as ``TrainingRun`` has it.
     ``curve``: measure -> step -> each seed's mean over the dev queries, of the
     steps that all runs measured.
+    ``before``: measure -> the mean over the runs before training, where all have it.
     """
 
     values: tuple[str, ...]
@@ -38,6 +39,7 @@ class Setting:
     curve: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     tasks: frozenset[str] = frozenset()
+    before: Mapping[str, float] = field(default_factory=dict)
 
     def queries(self, measure: str) -> tuple[str, frozenset[str]]:
         """Equal for two settings that can be compared in pairs of queries."""
@@ -95,9 +97,20 @@ def settings_of(
                 alike,
                 {measure: _shared([curve.get(measure, {}) for curve in curves]) for measure in measures},
                 tasks=frozenset(run.task for run in by_seed.values()),
+                before=_means_before(list(by_seed.values()), measures),
             )
         )
     return settings
+
+
+def _means_before(runs: Sequence[TrainingRun], measures: Sequence[str]) -> dict[str, float]:
+    """Measure -> mean over the queries and ``runs``, of the measures that all have of ``before``."""
+    found = [run.per_query.get("before", {}) for run in runs]
+    return {
+        m: float(np.mean([list(one[m].values()) for one in found]))
+        for m in measures
+        if all(m in one for one in found)
+    }
 
 
 def _shared(curves: Sequence[Mapping[int, float]]) -> dict[int, list[float]]:
@@ -178,6 +191,11 @@ def averaged_settings(
                 alike,
                 curve,
                 tasks=frozenset().union(*(m.tasks for m in members)),
+                before={
+                    measure: float(np.mean([m.before[measure] for m in members]))
+                    for measure in by_seed
+                    if all(measure in m.before for m in members)
+                },
             )
         )
     return averaged

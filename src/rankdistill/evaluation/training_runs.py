@@ -57,6 +57,13 @@ class TrainingRun:
         """How many processes trained; empty where the run does not say."""
         return {batch["processes"] for batch in self.batches.values()}
 
+    def fields(self) -> dict[str, str]:
+        """Every field of the configuration by its full name, as it is written."""
+        return {
+            name: json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+            for name, value in _flat(plain(self.config)).items()
+        }
+
     def value(self, name: str) -> str:
         """Of the field or group ``name``, set or not; ``-`` where the run has none of that name.
 
@@ -133,7 +140,8 @@ def _told(path: Path, record: Mapping, remedy: str) -> tuple[DictConfig, dict[st
     config, words, choices = (record.get(name) for name in ("config", "overrides", "choices"))
     if not isinstance(config, dict) or not isinstance(words, list | None) or not isinstance(choices, dict):
         raise InputError(f"{path}: damaged (no configuration); {remedy}")
-    overrides = _fields(config) if words is None else _overrides(words)
+    own = {name: str(value) for name, value in _flat(config).items()}  # of a run that Python started
+    overrides = own if words is None else _overrides(words)
     overrides.pop("seed", None)
     return OmegaConf.create(config), overrides, choices
 
@@ -157,14 +165,14 @@ def _overrides(words: list) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def _fields(config: Mapping, prefix: str = "") -> dict[str, str]:
-    """Every field of a configuration by its full name: what may differ between runs that Python started."""
-    fields: dict[str, str] = {}
+def _flat(config: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Every field of a configuration by its full name."""
+    fields: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
-            fields |= _fields(value, f"{prefix}{name}.")
+            fields |= _flat(value, f"{prefix}{name}.")
         else:
-            fields[f"{prefix}{name}"] = str(value)
+            fields[f"{prefix}{name}"] = value
     return fields
 
 
