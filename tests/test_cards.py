@@ -18,7 +18,16 @@ from rankdistill.commands.summary import table as as_table
 from rankdistill.evaluation import Evaluator
 from rankdistill.retrieval import embed_documents, embed_queries
 from rankdistill.runtime.folders import plain
-from rankdistill.students import adapter_student, asymmetric_student, load_student, vectors_student
+from rankdistill.students import (
+    adapter_student,
+    asymmetric_student,
+    late_interaction_student,
+    load_cross_encoder,
+    load_student,
+    sparse_student,
+    static_student,
+    vectors_student,
+)
 from rankdistill.students.lengths import limit_length
 from rankdistill.teachers import NoTeacher, score_candidates
 
@@ -179,6 +188,74 @@ def test_of_two_fields_that_decide_the_same_a_card_has_the_one_that_does(student
     assert whole["num_train_epochs"] == 1 and "save_steps" not in whole
     warmup, whole = trainers("++trainer.max_steps=7")
     assert "num_train_epochs" not in {*warmup, *whole}
+
+
+def made(kind, base):
+    """A student made of ``base``, on which its maker says how."""
+    folder = str(base)
+    if kind == "asymmetric":
+        return asymmetric_student(static_student(folder, None), load_student(folder))
+    makers = {
+        "static": static_student,
+        "sparse": sparse_student,
+        "late_interaction": late_interaction_student,
+        "adapter": adapter_student,
+        "cross_encoder": load_cross_encoder,
+    }
+    more = {"dimensions": 8} if kind in ("static", "late_interaction") else {}
+    return makers[kind](folder, **more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "called", "how"),
+    [
+        (
+            "static",
+            "Static student",
+            "what the model makes of each token alone, centred, in their first 8 principal",
+        ),
+        ("sparse", "Sparse student", "its transformer with a new head, fitted so that"),
+        ("late_interaction", "Late-interaction student", "a new linear map to their 8 principal axes"),
+        ("adapter", "Adapter", "it, frozen, and a new linear map of its vectors"),
+        ("cross_encoder", "Cross-encoder", "its transformer with a new scoring head, drawn at random"),
+        (
+            "asymmetric",
+            "Asymmetric student",
+            "the encoder of documents; that of queries is another (static student: ",
+        ),
+    ],
+)
+def test_a_student_that_is_made_of_another_model_is_not_called_it(base, table, kind, called, how, tmp_path):
+    """Nor is its start; what the model's own card says, such as the licence, holds for what is made of it."""
+    student = made(kind, base)
+    given = config("config", f"student={kind}", f"student.model={base}", "student.layers=null")
+    card = model_card(given, table, student, {"AP": 0.5}, "")
+    data = ModelCard(card).data
+    assert data.model_name.startswith(f"{called} from my_base distilled on tiny"), data.model_name
+    assert (data.license, data.base_model) == ("cc-by-4.0", "org/bigger")
+    (row,) = [line for line in card.splitlines() if line.startswith("| made from |")]
+    assert "`my_base`, a local folder" in row and how in row and "| started from" not in card
+    assert (
+        "`before` is what was made from my_base, as above, before it was trained, not my_base itself" in card
+    )
+    if kind == "static":  # one that is static already is taken as it is
+        student.save_pretrained(str(tmp_path / "own"), create_model_card=False)
+        taken = static_student(str(tmp_path / "own"))
+        card = model_card(
+            given | {"student": {"model": str(tmp_path / "own")}}, table, taken, {"AP": 0.5}, ""
+        )
+        assert "# own distilled on tiny" in card and "`before` is the model it started from" in card
+
+
+def test_a_student_of_the_first_layers_says_so_where_it_is_named(base, table):
+    given = config("config", f"student.model={base}", "student.layers=1")
+    card = model_card(given, table, load_student(str(base), layers=1), {"AP": 0.5}, "")
+    assert "# my_base of 1 layer distilled on tiny" in card
+    assert (
+        "| started from | `my_base`, a local folder (its own base model: `org/bigger`), its first 1 layer |"
+        in card
+    )
+    assert "not my_base itself" in card
 
 
 def test_what_is_not_known_is_said(student_folder, beir, table, tmp_path):

@@ -193,6 +193,8 @@ def test_a_sampler_is_drawn_whole_from_some_of_many_queries(
         "99% quantile of euclidean distances" in places and "student's embeddings before training" in places
     )
     assert "share of ln n" in seen[1].get_xlabel(), "pools and groups are of different sizes"
+    said = " ".join(seen[1].get_xlabel().split())
+    assert "softmax of the teacher's raw scores" in said, "teacher_entropy of the log is of scaled ones"
     assert f"of 5 of the {len(table)} training queries" in caplog.text
     assert [outside(ax) for ax in seen] == [[]] * 5
     pool = seen[1].get_lines()[3]
@@ -250,3 +252,19 @@ def test_every_pair_is_in_the_plot_of_student_and_teacher_scores(table):
         assert dots.get_ydata() == pytest.approx(scores[positive])
         assert panel.get_ylim() == ax.get_ylim()
     assert labels(ax) == ["positive", "negatives, counted"]
+
+
+def test_the_names_of_stages_are_above_the_curves():
+    """Written within the axes they covered the loss."""
+    names = ["warmup", "warmup", "distillation", "distillation"]
+    rows = [{"step": i, "loss": 1 / i, "agreement": 0.5, "stage": name} for i, name in enumerate(names, 1)]
+    ax = analysis.plot_learning_curve(rows, queries=9)
+    figure = ax.figure
+    figure.draw_without_rendering()
+    top = ax.get_window_extent().y1
+    assert [text.get_text().strip() for text in ax.texts] == ["distillation", "warmup"]
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert box.y0 >= top, "above every curve"
+        assert not box.overlaps(ax.title.get_window_extent())
+    assert outside(ax) == []

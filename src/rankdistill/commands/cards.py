@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 
 from rankdistill import __version__
 from rankdistill.commands.overruled import without_overruled
@@ -21,7 +21,8 @@ from rankdistill.evaluation.conclusions import count
 from rankdistill.scores.hub import is_hub_name
 from rankdistill.scores.table import ScoreTable
 from rankdistill.students.described import said_of_kind
-from rankdistill.students.minilm import HUB_NAME
+from rankdistill.students.made import made_of
+from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.models import Model
 from rankdistill.students.vectors import Vectors
 
@@ -52,7 +53,10 @@ def model_card(
     base, distilled = Base(fields.get("model"), student), taught and is_distilled(config)
     if isinstance(student[0], Vectors):
         base.name = "a map of vectors"
-    title = f"{base.name} {'distilled' if distilled else 'trained'} on {collection.name}"
+    (short, made), layers = made_of(student), fields.get("layers")
+    subject = base.name + (f" of {count(layers, 'layer')}" if layers else "")
+    subject = f"{short} from {subject}" if made else subject
+    title = f"{subject} {'distilled' if distilled else 'trained'} on {collection.name}"
     filtered = "no teacher's scores were in the loss"
     if is_filtered(config):
         filtered = "a teacher's scores did no more than leave out negatives that come close to these"
@@ -68,9 +72,10 @@ def model_card(
         task=kind.task,
         tags=[*kind.tags, *(["ranking-distillation"] if distilled else []), "rankdistill"],
     )
-    layers = fields.get("layers")
     rows = {
-        "started from": base.said + (f", its first {count(layers, 'layer')}" if layers else ""),
+        "made from" if made else "started from": base.said
+        + (f", its first {count(layers, 'layer')}" if layers else "")
+        + (f": {made}" if made else ""),
         **kind.rows,
     }
     if active:
@@ -90,6 +95,9 @@ def model_card(
             f"{description} (`{stage}`)" for stage, description in inside.items()
         )
     settings = without_overruled(config)
+    before = "the model it started from"
+    if made or layers:
+        before = f"what was made from {base.name}, as above, before it was trained, not {base.name} itself"
     parts = (
         *("data", "candidates", "cut", "teacher", "step_teacher", "student", "sampler", "loss"),
         *config["stages"],
@@ -104,7 +112,7 @@ def model_card(
         f"was taught to put relevant documents first; {filtered}.",
         kind.snippet,
         rows,
-        f"{results}\n\n`before` is the model it started from, `after` this one; {kind.ranks},\n"
+        f"{results}\n\n`before` is {before}, `after` this one; {kind.ranks},\n"
         "and what they lack counts as not found.",
         trained,
         notes,
@@ -162,10 +170,8 @@ class Base:
 
     def __init__(self, model: str | None, loaded: Model):
         own = {}
-        try:  # its card's text: kept by sentence-transformers, no public name
-            own = ModelCard(
-                getattr(loaded, "_model_card_text", None) or "", ignore_metadata_errors=True
-            ).data.to_dict()
+        try:
+            own = ModelCard(card_of(str(model), loaded), ignore_metadata_errors=True).data.to_dict()
         except (ValueError, yaml.YAMLError):  # a card that others wrote
             pass
         model = HUB_NAME if model == "minilm" else str(model or "a model")
@@ -180,6 +186,20 @@ class Base:
         if not self.local:
             return f"`{self.hub or self.name}`"
         return f"`{self.name}`, a local folder" + (f" (its own base model: `{self.hub}`)" if self.hub else "")
+
+
+def card_of(model: str, loaded: Model) -> str:
+    """The text of the card of ``model``, a folder or a hub name; of a model of vectors that of ``loaded``.
+
+    ``loaded`` has none where it was made of the model's parts.
+    """
+    model = minilm_path() if model in ("minilm", HUB_NAME) else model
+    file: Any = Path(model) / "README.md"
+    if not Path(model).is_dir():
+        file = try_to_load_from_cache(model, "README.md") if is_hub_name(model) else None
+    if isinstance(file, (str, Path)) and Path(file).is_file():
+        return Path(file).read_text("utf-8", errors="replace")
+    return getattr(loaded, "_model_card_text", None) or ""  # kept by sentence-transformers, no public name
 
 
 def metadata(

@@ -38,7 +38,7 @@ def overruled(config: Mapping[str, Any], field: str) -> dict[str, str]:
         if not isinstance(own, Mapping):
             continue
         place = f"{stage}.trainer.{other}" if other in own else f"trainer.{other}"
-        dead = decides(whole | own)
+        dead = decides({**whole, **own})
         if field in own:
             if dead:
                 found[f"{stage}.trainer.{field}"] = place

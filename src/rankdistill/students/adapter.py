@@ -13,6 +13,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, check_counts
 from rankdistill.students.load import check_class, load_student, load_weights
+from rankdistill.students.made import note_made
 from rankdistill.students.sides import encoders, width_of
 from rankdistill.students.vectors import Vectors
 
@@ -46,7 +47,13 @@ def adapter_student(
         raise InputError(
             "student.model: it has two encoders (Router), and the map needs one; give one of them"
         )
-    return mapped(cast(SentenceTransformer, whole), rank)
+    new = not is_map(whole[-1])
+    student = mapped(cast(SentenceTransformer, whole), rank)
+    if new:
+        note_made(
+            student, "Adapter", "it, frozen, and a new linear map of its vectors, which changes none at first"
+        )
+    return student
 
 
 def vectors_student(

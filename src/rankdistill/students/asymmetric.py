@@ -14,6 +14,7 @@ from rankdistill.errors import InputError
 from rankdistill.students.base import Encoder, Prepare, Rows
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import check_class, load_student
+from rankdistill.students.made import made_of, note_made
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, encoders, sides, width_of
 
@@ -59,6 +60,11 @@ def asymmetric_student(
         whole = routed(first, second, freeze, prompts)
         for side in encoders(whole):
             limit_length(side, max_length, model or "the encoder")
+        called, how = made_of(first)
+        queries = f"{called.lower()}: {how}" if how else "a bi-encoder"
+        note_made(
+            whole, "Asymmetric student", f"the encoder of documents; that of queries is another ({queries})"
+        )
     if freeze is not None:
         sides(whole)[freeze].requires_grad_(False)
     return whole

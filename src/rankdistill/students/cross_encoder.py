@@ -27,6 +27,7 @@ from rankdistill.students.kinds import has_head
 from rankdistill.students.language import logit_score, round_language_model
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import add_lora, keep_layers, load_weights, set_dropout
+from rankdistill.students.made import note_made
 from rankdistill.students.sides import transformer_of
 from rankdistill.vocabulary import Batch, Outputs
 
@@ -60,6 +61,7 @@ def load_cross_encoder(
     )
     if not has_head(loaded):
         log.info("%s has no scoring head; it begins with a random one", model)
+        note_made(loaded, "Cross-encoder", "its transformer with a new scoring head, drawn at random")
     limit_length(loaded, max_length, model, pair=True)
     check_prompt(loaded, prompt_of_pairs(loaded), f"the prompt of {model}")
     if layers is not None:

@@ -16,6 +16,7 @@ from rankdistill.runtime import processes
 from rankdistill.students.base import Encoder
 from rankdistill.students.dense import DenseEncoder
 from rankdistill.students.load import check_class, load_student
+from rankdistill.students.made import note_made
 from rankdistill.students.sides import encoders
 from rankdistill.students.sparse import states_in_company
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
@@ -64,9 +65,12 @@ def late_interaction_student(
             )
         ]
     modules = [whole[0], *projection, MultiVectorMask(), Normalize("token_embeddings", "token_embeddings")]
-    return MultiVectorEncoder(
+    student = MultiVectorEncoder(
         modules=modules, prompts=cast(dict[str, str], whole.prompts), device=str(whole.device)
     )
+    brought = "" if dimensions is None else f", by a new linear map to their {dimensions} principal axes"
+    note_made(student, "Late-interaction student", f"the vectors of its tokens{brought}")
+    return student
 
 
 @torch.no_grad()  # inference mode would leave weights that cannot be trained

@@ -30,6 +30,7 @@ from rankdistill.students.fast.tokens import read_limit
 from rankdistill.students.kinds import has_language_head
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import check_class, keep_layers, load_student, load_weights, set_dropout
+from rankdistill.students.made import note_made
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import transformer_of
@@ -82,18 +83,25 @@ def sparse_student(
         own = cast(dict[str, str], whole.prompts)
         whole = with_language_head(model, layers, max_length, dropout, trust_remote_code, own)
         modules: list[Any] = list(whole)
+        how = "its transformer and masked-language head, whose logits are weights of the vocabulary"
     else:
         head = fitted_head(cast(SentenceTransformer, whole))
         modules = [whole[0], head, SpladePooling("max", embedding_dimension=size)]
+        how = (
+            "its transformer with a new head, fitted so that a token gives weight to itself and a few like it"
+        )
     if queries == "static":
         weights = SparseStaticEmbedding(whole.tokenizer, idf_weights(whole.tokenizer, size, idf))
         modules = [Router.for_query_document([weights], modules)]
-    return SparseEncoder(
+        how += "; of a query a weight for each of its tokens, without a transformer"
+    student = SparseEncoder(
         modules=modules,
         prompts=cast(dict[str, str], whole.prompts),
         similarity_fn_name="dot",
         device=str(whole.device),
     )
+    note_made(student, "Sparse student", how)
+    return student
 
 
 def with_language_head(

@@ -26,6 +26,7 @@ from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
 from rankdistill.students.fast.tokens import TokenStore, stored_tokens
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import check_class, fingerprint_of, load_student
+from rankdistill.students.made import note_made
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, transformer_of, width_of
@@ -93,6 +94,15 @@ def static_student(
     )
     limit_length(student, max_length, model)
     cut_to(student, cuts)
+    what = (
+        "what the model makes of each token alone" if vectors == "output" else "the model's input embeddings"
+    )
+    note_made(
+        student,
+        "Static student",
+        f"{what}, centred, in their first {table.shape[1]} principal components, weighted by frequency; no "
+        "transformer is left",
+    )
     return student
 
 

@@ -22,13 +22,15 @@ from rankdistill.analysis.plots.axes import (
 from rankdistill.evaluation.conclusions import count
 from rankdistill.scores.table import ScoreTable
 
+SOFTMAX = "entropy of the softmax of the teacher's raw scores"
+RAW = "(not scaled as for the loss)"
 UNITS = {
     "variance": "variance of the teacher's scores",
     "std": "standard deviation of the teacher's scores",
     "range": "range of the teacher's scores",
-    "entropy": "entropy of the softmax, nats (at most ln n)",
-    "entropy_share": "entropy of the softmax, as a share of ln n of n documents",
-    "pairwise_entropy": "mean pairwise entropy of the teacher, bits",
+    "entropy": f"{SOFTMAX},\nnats, at most ln n {RAW}",
+    "entropy_share": f"{SOFTMAX},\nas a share of ln n of n documents {RAW}",
+    "pairwise_entropy": "mean pairwise entropy of the teacher's raw scores, bits",
     "top_gap": "gap of the two highest scores of the teacher",
     "near_ties": "share of near-ties among neighbours in score",
 }

@@ -34,7 +34,8 @@ def plot_learning_curve(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss = "loss (each stage has its own)" if breaks else "loss"
     title = f"Learning curve ({count(queries, 'training query')})" if queries else "Learning curve"
-    ax.set(xlabel="step", title=title)
+    ax.set_xlabel("step")
+    ax.set_title(title, pad=20 if breaks else None)
     ax.set_ylabel(loss, color=BLUE)
     other = ax.twinx()
     other.spines["top"].set_visible(False)
@@ -46,9 +47,9 @@ def plot_learning_curve(
         end = max(row["step"] for row in history if row.get("stage") == stages[i - 1])
         ax.axvline(end, color=GREY, linewidth=1)
         place = ax.get_xaxis_transform()
-        ax.text(end, 0.02, f" {stages[i]}", transform=place, va="bottom", color=GREY)
-    if breaks:
-        ax.text(0, 0.02, f" {stages[0]}", transform=ax.transAxes, va="bottom", color=GREY)
+        ax.text(end, 1.01, f" {stages[i]}", transform=place, va="bottom", color=GREY)
+    if breaks:  # above the axes, where no curve is
+        ax.text(0, 1.01, f" {stages[0]}", transform=ax.transAxes, va="bottom", color=GREY)
     if measured := [row for row in history if any(name.startswith("eval_") for name in row)]:
         name = next(name for name in measured[0] if name.startswith("eval_"))
         outer = ax.twinx()
