@@ -29,7 +29,8 @@ from rankdistill.students import (
     static_student,
 )
 from rankdistill.students import minilm as minilm_module
-from rankdistill.students.load import fingerprint_of, keep_layers, start_of
+from rankdistill.students.load import BUILT_IN, fingerprint_of, keep_layers, start_of
+from rankdistill.teachers.demo import PARTS
 
 
 def test_layers_keeps_the_first_and_what_is_saved_has_as_many(student_folder, tmp_path):
@@ -122,6 +123,17 @@ def test_a_missing_folder_and_an_unreachable_hub_are_named(tmp_path):
         load_student(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="'someone/some-model' cannot be loaded"):
         load_student("someone/some-model")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("minilmm", "did you mean minilm"), ("dmeo", "did you mean demo"), ("bert", "built in")],
+)
+def test_what_names_there_are_is_said_of_a_misspelt_one(name, hint):
+    with pytest.raises(InputError, match=f"'{name}' cannot be loaded: {hint}") as error:
+        load_student(name)
+    known = f"{BUILT_IN[0]}, and the teachers {', '.join(BUILT_IN[1:])};"
+    assert f"built in are {known}" in str(error.value) and {*BUILT_IN[1:]} == {*PARTS}
 
 
 def test_minilm_is_the_official_file_and_others_are_refused(tmp_path, monkeypatch):
@@ -276,11 +288,54 @@ def test_the_model_under_an_adapter_is_whole(student_folder, tmp_path):
     model.add_adapter(LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
     model.save_pretrained(str(tmp_path / "adapter"), create_model_card=False)
     student = load_student(str(tmp_path / "adapter"))
-    np.testing.assert_allclose(student.encode("w1 w2"), model.encode("w1 w2"), atol=1e-6)
+    np.testing.assert_allclose(student.encode("w1 w2"), model.encode("w1 w2"), atol=1e-5)
+    names = {name for name, weight in student.named_parameters() if weight.requires_grad}
+    assert names == {name for name, _ in SentenceTransformer(base).named_parameters()}, "it is one with it"
+    student.save_pretrained(str(tmp_path / "saved"))
+    assert not list((tmp_path / "saved").rglob("adapter_*"))
+    again = SentenceTransformer(str(tmp_path / "saved"))
+    np.testing.assert_allclose(again.encode("w1 w2"), model.encode("w1 w2"), atol=1e-5)
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     (tmp_path / "base" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
     with pytest.raises(InputError, match=r"lacks weights .*encoder.layer.2"):
         load_student(str(tmp_path / "adapter"))
+
+
+def test_an_adapter_that_replaces_parts_is_refused(student_folder, tmp_path):
+    model = SentenceTransformer(student_folder)
+    model.add_adapter(LoraConfig(r=2, target_modules=["query"], modules_to_save=["pooler"]))
+    model.save_pretrained(str(tmp_path / "adapter"), create_model_card=False)
+    with pytest.raises(InputError, match="is a PEFT adapter that replaces parts of its model .modules_to_sa"):
+        load_student(str(tmp_path / "adapter"))
+
+
+@pytest.mark.parametrize(
+    ("place", "load"), [("alone", load_student), ("beside", load_student), ("beside", load_cross_encoder)]
+)
+def test_an_adapter_that_a_folder_brings_is_trained(student_folder, tmp_path, place, load):
+    """Alone, with the name of its model, or beside the whole model."""
+    model = SentenceTransformer(student_folder)
+    model.add_adapter(LoraConfig(r=2, target_modules=["query"], init_lora_weights=False))
+    if place == "beside":
+        shutil.copytree(student_folder, tmp_path / "given")
+    else:
+        (tmp_path / "given").mkdir()
+        for file in Path(student_folder).glob("token*.json"):
+            shutil.copy(file, tmp_path / "given")
+    model.transformers_model.save_pretrained(str(tmp_path / "given"))
+    own, student = load(student_folder), load(str(tmp_path / "given"))
+    of, found = (dict(one.named_parameters()) for one in (own, student))
+    assert set(found) == set(of) and all(weight.requires_grad for weight in found.values())
+    changes = {name for name in of if "classifier" not in name and not torch.equal(of[name], found[name])}
+    assert changes and all("query.weight" in name for name in changes)
+
+
+def test_an_adapter_alone_is_no_cross_encoder(student_folder, tmp_path):
+    model = SentenceTransformer(student_folder)
+    model.add_adapter(LoraConfig(r=2, target_modules=["query"]))
+    model.transformers_model.save_pretrained(str(tmp_path))
+    with pytest.raises(InputError, match="a PEFT adapter alone, which PeftModel.merge_and_unload makes"):
+        load_cross_encoder(str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from rankdistill.students.settings import check_settings, check_tokenizers
 from rankdistill.students.sides import encoders, sides, transformer_of
 
 log = logging.getLogger(__name__)
+BUILT_IN = ("minilm", "demo", "demo_bi_encoder")  # models that are no folders and on no hub
 NUMBERED = r"\.\d"  # what follows a list's name, as in layer.0
 STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder, MultiVectorEncoder)}
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
@@ -55,9 +57,9 @@ def load_student(
     dropout probability of the model, None keeps them (on a CPU they double the time of a step);
     ``prompts`` has the keys ``query`` and ``document``, None keeps the model's own; ``lora`` holds
     fields of ``peft.LoraConfig`` (every linear layer unless ``target_modules`` says otherwise).
-    A plain transformer gets masked mean pooling. ``dimensions`` are what its vectors are cut to in training
-    and measures as well (Matryoshka): the loss is the mean over these. What a folder holds decides
-    its class (``STUDENTS``).
+    A plain transformer gets masked mean pooling; a PEFT adapter is merged into its model.
+    ``dimensions`` are what its vectors are cut to in training and measures as well (Matryoshka): the loss is
+    the mean over these. What a folder holds decides its class (``STUDENTS``).
 
     A model without a transformer (static embeddings) is loaded too; ``layers``, ``dropout`` and ``lora``
     don't apply to it. So is one with an encoder of its own for queries and for documents (Router);
@@ -181,6 +183,7 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
             )
         check_reads(loaded, model, vectors)
         if not vectors:
+            merge_loaded_adapter(loaded, model)
             check_tokenizer(loaded, model)
             if kind is SentenceTransformer:
                 check_fit(loaded, model)
@@ -197,6 +200,10 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
             reason = "no such folder"
         elif "couldn't connect" in reason.lower():
             reason = f"no such folder, and {reason}"
+        if not local and "/" not in model:
+            close = get_close_matches(model, BUILT_IN, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            reason = f"{hint}built in are {BUILT_IN[0]}, and the teachers {', '.join(BUILT_IN[1:])}; {reason}"
         if "Unrecognized processing class" in reason:
             reason = "its tokenizer's files are missing (tokenizer.json, tokenizer_config.json)"
         if "ignore_mismatched_sizes" in str(error):
@@ -205,6 +212,8 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
                 reason += ", or its scoring head has several labels, and a teacher's has one"
         if absent := [folder for folder in module_folders(name) if not (Path(name) / folder).is_dir()]:
             reason = f"it names a folder {absent[0]} in modules.json, which is missing"
+        if (Path(name) / "adapter_config.json").exists() and not (Path(name) / "config.json").exists():
+            reason += "; it is a PEFT adapter alone, which PeftModel.merge_and_unload makes a whole model of"
         raise InputError(
             f"model {model!r} cannot be loaded: {reason} (give a folder, or a name on a hub within reach, "
             "with weights in safetensors)"
@@ -345,6 +354,32 @@ def merge_adapter(student: BaseModel) -> None:
     if getattr(model, "_hf_peft_config_loaded", False):
         model._hf_peft_config_loaded = False
         del model.peft_config
+        vars(model).pop("_weight_conversions", None)  # to the names in the adapter's file
+
+
+def merge_loaded_adapter(student: BaseModel, model: str) -> None:
+    """Merges the PEFT adapter that the folder ``model`` came with, if any: all weights are trained then.
+
+    transformers freezes them. Raises ``InputError`` for an adapter that replaces parts.
+    """
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    adapted = [
+        side.transformers_model
+        for side in encoders(student)
+        if getattr(side.transformers_model, "peft_config", None)
+    ]
+    if not adapted:
+        return
+    merge_adapter(student)
+    for transformer in adapted:
+        if any(isinstance(module, AuxiliaryTrainingWrapper) for module in transformer.modules()):
+            raise InputError(
+                f"model {model!r} is a PEFT adapter that replaces parts of its model (modules_to_save, "
+                "trainable_token_indices); merge the two (PeftModel.merge_and_unload), save that, and give it"
+            )
+        transformer.requires_grad_(True)
+    log.info("%s: its PEFT adapter is merged into its weights", model)
 
 
 def load_weights_from(student: BaseModel, file: Path, prefix: str = "student.model.") -> None:
