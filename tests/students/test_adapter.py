@@ -226,6 +226,12 @@ def test_what_is_wrong_with_the_files_is_said_in_a_line(files, collection, stude
     np.save(tmp_path / "objects.npy", np.array([None] * 60, dtype=object))
     np.savez(tmp_path / "several.npz", a=np.zeros(3))
     (tmp_path / "text.npy").write_text("0.1 0.2")
+    np.save(tmp_path / "none.npy", np.zeros((60, 0), np.float32))
+    np.save(tmp_path / "longer.npy", np.ones((60, 16), np.float32))
+    with open(tmp_path / "longer.npy", "ab") as file:
+        file.write(b"more")
+    for name, size, kind in (("huge", 1e30, "f4"), ("double", 1e300, "f8"), ("tiny", 1e-30, "f4")):
+        np.save(tmp_path / f"{name}.npy", np.full((60, 16), size, kind))
     for fields, message in (
         (
             {"documents": "few.npy"},
@@ -239,7 +245,16 @@ def test_what_is_wrong_with_the_files_is_said_in_a_line(files, collection, stude
         ({"documents": "nan.npy"}, "numbers that are not finite, in row '0', '1', '2' and 13 more"),
         ({"documents": "objects.npy"}, r"student.documents: .*objects.npy is not a .npy file of floats"),
         ({"documents": "several.npz"}, "holds several arrays"),
-        ({"documents": "text.npy"}, "text.npy is not a .npy file of floats"),
+        ({"documents": "text.npy"}, r"text.npy is not a .npy file of floats \(it does not begin as one\)"),
+        ({"documents": "objects.npy"}, r"\(it holds objects\)$"),
+        ({"documents": "none.npy"}, r"none.npy is float32 \(60, 0\); it must be float"),
+        ({"documents": "longer.npy"}, "longer.npy holds 3972 bytes, and an array of 3968; write it again"),
+        (
+            {"documents": "huge.npy"},
+            "huge.npy has vectors of a length beyond 1e-12 to 1e.18, .* in row '0',",
+        ),
+        ({"documents": "double.npy"}, "double.npy has vectors of a length beyond"),
+        ({"documents": "tiny.npy"}, "tiny.npy has vectors of a length beyond"),
         (
             {"queries": "nowhere.npy"},
             r"student.queries: .*nowhere.npy is not a .npy file of floats \(no such file",

@@ -338,6 +338,37 @@ def test_an_adapter_alone_is_no_cross_encoder(student_folder, tmp_path):
         load_cross_encoder(str(tmp_path))
 
 
+def weights_as(folder, into, change):
+    shutil.copytree(folder, into)
+    weights = {name: change(value) for name, value in load_file(into / "model.safetensors").items()}
+    save_file(weights, into / "model.safetensors", {"format": "pt"})
+    return str(into)
+
+
+@pytest.mark.parametrize("load", [load_student, static_student, load_cross_encoder])
+def test_weights_that_mean_nothing_are_refused(student_folder, tmp_path, load):
+    whole = weights_as(student_folder, tmp_path / "whole", lambda x: (100 * x).to(torch.int8))
+    with pytest.raises(InputError, match="model.safetensors: its weights are integers .I8, .*; give the mod"):
+        load(whole)
+    half = weights_as(student_folder, tmp_path / "half", torch.Tensor.half)
+    assert load_student(half).encode("w1").any()
+    if load is not load_cross_encoder:  # which gets a new head
+        with pytest.raises(InputError, match="zero': its weights are all 0; get the files again"):
+            load(weights_as(student_folder, tmp_path / "zero", torch.zeros_like))
+
+
+def test_a_similarity_that_there_is_not_is_refused(student_folder, tmp_path):
+    shutil.copytree(student_folder, tmp_path / "model")
+    file = tmp_path / "model" / "config_sentence_transformers.json"
+    settings = json.loads(file.read_text())
+    for name in ("dot", "euclidean", None):
+        file.write_text(json.dumps(settings | {"similarity_fn_name": name}))
+        assert load_student(str(tmp_path / "model")).similarity_fn_name == (name or "cosine")
+    file.write_text(json.dumps(settings | {"similarity_fn_name": "foo"}))
+    with pytest.raises(InputError, match="transformers.json: similarity_fn_name is 'foo'; available: cosine"):
+        load_student(str(tmp_path / "model"))
+
+
 @pytest.mark.parametrize(
     "weight", ["embeddings.LayerNorm.bias", "encoder.layer.0.attention.self.query.weight"]
 )

@@ -31,6 +31,7 @@ from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of, warn_of_unused
 from rankdistill.students.settings import check_settings, check_tokenizers
 from rankdistill.students.sides import encoders, sides, transformer_of
+from rankdistill.students.weights import check_floats, check_not_zero
 
 log = logging.getLogger(__name__)
 BUILT_IN = ("minilm", "demo", "demo_bi_encoder")  # models that are no folders and on no hub
@@ -161,6 +162,7 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
     try:
         if local:
             check_settings(Path(name))
+            check_floats(Path(name))
             check_kind(name, model, wanted)
         with nullcontext() if local else asking_hub(), weights_apart(quiet=bool(others)) as (missing, unused):
             loaded = kind(name, model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
@@ -183,6 +185,7 @@ def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: 
             )
         check_reads(loaded, model, vectors)
         if not vectors:
+            check_not_zero(loaded, model)
             merge_loaded_adapter(loaded, model)
             check_tokenizer(loaded, model)
             if kind is SentenceTransformer:
@@ -364,11 +367,8 @@ def merge_loaded_adapter(student: BaseModel, model: str) -> None:
     """
     from peft.utils.other import AuxiliaryTrainingWrapper
 
-    adapted = [
-        side.transformers_model
-        for side in encoders(student)
-        if getattr(side.transformers_model, "peft_config", None)
-    ]
+    transformers = [side.transformers_model for side in encoders(student)]
+    adapted = [one for one in transformers if one is not None and getattr(one, "peft_config", None)]
     if not adapted:
         return
     merge_adapter(student)

@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from sentence_transformers import SimilarityFunction
+
 from rankdistill.errors import InputError
 
 NEEDED = {  # by the class of a module, what its folder must hold; without it defaults would be taken
@@ -19,6 +21,7 @@ READ = {  # by the libraries; others may be there, such as data_config.json, wha
 }
 LARGE = "tokenizer.json"  # megabytes: read only where it is needed
 OWN = "config_sentence_transformers.json"
+COMPARES = (*SimilarityFunction.possible_values(), "maxsim", "meanmaxsim")  # the latter of late interaction
 FORMER = "sentence_transformers.models."  # how types began when that file was not always written
 
 
@@ -45,6 +48,11 @@ def check_settings(folder: Path) -> None:
         needed = NEEDED.get(name.rpartition(".")[2], "")
         if place.is_dir() and not (place / needed).exists():
             raise InputError(f"{place / needed}: missing; get the file again")
+    compares = read_settings(folder / OWN).get("similarity_fn_name") if (folder / OWN).exists() else None
+    if compares is not None and str(compares).lower() not in COMPARES:
+        raise InputError(
+            f"{folder / OWN}: similarity_fn_name is {compares!r}; available: {', '.join(COMPARES)}"
+        )
     ours = [name for _, name in modules if name.startswith("sentence_transformers.")]
     if not (folder / OWN).exists() and any(not name.startswith(FORMER) for name in ours):
         raise InputError(f"{folder / OWN}: missing, and with it the prompts; get the file again")

@@ -1,6 +1,7 @@
 """Vectors of a collection's texts that are there already, as the first module of a model."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, shorten
 
 BLOCK = 50_000  # rows checked at a time
+MAGIC = b"\x93NUMPY"
+SHORTEST, LONGEST = 1e-12, 1e18  # of a vector whose length is computed in float32
 
 
 class Vectors(InputModule):
@@ -90,15 +93,19 @@ def read_matrix(file: Path, texts: int, name: str, kind: str, collection: str) -
     try:
         matrix = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        reason = "no such file" if isinstance(error, FileNotFoundError) else why_not(file, error)
         raise InputError(f"{name}: {file} is not a .npy file of floats ({reason})") from None
     if not isinstance(matrix, np.ndarray):
         raise InputError(f"{name}: {file} holds several arrays (.npz); it must be a .npy file of one")
-    if matrix.ndim != 2 or len(matrix) != texts or not np.issubdtype(matrix.dtype, np.floating):
+    whole = matrix.ndim == 2 and len(matrix) == texts and matrix.shape[1] > 0
+    if not whole or not np.issubdtype(matrix.dtype, np.floating):
         raise InputError(
             f"{name}: {file} is {matrix.dtype} {matrix.shape}; it must be float ({texts}, d), a row for each "
             f"of the {texts} {what} of {collection} in their order"
         )
+    held, said = file.stat().st_size, getattr(matrix, "offset", 0) + matrix.nbytes
+    if held != said:
+        raise InputError(f"{name}: {file} holds {held} bytes, and an array of {said}; write it again")
     for start in range(0, texts, BLOCK):
         finite = np.isfinite(matrix[start : start + BLOCK]).all(axis=1)
         if not finite.all():
@@ -106,4 +113,24 @@ def read_matrix(file: Path, texts: int, name: str, kind: str, collection: str) -
             raise InputError(
                 f"{name}: {file} has numbers that are not finite, in row {shorten(map(str, bad))}"
             )
+        lengths = np.linalg.norm(matrix[start : start + BLOCK].astype(np.longdouble), axis=1)
+        strange = (lengths > LONGEST) | ((lengths < SHORTEST) & (lengths > 0))
+        if strange.any():
+            bad = [start + int(row) for row in np.flatnonzero(strange)]
+            raise InputError(
+                f"{name}: {file} has vectors of a length beyond {SHORTEST:g} to {LONGEST:g}, which float32 "
+                f"cannot square, in row {shorten(map(str, bad))}; divide all by one number"
+            )
     return matrix
+
+
+def why_not(file: Path, error: Exception) -> str:
+    """Why NumPy could not read ``file``; its own words may advise to unpickle it, which runs code."""
+    try:
+        with open(file, "rb") as opened:
+            begins = opened.read(len(MAGIC)) == MAGIC
+    except OSError as again:
+        return again.strerror or str(again)
+    if not begins:
+        return "it does not begin as one"
+    return "it holds objects" if re.search("pickle|object", str(error)) else " ".join(str(error).split())
