@@ -50,7 +50,7 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert list(metrics) == ["before", "after", "teacher"]
-    assert all(list(values) == ["nDCG@10", "RR@10", "R@100", "AP"] for values in metrics.values())
+    assert all(list(values) == ["nDCG@10", "RR@10", "R@100", "AP", "queries"] for values in metrics.values())
     with open(folder / "per_query.csv") as lines:
         rows = list(csv.DictReader(lines))
     mean = sum(float(row["nDCG@10 after"]) for row in rows) / len(rows)
