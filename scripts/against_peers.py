@@ -187,7 +187,9 @@ def peer(make_loss: Callable, sampler, labels: bool, batch: int = QUERIES) -> Ca
 class Positives(rd.RandomSampler):
     """The positive alone: a batch's others are the negatives."""
 
-    negatives = 0
+    def __init__(self):
+        super().__init__()
+        self.negatives = 0
 
     def select(self, scores, positive, rng):
         return rng.choice(np.flatnonzero(positive), 1)
