@@ -184,12 +184,10 @@ def peer(make_loss: Callable, sampler, labels: bool, batch: int = QUERIES) -> Ca
     return train
 
 
-class Positives(rd.RandomSampler):
+class Positives:
     """The positive alone: a batch's others are the negatives."""
 
-    def __init__(self):
-        super().__init__()
-        self.negatives = 0
+    negatives = 0
 
     def select(self, scores, positive, rng):
         return rng.choice(np.flatnonzero(positive), 1)

@@ -47,7 +47,10 @@ def small(command: str) -> list[str]:
     words = [re.sub(r"^sampler=(\w+),(\w+),.*", r"sampler=\1,\2", w) for w in words]
     if name == "evaluate":
         return [name, *words, "evaluator.limit=4"]
-    words += POOLS if any(w.startswith("data=") for w in words) else [*POOLS, "data=python_functions_400"]
+    bm25 = "candidates=bm25" in words
+    words += [w for w in POOLS if not (bm25 and re.search("dense|random", w))]
+    if not any(w.startswith("data=") for w in words):
+        words.append("data=python_functions_400")
     if name == "train":
         without = {"warmup=none", "+experiment=contrastive"} & set(words)
         words += TRAIN if without else TRAIN + STAGES
