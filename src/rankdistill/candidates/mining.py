@@ -56,6 +56,8 @@ def mine(
     Raises ``InputError`` for a retriever without a fingerprint, for names that are invalid, reserved or there
     twice, and for rows that aren't the collection's.
     """
+    if not isinstance(collection, Collection):
+        raise InputError(f"collection: {collection!r:.60} is no Collection; read_beir and its like read one")
     retrievers = by_name(retrievers)
     query_rows = collection.query_rows(split, limit, seed)
     settings = sorted([name, *identity(retriever)] for name, retriever in retrievers.items())

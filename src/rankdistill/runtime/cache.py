@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """``$RANKDISTILL_CACHE``, by default ``rankdistill`` in the user's cache folder.
+    """``$RANKDISTILL_CACHE`` (a first ``~`` is the home folder), by default one of the user's cache folder.
 
     Raises ``InputError`` for one whose name has letters that the locale does not know: libraries that read
     models cannot open it.
@@ -47,7 +47,7 @@ def cache_folder() -> Path:
             f"RANKDISTILL_CACHE={name}: the locale cannot represent its letters; set LC_ALL=C.UTF-8 or "
             "PYTHONUTF8=1, or give a folder of ASCII letters"
         ) from None
-    return Path(folder)
+    return Path(folder).expanduser()
 
 
 def fingerprint(*parts) -> str:

@@ -12,10 +12,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from rankdistill.errors import InputError
+
+MEETING = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and accelerate set besides
+
 
 def join() -> None:
-    """Meets the other processes, if the environment says that there are any."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    """Meets the other processes, if the environment says that there are any.
+
+    Raises ``InputError`` where it says so by half, as what a launcher left in it does.
+    """
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdecimal():
+        raise InputError(f"WORLD_SIZE={said} in the environment: it must be a number of processes; unset it")
+    if int(said) > 1:
+        if missing := [name for name in MEETING if name not in os.environ]:
+            raise InputError(
+                f"WORLD_SIZE={said} in the environment, without {', '.join(missing)}: start the processes "
+                "with torchrun, or unset WORLD_SIZE for one"
+            )
         from accelerate import PartialState
 
         # one process may build an index for hours while the others wait

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -41,7 +42,7 @@ ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_c
 
 
 def load_student(
-    model: str = "minilm",
+    model: str | os.PathLike[str] = "minilm",
     layers: int | None = None,
     max_length: int | None = 256,
     dropout: float | None = 0.0,
@@ -69,6 +70,7 @@ def load_student(
     Raises ``InputError`` if the model can't be had, is of another kind, isn't in safetensors, or has fewer
     layers, or if ``max_length`` or a prompt leaves no word of a text.
     """
+    model = os.fspath(model)
     check_counts(max_length=max_length)
     if set(prompts or {}) - {"query", "document"}:
         raise InputError(f"prompts={prompts}: its keys are query and document")
@@ -130,14 +132,15 @@ def add_lora(model: BaseModel, lora: Mapping[str, Any], head: nn.Module | None =
     log.info("LoRA: %s of %s parameters train", f"{trained:,}", f"{whole:,}")
 
 
-def check_class(model: str, *wanted: type) -> None:
+def check_class(model: str | os.PathLike[str], *wanted: type) -> None:
     """Raises ``InputError`` unless one of the ``wanted`` classes, the first above all, loads ``model``."""
     if (kind := class_of(model)) not in wanted:
-        raise refusal(model, kind.__name__, wanted[0].__name__)
+        raise refusal(os.fspath(model), kind.__name__, wanted[0].__name__)
 
 
-def class_of(model: str) -> type:
+def class_of(model: str | os.PathLike[str]) -> type:
     """Which of ``STUDENTS`` loads ``model``; the first for what is none of them."""
+    model = os.fspath(model)
     name = minilm_path() if model in ("minilm", HUB_NAME) else model
     with nullcontext() if not name or Path(name).is_dir() else asking_hub():
         try:
@@ -147,12 +150,15 @@ def class_of(model: str) -> type:
     return STUDENTS.get(kind, SentenceTransformer)
 
 
-def load_weights(kind: type, model: str, others: tuple[str, ...] = (), vectors: bool = False, **options):
+def load_weights(
+    kind: type, model: str | os.PathLike[str], others: tuple[str, ...] = (), vectors: bool = False, **options
+):
     """``kind(model)`` in float32, from safetensors only, with one clear line if that fails.
 
     It must be a model of this kind, or of the ``others``: sentence-transformers would make one of any. It
     reads texts, or ``vectors``: such as ``vectors_student`` saves.
     """
+    model = os.fspath(model)
     if not model:
         raise InputError(f"model={model!r}: it must be a folder or a name on the model hub")
     name = minilm_path() if model in ("minilm", HUB_NAME) else model

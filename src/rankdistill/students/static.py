@@ -37,7 +37,7 @@ SIF = 1e-4  # of smooth inverse frequency, as model2vec takes it
 
 
 def static_student(
-    model: str = "minilm",
+    model: str | os.PathLike[str] = "minilm",
     dimensions: int | Sequence[int] | None = 256,
     vectors: str = "output",
     layers: int | None = None,
@@ -58,6 +58,7 @@ def static_student(
 
     Raises ``InputError`` if the model can't be had, has fewer dimensions, or its tokenizer isn't a fast one.
     """
+    model = os.fspath(model)
     first: int | None
     cuts: list[int]
     if dimensions is None or isinstance(dimensions, int):

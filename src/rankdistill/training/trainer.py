@@ -187,6 +187,10 @@ class DistillationTrainer(Trainer):
         check_arguments(args)
         made_so = similarity, scale, teacher_scores, teacher_scale, teacher_weights
         check_scores(*made_so, relabel, relabel_margin, chunk_tokens)
+        if not isinstance(table, ScoreTable):
+            raise InputError(
+                f"table: {table!r:.60} is no ScoreTable; score_candidates makes one, read_scores reads one"
+            )
         check_split(table, split)
         if step_teacher is not None and teacher_scores != "raw":
             raise InputError(
