@@ -335,7 +335,7 @@ def main() -> None:
         known = table["p"].notna()
         table.loc[known, "p, Holm"] = holm(table.loc[known, "p"].to_numpy())
     table.to_csv(given.folder / f"{given.student}.csv", index=False)
-    print(table.to_markdown(index=False, floatfmt=".4f"))
+    print(table.to_string(index=False, float_format="{:.4f}".format))
     if len(points := pd.concat(curves, ignore_index=True)):
         draw(points, given.folder / f"{given.student}.svg")
 
