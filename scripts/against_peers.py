@@ -184,15 +184,6 @@ def peer(make_loss: Callable, sampler, labels: bool, batch: int = QUERIES) -> Ca
     return train
 
 
-class Positives:
-    """The positive alone: a batch's others are the negatives."""
-
-    negatives = 0
-
-    def select(self, scores, positive, rng):
-        return rng.choice(np.flatnonzero(positive), 1)
-
-
 METHODS = {
     "rankdistill": ours(),
     "MarginMSELoss": peer(lambda s: MarginMSELoss(s, similarity_fct=scaled), rd.RandomSampler(), True),
@@ -201,7 +192,7 @@ METHODS = {
         lambda s: DistillKLDivLoss(s, similarity_fct=scaled, temperature=2.0), rd.RandomSampler(), True
     ),
     "MultipleNegativesRankingLoss": peer(
-        MultipleNegativesRankingLoss, Positives(), False, QUERIES * DOCUMENTS
+        MultipleNegativesRankingLoss, rd.RandomSampler(negatives=0), False, QUERIES * DOCUMENTS
     ),
     "MultipleNegativesRankingLoss, hard": peer(
         MultipleNegativesRankingLoss, rd.HardNegativeSampler(by="retriever"), False

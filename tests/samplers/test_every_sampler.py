@@ -166,8 +166,12 @@ def test_other_shapes_raise(kind, scores, positive):
 
 
 @every
-@pytest.mark.parametrize(("positives", "negatives"), [(-1, 7), (1, 0), (1, -1)])
+@pytest.mark.parametrize(("positives", "negatives"), [(-1, 7), (0, 0), (1, 0), (1, -1)])
 def test_a_group_that_teaches_nothing_raises(kind, positives, negatives):
+    """A positive alone, of the random sampler, is for the negatives of the batch."""
+    if (positives, negatives) == (1, 0) and type(make(kind)) is RandomSampler:
+        assert make(kind, 1, 0).negatives == 0
+        return
     with pytest.raises(ValueError, match="positives"):
         make(kind, positives, negatives)
 

@@ -611,3 +611,17 @@ def test_no_step_has_a_rate_of_zero(student_folder, table, tmp_path, steps, rate
     trainer.train()
     logged = [row["learning_rate"] for row in trainer.state.log_history if "loss" in row]
     assert logged == pytest.approx([1e-3 * rate for rate in rates])
+
+
+def test_positives_alone_are_told_from_the_batch(student_folder, table, tmp_path):
+    """As MultipleNegativesRankingLoss has it; a loss within groups would learn nothing of them."""
+    sampler = RandomSampler(negatives=0)
+    fields = {"sampler": sampler, "max_steps": 2, "learning_rate": 1e-2}
+    trainer = trainer_of(student_folder, table, tmp_path, InfoNCE(in_batch=True), **fields)
+    before = weights(trainer)
+    trainer.train()
+    groups = [trainer.train_dataset[i] for i in range(len(trainer.train_dataset))]
+    assert all(len(group.document_rows) == 1 and group.positive.all() for group in groups)
+    assert any(not torch.equal(value, before[name]) for name, value in weights(trainer).items())
+    with pytest.raises(InputError, match="groups of one document teach KLDivergence nothing"):
+        trainer_of(student_folder, table, tmp_path, KLDivergence(), **fields)

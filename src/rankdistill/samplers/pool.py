@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,13 +18,15 @@ class PoolSampler:
     lets everything through there). Without a positive, or without labels, nothing is left out.
     """
 
+    FEWEST: ClassVar[int] = 1  # negatives that a group may have
+
     positives: int = 1
     negatives: int = 7
     absolute_margin: float | None = field(default=None, kw_only=True)
     relative_margin: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
-        check_sizes(self.positives, self.negatives)
+        check_sizes(self.positives, self.negatives, self.FEWEST)
         for name in ("absolute_margin", "relative_margin"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), ", or null for none")
@@ -56,15 +59,18 @@ def check_number(name: str, value: float, or_else: str = "") -> None:
         raise ValueError(f"{name}={value!r}: it must be a finite number{or_else}")
 
 
-def check_sizes(positives: int, negatives: int) -> None:
-    """Raises ``ValueError`` unless these are whole numbers, and a group of such sizes can teach anything."""
+def check_sizes(positives: int, negatives: int, fewest: int = 1) -> None:
+    """Raises ``ValueError`` unless these are whole numbers, and a group of such sizes can teach anything.
+
+    ``fewest`` negatives; with none of them it has a positive, whose negatives are the batch's.
+    """
     for name, value in (("positives", positives), ("negatives", negatives)):
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise ValueError(f"{name}={value!r}: it must be a whole number")
-    if positives < 0 or negatives < 1:
+    if positives < 0 or negatives < fewest or positives + negatives < 1:
         raise ValueError(
             f"positives={positives}, negatives={negatives}: a group takes 0 or more positives "
-            "and 1 or more negatives"
+            f"and {fewest} or more negatives"
         )
 
 

@@ -11,8 +11,11 @@ from rankdistill.samplers.pool import PoolSampler
 class RandomSampler(PoolSampler):
     """Positives and negatives drawn uniformly from the pool, without replacement.
 
+    With ``negatives`` 0 a group is a positive alone, for a loss whose negatives are the batch's.
     Negatives that the margins leave out: see ``PoolSampler``.
     """
+
+    FEWEST = 0
 
     def select(self, scores: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See ``rankdistill.samplers``."""

@@ -38,7 +38,13 @@ from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
 from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
 from rankdistill.training.collator import GroupCollator, Preparer
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
-from rankdistill.training.groups import TrainingGroups, check_split, check_teacher_scores, default_split
+from rankdistill.training.groups import (
+    TrainingGroups,
+    check_split,
+    check_teacher_scores,
+    default_split,
+    group_size,
+)
 from rankdistill.training.orders import ClusteredOrder, EpochSampler, sampler_of
 from rankdistill.training.refresh import Refresh, Rounds, RoundSampler
 from rankdistill.training.rows import RowAdamW, clip_gradients
@@ -222,6 +228,11 @@ class DistillationTrainer(Trainer):
             log.warning("one of %d GPUs is used: torchrun starts a process for each", args.n_gpu)
             args._n_gpu = 1
         ranker.sparse = ranker.sparse and args.optim in ADAMW  # others take no sparse gradient
+        if group_size(sampler) == 1 and not reads(loss):
+            raise InputError(
+                f"sampler: groups of one document teach {type(loss).__name__} nothing, which compares within "
+                "a group; take a loss over the batch, such as InfoNCE, or negatives"
+            )
         groups = TrainingGroups(table, sampler, args.seed, teacher_scores, columns_of(loss))
         groups.say_what_is_few()
         check_batches(args, len(groups))
