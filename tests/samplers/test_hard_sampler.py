@@ -103,7 +103,7 @@ def test_filter_leaves_out_what_is_above_the_limit(fields, relevant, highest):
     assert shown == [score for score in SCORES if score <= highest]
 
 
-def test_filter_of_five_per_cent_at_minus_two_stands_at_minus_two_point_one():
+def test_filter_of_five_per_cent_at_minus_two_is_at_minus_two_point_one():
     shown = negatives(HardNegativeSampler(relative_margin=0.05), [-2.05, -2.099, -2.1, -2.101], [-2.0])
     assert shown == pytest.approx([-2.1, -2.101])
 
