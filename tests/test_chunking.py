@@ -17,7 +17,7 @@ def padded(lengths, side):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("budget", [1, 50, 200, 10**6])
-def test_every_text_stands_whole_in_one_chunk_within_the_budget(side, budget):
+def test_every_text_is_whole_in_one_chunk_within_the_budget(side, budget):
     lengths = [3, 40, 17, 16, 90, 1, 64, 64, 5]
     features = padded(lengths, side)
     order = by_length(features)

@@ -43,7 +43,7 @@ def test_values_of_a_yaml_file_fit_what_a_signature_declares(value, kind, expect
     assert fits(value, kind) is expected
 
 
-def test_the_field_is_named_in_full_however_deep_it_stands():
+def test_the_field_is_named_in_full_however_deep_it_is():
     config = OmegaConf.create(
         {
             "loss": {

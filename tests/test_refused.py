@@ -174,7 +174,7 @@ def test_a_part_of_another_command_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_stands_in_the_way_in_the_runs_folder_is_named(tiny, tmp_path):
+def test_what_is_in_the_way_in_the_runs_folder_is_named(tiny, tmp_path):
     """A file in place of a folder, which would fail when all is computed, and another run at work."""
     (tmp_path / "model").write_text("")
     arguments = [*tiny, f"hydra.run.dir={tmp_path}"]

@@ -150,7 +150,7 @@ def test_scores_are_drawn_as_their_histogram(table):
     assert (marks.get_ydata() < 0).all() and ax.get_ylim()[0] < marks.get_ydata()[0], "under them all"
 
 
-def test_what_is_kept_stands_at_its_share_beside_its_sampler(table):
+def test_what_is_kept_is_at_its_share_beside_its_sampler(table):
     kept = analysis.kept_shares(table, SAMPLERS, ("entropy",))
     ax = analysis.plot_kept(kept)
     line = ax.containers[0].lines[0]

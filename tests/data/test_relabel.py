@@ -88,7 +88,7 @@ def test_a_positives_text_leaves_with_it_and_is_never_a_new_one(copied):
             assert not replaced or not twins & set(rows.tolist())
 
 
-def test_wrong_labels_are_mended_where_the_teacher_knows_better(table):
+def test_wrong_labels_are_corrected_where_the_teacher_knows_better(table):
     """A third of the queries have another document's label; the teacher puts the right one above it."""
     candidates = table.candidates
     positive, changed = np.array(candidates.positive), {}

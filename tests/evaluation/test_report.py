@@ -493,7 +493,7 @@ def test_by_averages_over_the_other_fields(crossed):
     }
 
 
-def test_numbers_that_were_averaged_stand_by_their_size(tmp_path):
+def test_numbers_that_were_averaged_are_ordered_by_their_size(tmp_path):
     for negatives in (15, 3):
         for name in ("hard", "random"):
             settings = {"sampler": name, "sampler.negatives": negatives}

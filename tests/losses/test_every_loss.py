@@ -541,7 +541,7 @@ def test_adding_a_constant_to_a_row_changes_nothing(name, side):
 
 @every
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf"), -float("inf"), 1e30])
-def test_padding_equals_its_absence_whatever_stands_there(case, garbage):
+def test_padding_equals_its_absence_whatever_is_there(case, garbage):
     """Padding at -inf makes 0 * inf = NaN, in the value or only in the gradient."""
     inputs = batch()
     value, gradient = value_and_gradient(case.loss, *inputs)

@@ -66,7 +66,7 @@ def test_saved_it_loads_with_faiss_alone_and_finds_the_same(made, tmp_path):
         assert np.array_equal(one, other)
 
 
-def test_scores_are_inner_products_with_what_stands_for_a_document(made):
+def test_scores_are_inner_products_with_the_reconstructed_document(made):
     codes = made.encode(DOCUMENTS)
     expected = made.rotate(QUERIES) @ made.decode(codes).T
     index = FaissIndex(made.index(codes), lambda texts: QUERIES[: len(texts)])

@@ -97,7 +97,7 @@ def test_three_anchors_by_hand(pool, space, placement, expected):
 
 @spaces
 @placements
-def test_one_anchor_alone_stands_at_half(space, placement):
+def test_one_anchor_alone_is_at_half(space, placement):
     scores = np.array([0, 0.25, 0.5, 1, 8])
     group = choose(StratifiedSampler(0, 1, space, placement), scores)
     assert scores[group] == (0.5 if space == "quantile" else 1)  # the median; 4, to which 1 is nearest

@@ -23,7 +23,7 @@ def test_candidates_are_the_files_and_labels_the_collections(small, tmp_path):
     assert "file 3" in repr(found.candidates) and "positive 1" in repr(found.candidates)
 
 
-def test_lines_of_a_query_may_stand_anywhere(small, tmp_path):
+def test_lines_of_a_query_may_be_anywhere(small, tmp_path):
     found = read_csv(csv(tmp_path, "q2,d3,1", "q0,d0,2", "q2,d0,3", "q0,d1,4"), small)
     assert rows_of(found) == {
         "q0": {"d0": (2, True), "d1": (4, False)},
@@ -79,7 +79,7 @@ def test_a_score_that_is_not_finite_is_named(score, small, tmp_path):
         read_csv(csv(tmp_path, "q0,d0,1", f"q0,d1,{score}"), small)
 
 
-def test_a_pair_that_stands_twice(small, tmp_path, caplog):
+def test_a_pair_that_appears_twice(small, tmp_path, caplog):
     """Margin files repeat positives, scored in another batch each time; other scores are a fault."""
     found = read_csv(csv(tmp_path, "q0,d0,1", "q0,d1,3", "q0,d0,1.001"), small)
     assert rows_of(found) == {"q0": {"d0": (1, True), "d1": (3, False)}}
