@@ -18,7 +18,7 @@ from rankdistill.data.candidates import (
     to_arrow,
     write_arrow,
 )
-from rankdistill.data.collection import Collection
+from rankdistill.data.collection import Collection, check_collection
 from rankdistill.errors import InputError, fields_of
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import cache_folder, fingerprint, once
@@ -56,8 +56,7 @@ def mine(
     Raises ``InputError`` for a retriever without a fingerprint, for names that are invalid, reserved or there
     twice, and for rows that aren't the collection's.
     """
-    if not isinstance(collection, Collection):
-        raise InputError(f"collection: {collection!r:.60} is no Collection; read_beir and its like read one")
+    check_collection(collection)
     retrievers = by_name(retrievers)
     query_rows = collection.query_rows(split, limit, seed)
     settings = sorted([name, *identity(retriever)] for name, retriever in retrievers.items())

@@ -18,6 +18,12 @@ SHARED = 1000  # ids of both a query and a document, whose texts are compared at
 log = logging.getLogger(__name__)
 
 
+def check_collection(value: object) -> None:
+    """Raises ``InputError`` unless ``value`` is a ``Collection``."""
+    if not isinstance(value, Collection):
+        raise InputError(f"collection: {value!r:.60} is no Collection; read_beir and its like read one")
+
+
 @dataclass(frozen=True)
 class Collection:
     """Documents and queries by row, and the qrels of each split.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankdistill.data.collection import Collection
+from rankdistill.data.collection import Collection, check_collection
 from rankdistill.errors import InputError
 from rankdistill.scores.formats.columns import read_columns, write_columns
 from rankdistill.scores.formats.delimited import read_csv, read_margins, write_csv, write_margins
@@ -82,11 +82,7 @@ def read_scores(
 
     ``format`` is one of ``FORMATS``, by default what the name says; ``options`` are its reader's.
     """
-    if not isinstance(collection, Collection):
-        raise InputError(
-            f"collection: {collection!r:.60} is no Collection; read_beir and its like read one. Options, as "
-            "split=, go by their names"
-        )
+    check_collection(collection)
     format = check_format(format, path)
     check_options(format, options)
     return FORMATS[format][0](path, collection, invalid, **options)
