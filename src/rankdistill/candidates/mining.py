@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,10 +60,7 @@ def mine(
     check_collection(collection)
     retrievers = by_name(retrievers)
     query_rows = collection.query_rows(split, limit, seed)
-    settings = sorted([name, *identity(retriever)] for name, retriever in retrievers.items())
-    own = collection.own_document[query_rows].tolist()
-    key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist(), own)
-    path = cache_folder() / "candidates" / f"{key}.arrow"
+    path = candidates_path(collection, retrievers, split, limit, seed)
     with once(path) as missing:
         if not missing:
             log.info("reusing candidates %s", path)
@@ -89,6 +87,21 @@ def mine(
     for source in retrievers:
         _say_nothing_found(candidates, source)
     return candidates
+
+
+def candidates_path(
+    collection: Collection,
+    retrievers: Retrievers,
+    split: str = "train",
+    limit: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """Where ``mine`` keeps what it makes of the same."""
+    query_rows = collection.query_rows(split, limit, seed)
+    settings = sorted([name, *identity(retriever)] for name, retriever in by_name(retrievers).items())
+    own = collection.own_document[query_rows].tolist()
+    key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist(), own)
+    return cache_folder() / "candidates" / f"{key}.arrow"
 
 
 def by_name(retrievers: Retrievers) -> dict[str, Retriever]:

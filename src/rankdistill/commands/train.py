@@ -17,6 +17,7 @@ from transformers import set_seed
 from rankdistill import analysis
 from rankdistill.analysis.plots import save_group_plots, save_run_plots
 from rankdistill.commands.cards import model_card
+from rankdistill.commands.forecast import MEASURING, TABLES, forecast
 from rankdistill.commands.launch import check_names, command, compose, make
 from rankdistill.commands.measuring import (
     agreement_of,
@@ -169,10 +170,11 @@ def run(config: DictConfig, folder: RunFolder) -> float:
             print(f"\n{summary(metrics, '', None)}\n\nResults in {folder.path}")
         return next(iter(metrics["after"].values()))
     watch.lap("reading")
+    watch.expect(forecast(collection, student, sources, stages, evaluator, test, config.evaluation.teacher))
     tables, trained, held = training_tables(
         sources, collection, stages, config.evaluation.dev_queries, evaluator.seed
     )
-    watch.lap("training candidates and scores")
+    watch.lap(TABLES)
     dev = dev if held is None else held
     for source, table in zip(sources, tables, strict=True):
         inputs[source.key("candidates")] = table.candidates.fingerprint
@@ -228,7 +230,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     taught = not isinstance(teacher, NoTeacher)
     del teacher, retrievers, sources  # their memory is needed, where no stage refreshes
 
-    watch.lap("measuring")
+    watch.lap(MEASURING)
     plots = folder.path / "plots" if main and config.plots else None
     if plots is not None:
         plots.mkdir(exist_ok=True)
@@ -275,7 +277,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         asked_ids = [collection.query_ids[row] for row in asked]
         results["teacher"] = evaluator.rerank(teacher_table, test).of(asked_ids)
         warn_of(results["teacher"].mean, results["before"].of(asked_ids).mean, evaluator.main)
-    watch.lap("measuring")
+    watch.lap(MEASURING)
     if main:
         notes = [
             f"{f'In {source}, trained' if source else 'Trained'} on {used_queries(counted)}."

@@ -126,8 +126,7 @@ def stored_embeddings(model: BaseModel, collection: Collection, kind: str = "doc
 def store_embeddings(model: BaseModel, collection: Collection, kind: str) -> Path:
     """Where ``stored_embeddings`` are kept, made unless they are there."""
     side, texts = _side(model, kind), _texts(collection, kind)
-    key = fingerprint(collection.texts_fingerprint(kind), fingerprint_of(side), has_bf16(), kind)
-    path = processes.broadcast(cache_folder() / "embeddings" / f"{key}.npy")
+    path = processes.broadcast(embeddings_path(side, collection, kind))
     with once(path) as missing:
         if not missing:
             log.info("reusing embeddings %s", path)
@@ -148,6 +147,13 @@ def store_embeddings(model: BaseModel, collection: Collection, kind: str) -> Pat
         _open(path, (len(texts), width_of(side)))
         limit_embeddings(most)  # these are in use now
     return path
+
+
+def embeddings_path(model: BaseModel, collection: Collection, kind: str) -> Path:
+    """Where ``store_embeddings`` keeps those of the same."""
+    side = _side(model, kind)
+    key = fingerprint(collection.texts_fingerprint(kind), fingerprint_of(side), has_bf16(), kind)
+    return cache_folder() / "embeddings" / f"{key}.npy"
 
 
 def _texts(collection: Collection, kind: str) -> Sequence[str]:

@@ -78,8 +78,7 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     model = getattr(teacher, "model", None)
     if processes.is_main() and isinstance(model, Model):
         cut_inputs(model, candidates, who="the teacher")  # says how many
-    key = fingerprint(candidates.fingerprint, who, *getattr(teacher, "columns", ()))
-    path = cache_folder() / "scores" / f"{key}.arrow"
+    path = scores_path(teacher, candidates)
     with once(path) as missing:
         part = path.with_suffix(".part")
         if not missing:
@@ -103,6 +102,12 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
                 ScoreTable(candidates, scores, who, columns=columns).save(path)
                 part.unlink(missing_ok=True)
     return ScoreTable.load(path, candidates.collection, candidates, who)
+
+
+def scores_path(teacher: Teacher, candidates: Candidates) -> Path:
+    """Where ``score_candidates`` keeps the table of the same."""
+    key = fingerprint(candidates.fingerprint, identity(teacher), *getattr(teacher, "columns", ()))
+    return cache_folder() / "scores" / f"{key}.arrow"
 
 
 def _are_most(candidates: Candidates) -> bool:
