@@ -103,6 +103,22 @@ def test_the_page_of_recipes_has_a_row_for_each():
     assert named == there
 
 
+NUMBERS = {  # how many entries each part of the list has whose numbers the page of recipes answers to
+    1: 19,  # samplers and negatives
+    3: 13,  # teachers and labels
+    4: 30,  # losses
+    5: 12,  # procedures
+    7: 4,  # indexes
+}
+
+
+def test_the_page_of_recipes_answers_to_every_number():
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    cells = [row.split("|")[1] for row in page.splitlines() if re.match(r"\| \d", row)]
+    found = {number for cell in cells for number in re.findall(r"\d+\.\d+", cell)}
+    assert found == {f"{part}.{i}" for part, last in NUMBERS.items() for i in range(1, last + 1)}
+
+
 def test_what_the_page_of_recipes_says_to_set_composes():
     page = (DOCS / "recipes.md").read_text(encoding="utf-8")
     cells = [row.split("|")[-2] for row in page.splitlines() if re.match(r"\| \d", row)]
