@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from rankdistill.commands.train import compose, distil
 from rankdistill.errors import InputError
 from rankdistill.training import training_arguments
-from rankdistill.training.rates import FACTOR, kept_rates, search, steps_of
+from rankdistill.training.arguments import steps_of
+from rankdistill.training.rates import FACTOR, kept_rates, search
 
 RATES = "learning rates"
 SEARCHING = ["warmup=none", "trainer.learning_rate=auto", "evaluation.dev_queries=4"]

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from rankdistill.losses import InfoNCE, Joint, KLDivergence, Layerwise, Loss
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student
 from rankdistill.students.cross_encoder import load_cross_encoder
+from rankdistill.students.dense import DenseEncoder
 from rankdistill.training import DistillationTrainer, StepTeacher, training_arguments
 from rankdistill.vocabulary import Batch
 
@@ -45,15 +47,19 @@ def outputs_of(trainer, groups=4):
         return trainer.model.eval().outputs(Batch(**batch))
 
 
-def test_a_bi_encoder_scores_the_batch_as_it_encodes(student_folder, table, tmp_path):
+@pytest.mark.parametrize("max_steps", [1, 1000], ids=["read in the step", "stored"])
+def test_a_bi_encoder_scores_the_batch_as_it_encodes(student_folder, table, tmp_path, max_steps):
     """Which reads other texts, so that it takes the documents in another order than the student."""
     other, collection = load_student(student_folder), table.collection
     swapped = dict(zip(collection.document_ids, reversed(collection.documents), strict=True))
     inside = StepTeacher(other, view=View(documents=swapped))
-    trainer = trainer_of(student_folder, table, tmp_path, inside, InfoNCE(in_batch=True))
+    loss = InfoNCE(in_batch=True)
+    trainer = trainer_of(student_folder, table, tmp_path, inside, loss, max_steps=max_steps)
+    stored = not isinstance(trainer.model.teacher, DenseEncoder)
+    assert stored == (max_steps > 1)  # more texts are shown than the collection has
     student, teacher, batch = outputs_of(trainer)
     _, order = batch.inputs["teacher"]
-    assert not torch.equal(order, torch.arange(len(order)))  # else this test shows nothing
+    assert stored or not torch.equal(order, torch.arange(len(order)))  # else this test shows nothing
     texts = [swapped[collection.document_ids[row]] for row in batch.document_rows]
     queries = other.encode_query([collection.queries[row] for row in batch.query_rows])
     documents = other.encode_document(texts)
@@ -230,3 +236,36 @@ def test_one_that_was_frozen_before_reads_texts_as_before(student_folder, table,
     first, second = (trainer_of(student_folder, table, tmp_path, inside, Layerwise()) for _ in range(2))
     scores = [outputs_of(trainer)[1].scores for trainer in (first, second)]
     assert torch.equal(*scores) and type(first.model.teacher) is type(second.model.teacher)
+
+
+def test_one_that_is_stored_for_a_stage_is_trained_in_the_next(student_folder, table, tmp_path):
+    model = load_student(student_folder)
+    many = trainer_of(student_folder, table, tmp_path, StepTeacher(model), Layerwise(), max_steps=1000)
+    assert isinstance(many.model.teacher, DenseEncoder)  # what its layers say is not stored
+    loss = InfoNCE(in_batch=True)
+    stored = trainer_of(student_folder, table, tmp_path, StepTeacher(model), loss, max_steps=1000)
+    assert not isinstance(stored.model.teacher, DenseEncoder)
+    trained = trainer_of(student_folder, table, tmp_path, StepTeacher(model, trained=True), Joint())
+    assert trained.model.trains_teacher
+
+
+def test_scales_match_over_the_batch_where_positives_are_alone(student_folder, table, tmp_path):
+    """Then no group has a spread; the batch's documents that may be negatives have one."""
+    loss, fields = KLDivergence(in_batch=True), {"max_steps": 1, "per_device_train_batch_size": 8}
+    arguments = training_arguments(str(tmp_path), bf16=False, disable_tqdm=True, **fields)
+    teacher, sampler = StepTeacher(load_student(student_folder, layers=1)), RandomSampler(1, 0)
+    student = load_student(student_folder)
+    trainer = DistillationTrainer(student, table, sampler, loss, arguments, step_teacher=teacher)
+    groups = [trainer.train_dataset[i] for i in list(trainer._order)[:64]]
+    spreads, sizes = [], []
+    for start in range(0, len(groups), 8):
+        some = groups[start : start + 8]
+        outputs = trainer.model.eval().outputs(Batch(**trainer.data_collator(some)))
+        valid = outputs[2].negatives.clone()
+        valid[torch.arange(len(some)), outputs[2].index[:, 0]] = True  # the positive itself
+        kept = [[row[keep] for row, keep in zip(x.in_batch, valid, strict=True)] for x in outputs[:2]]
+        spreads.append([np.mean([row.std(correction=0).item() for row in rows]) for rows in kept])
+        sizes.append(len(some))
+    student_spread, teacher_spread = np.average(spreads, axis=0, weights=sizes)
+    trainer.train()
+    assert trainer.model.teacher_factor.item() == pytest.approx(student_spread / teacher_spread, rel=1e-4)

@@ -23,10 +23,10 @@ from rankdistill.students.rankers import is_static, reranks
 from rankdistill.students.sides import sides, stored_modules
 from rankdistill.teachers import FileTeacher, NoTeacher
 from rankdistill.teachers.scoring import scores_path
-from rankdistill.training.arguments import batch_of
+from rankdistill.training.arguments import batch_of, steps_of
 from rankdistill.training.checkpoints import last_checkpoint, step_of
 from rankdistill.training.groups import group_size
-from rankdistill.training.rates import SHARE, kept_rates, steps_of
+from rankdistill.training.rates import SHARE, kept_rates
 from rankdistill.training.stages import Stage
 
 log = logging.getLogger(__name__)

@@ -268,6 +268,13 @@ def batch_of(arguments: TrainingArguments) -> dict[str, int]:
     return {"queries": math.prod(parts.values()), **parts}
 
 
+def steps_of(arguments: TrainingArguments, groups: int) -> int:
+    """How many steps a stage of so many ``groups`` an epoch makes."""
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    return math.ceil(arguments.num_train_epochs * math.ceil(groups / batch_of(arguments)["queries"]))
+
+
 def batch_in_words(batch: Mapping[str, int]) -> str:
     """``batch_of``: ``10 queries (2 processes x 5)``; a product of one factor is not written out."""
     parts = [f"{batch[name]} {name}" for name in ("processes", "accumulated") if batch[name] > 1]

@@ -14,7 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
 from rankdistill.runtime.folders import read_json, write_json
-from rankdistill.training.arguments import NEEDS_DEV, batch_of
+from rankdistill.training.arguments import NEEDS_DEV, steps_of
 from rankdistill.training.dev import dev_collection
 from rankdistill.training.trainer import DistillationTrainer
 
@@ -140,10 +140,3 @@ def kept_rates(folder: Path) -> dict[float, float]:
         return {float(rate): float(value) for rate, value in read_json(file, dict, remedy).items()}
     except (TypeError, ValueError) as error:
         raise InputError(f"{file}: damaged ({error}); {remedy}") from None
-
-
-def steps_of(arguments, groups: int) -> int:
-    """How many steps a stage of so many ``groups`` an epoch makes."""
-    if arguments.max_steps > 0:
-        return arguments.max_steps
-    return math.ceil(arguments.num_train_epochs * math.ceil(groups / batch_of(arguments)["queries"]))

@@ -8,7 +8,7 @@ from rankdistill.errors import InputError
 from rankdistill.runtime.cache import fingerprint
 from rankdistill.students.base import Ranker
 from rankdistill.students.load import hash_weights, start_of
-from rankdistill.students.models import Model
+from rankdistill.students.models import BiEncoderModel, Model
 from rankdistill.students.rankers import ranker_of, similarity_of
 
 STUDENT = "student"
@@ -37,12 +37,17 @@ class StepTeacher:
         if not isinstance(self.trained, bool):
             raise InputError(f"step_teacher.trained={self.trained!r}: it must be true or false")
 
-    def ranker(self, student: Model | Ranker, half: bool, grad_cache: bool) -> Ranker:
-        """The model as the step runs it, beside ``student`` and on its device; not trained unless asked."""
+    def ranker(self, student: Model | Ranker, half: bool, grad_cache: bool, stored: bool = False) -> Ranker:
+        """The model as the step runs it, beside ``student`` and on its device; not trained unless asked.
+
+        If ``stored``, a bi-encoder that is not trained encodes all texts once, before the first step.
+        """
         model = copy.deepcopy(student) if isinstance(self.model, str) else self.model
         device = next(student.parameters()).device
-        if not any(weight.requires_grad for weight in model.parameters()):  # another stage froze it
-            model.requires_grad_(True)  # it reads texts in the step: what is frozen here is embedded before
+        if stored and not self.trained and isinstance(model, BiEncoderModel):
+            model.requires_grad_(False)
+        elif not any(weight.requires_grad for weight in model.parameters()):  # another stage froze it
+            model.requires_grad_(True)  # it reads texts in the step
         if isinstance(model, Ranker):
             ranker = model
         else:

@@ -24,7 +24,8 @@ from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Qrels
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.evaluation import Evaluator
-from rankdistill.losses.base import check_columns, columns_of, reads
+from rankdistill.losses.base import check_columns, columns_of, reads, reads_of_teacher
+from rankdistill.losses.in_batch import joined
 from rankdistill.losses.shapes import is_number
 from rankdistill.runtime import processes
 from rankdistill.runtime.hardware import kept_memory
@@ -35,7 +36,13 @@ from rankdistill.students.base import Ranker
 from rankdistill.students.lengths import cut_inputs
 from rankdistill.students.models import Model
 from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
-from rankdistill.training.arguments import check_arguments, check_batches, training_arguments
+from rankdistill.training.arguments import (
+    batch_of,
+    check_arguments,
+    check_batches,
+    steps_of,
+    training_arguments,
+)
 from rankdistill.training.collator import GroupCollator, Preparer
 from rankdistill.training.dev import HOW, DevCallback, dev_collection, with_measure
 from rankdistill.training.groups import (
@@ -117,7 +124,8 @@ class DistillationTrainer(Trainer):
     more than ``relabel_margin`` above a query's positives are positives, too or instead
     (``scores.relabel``). They are taken ``raw``, ``minmax`` or ``zscore``
     (``teacher_scores``, over the query's pool) and multiplied by ``teacher_scale``: a number, or ``match``,
-    which makes the mean deviation within a group equal to the student's at the first step. A listwise or
+    which makes the mean deviation within a group (of positives alone, over the batch) equal to the
+    student's at the first step. A listwise or
     margin loss compares the two, so both must be on like scales; the log shows both spreads and warns when
     they are far apart.
 
@@ -262,8 +270,12 @@ class DistillationTrainer(Trainer):
         student.to(args.device)  # whether texts are packed depends on it
         teacher, own_inputs = None, None
         if step_teacher is not None:
-            teacher = step_teacher.ranker(student, args.bf16, grad_cache)
             read = table.collection if step_teacher.view is None else step_teacher.view.of(table.collection)
+            shown = steps_of(args, len(groups)) * batch_of(args)["queries"] * (1 + group_size(sampler))
+            stored = shown > len(read.documents) + len(read.queries) and "layers" not in reads_of_teacher(
+                loss
+            )
+            teacher = step_teacher.ranker(student, args.bf16, grad_cache, stored)
             own_inputs = Preparer(teacher, read, chunk_tokens)
         super().__init__(
             model=Step(ranker, loss, teacher),
@@ -506,7 +518,7 @@ class DistillationTrainer(Trainer):
         for batch in few:
             prepared: dict[str, Any] = self._prepare_inputs(batch)
             outputs = student, teacher, batch = model.outputs(Batch(**prepared))
-            spreads.append([spread(x.scores, batch.mask).item() for x in (student, teacher)])
+            spreads.append(spreads_of(student, teacher, batch))
             sizes.append(len(batch.mask))
             shown += batch.mask.sum(dim=1).tolist()
             teachers.append(teacher.scores.masked_fill(~batch.mask, -torch.inf))
@@ -628,6 +640,18 @@ def _heeds_teacher(step: Step, loss: nn.Module, student: Outputs, teacher: Outpu
     others = torch.arange(teacher.scores.shape[1]).to(teacher.scores).expand_as(teacher.scores)
     values = [step.compare(student, x, batch, loss) for x in (teacher, replace(teacher, scores=others))]
     return not torch.equal(*values)
+
+
+def spreads_of(student: Outputs, teacher: Outputs, batch: Batch) -> list[float]:
+    """``spread`` of both within the groups or, where none shows two documents, over the batch's.
+
+    Of these the ones that may serve as negatives and whose teacher's score is known count.
+    """
+    if batch.mask.shape[1] > 1 or batch.negatives is None or teacher.in_batch is None:
+        return [spread(x.scores, batch.mask).item() for x in (student, teacher)]
+    known = batch.negatives & ~teacher.in_batch.isnan()
+    pairs = [joined(x.scores, batch.mask, x.in_batch, known) for x in (student, teacher)]
+    return [spread(scores, mask).item() for scores, mask in pairs]
 
 
 def spread(scores: Tensor, mask: Tensor) -> Tensor:
