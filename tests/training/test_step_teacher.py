@@ -15,6 +15,7 @@ from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student
 from rankdistill.students.cross_encoder import load_cross_encoder
 from rankdistill.students.dense import DenseEncoder
+from rankdistill.teachers import BM25Teacher, DenseTeacher
 from rankdistill.training import DistillationTrainer, StepTeacher, training_arguments
 from rankdistill.vocabulary import Batch
 
@@ -184,7 +185,7 @@ def test_what_it_does_not_offer_is_refused(student_folder, cross_encoder_folder,
         trainer_of(student_folder, table, tmp_path, StepTeacher(model), Apart())
     with pytest.raises(InputError, match="a table of scores does not offer; it offers in_batch, scores; set"):
         trainer_of(student_folder, table, tmp_path, None, Apart())
-    with pytest.raises(InputError, match="step_teacher.model='dense': it must be a model, or student"):
+    with pytest.raises(InputError, match="step_teacher.model='dense': it must be a model, a teacher that is"):
         StepTeacher("dense")
 
 
@@ -269,3 +270,11 @@ def test_scales_match_over_the_batch_where_positives_are_alone(student_folder, t
     student_spread, teacher_spread = np.average(spreads, axis=0, weights=sizes)
     trainer.train()
     assert trainer.model.teacher_factor.item() == pytest.approx(student_spread / teacher_spread, rel=1e-4)
+
+
+def test_a_teacher_of_pools_scores_the_batch(student_folder, table, tmp_path):
+    model = load_student(student_folder)
+    inside = StepTeacher(DenseTeacher(model, scale=3.0))
+    assert inside.model is model and inside.fingerprint == StepTeacher(model).fingerprint
+    with pytest.raises(InputError, match="step_teacher.model.*a teacher that is one model"):
+        StepTeacher(BM25Teacher())

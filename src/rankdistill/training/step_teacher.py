@@ -18,11 +18,13 @@ STUDENT = "student"
 class StepTeacher:
     """Takes the place of the score table's scores in the loss; samplers go by the table's as before.
 
-    ``model`` is any model of sentence-transformers that can be a student, a ``Ranker`` of your own, or
-    ``"student"``: a copy of the student as it is when the stage begins. It stays as it is, and is in no
-    checkpoint, unless it is ``trained`` with the student, by the gradient that the loss has for it. Its
-    scores are 20 times its similarity, and logits as they are, before ``teacher_scale``. With a ``view`` it
-    reads other texts. Raises ``InputError`` for anything else.
+    ``model`` is any model of sentence-transformers that can be a student, a teacher that has such a ``model``
+    (``DenseTeacher``), a ``Ranker`` of your own, or ``"student"``: a copy of the student as it is when the
+    stage begins. It stays as it is, and is in no checkpoint, unless it is ``trained`` with the student, by
+    the gradient that the loss has for it. A bi-encoder that stays as it is reads all texts once, where a
+    stage shows more of them than the collection has. Scores are 20 times its similarity, and logits as they
+    are, before ``teacher_scale``. With a ``view`` it reads other texts. Raises ``InputError`` for anything
+    else.
     """
 
     model: Model | Ranker | str = STUDENT
@@ -30,9 +32,14 @@ class StepTeacher:
     view: View | None = None
 
     def __post_init__(self):
+        if not isinstance(self.model, Ranker) and isinstance(
+            inner := getattr(self.model, "model", None), Model
+        ):
+            object.__setattr__(self, "model", inner)  # a teacher's
         if not isinstance(self.model, (Model, Ranker)) and self.model != STUDENT:
             raise InputError(
-                f"step_teacher.model={self.model!r:.60}: it must be a model, or student, a copy of it"
+                f"step_teacher.model={self.model!r:.60}: it must be a model, a teacher that is one model, or "
+                "student, a copy of it"
             )
         if not isinstance(self.trained, bool):
             raise InputError(f"step_teacher.trained={self.trained!r}: it must be true or false")
