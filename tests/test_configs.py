@@ -151,6 +151,7 @@ def test_every_option_makes_its_object(group, option, beir, cross_encoder_folder
             *("data=beir", f"data.path={beir}"),
             *(f"student.{name}={tmp_path}/{name}.npy" for name in ("documents", "queries")),
         ],
+        "step_teacher=teacher": ["teacher=demo_dense"],  # one model
         "teacher=file": [f"teacher.path={beir}"],
         "teacher=cross_encoder": [f"teacher.model={cross_encoder_folder}"],
         "teacher=http": ["teacher.address=http://localhost:8080/rerank"],
