@@ -251,12 +251,15 @@ def test_one_that_is_stored_for_a_stage_is_trained_in_the_next(student_folder, t
 
 
 def test_scales_match_over_the_batch_where_positives_are_alone(student_folder, table, tmp_path):
-    """Then no group has a spread; the batch's documents that may be negatives have one."""
+    """Then no group has a spread; the batch's documents that may be negatives have one. Dot products have no
+    unit in common."""
     loss, fields = KLDivergence(in_batch=True), {"max_steps": 1, "per_device_train_batch_size": 8}
     arguments = training_arguments(str(tmp_path), bf16=False, disable_tqdm=True, **fields)
     teacher, sampler = StepTeacher(load_student(student_folder, layers=1)), RandomSampler(1, 0)
     student = load_student(student_folder)
-    trainer = DistillationTrainer(student, table, sampler, loss, arguments, step_teacher=teacher)
+    trainer = DistillationTrainer(
+        student, table, sampler, loss, arguments, step_teacher=teacher, similarity="dot"
+    )
     groups = [trainer.train_dataset[i] for i in list(trainer._order)[:64]]
     spreads, sizes = [], []
     for start in range(0, len(groups), 8):
@@ -278,3 +281,21 @@ def test_a_teacher_of_pools_scores_the_batch(student_folder, table, tmp_path):
     assert inside.model is model and inside.fingerprint == StepTeacher(model).fingerprint
     with pytest.raises(InputError, match="step_teacher.model.*a teacher that is one model"):
         StepTeacher(BM25Teacher())
+
+
+@pytest.mark.parametrize("scale", [None, 5.0])
+def test_two_cosines_have_one_scale(student_folder, table, tmp_path, scale, caplog):
+    """However near each other an untrained student's documents lie."""
+    teacher, arguments = StepTeacher(load_student(student_folder, layers=1)), {"max_steps": 1, "bf16": False}
+    trainer = DistillationTrainer(
+        load_student(student_folder),
+        table,
+        RandomSampler(1, 3),
+        KLDivergence(in_batch=True),
+        training_arguments(str(tmp_path), **arguments),
+        step_teacher=teacher,
+        scale=scale,
+    )
+    trainer.train()
+    assert trainer.model.teacher_factor.item() == (1.0 if scale is None else 0.25)
+    assert "rescale the student" not in caplog.text

@@ -32,7 +32,7 @@ from rankdistill.runtime.hardware import kept_memory
 from rankdistill.scores.columns import check_weights
 from rankdistill.scores.relabel import check_relabel, relabelled
 from rankdistill.scores.table import ScoreTable
-from rankdistill.students.base import Ranker
+from rankdistill.students.base import Encoder, Ranker
 from rankdistill.students.lengths import cut_inputs
 from rankdistill.students.models import Model
 from rankdistill.students.rankers import compare_by, ranker_of, similarity_of
@@ -125,7 +125,8 @@ class DistillationTrainer(Trainer):
     (``scores.relabel``). They are taken ``raw``, ``minmax`` or ``zscore``
     (``teacher_scores``, over the query's pool) and multiplied by ``teacher_scale``: a number, or ``match``,
     which makes the mean deviation within a group (of positives alone, over the batch) equal to the
-    student's at the first step. A listwise or
+    student's at the first step; where both are a multiple of a cosine, a ``step_teacher``'s being one, it
+    gives the two the same scale. A listwise or
     margin loss compares the two, so both must be on like scales; the log shows both spreads and warns when
     they are far apart.
 
@@ -537,8 +538,11 @@ class DistillationTrainer(Trainer):
                 raise InputError(message)
             log.warning("%s", message)
         student, teacher = np.average(spreads, axis=0, weights=sizes)
+        unit = None
         if self.teacher_scale != "match":
             factor = float(self.teacher_scale)
+        elif (unit := _unit(model)) is not None:
+            factor = unit
         else:
             factor = float(student / teacher) if teacher > 0 and student > 0 else 1.0
         model.teacher_factor.fill_(factor)
@@ -564,7 +568,7 @@ class DistillationTrainer(Trainer):
                 "to match that, which teaches little (is its scoring head new?): give teacher_scale=1",
                 factor,
             )
-        if self.similarity is None:  # a scoring head learns any scale
+        if self.similarity is None or unit is not None:  # a scoring head learns any scale
             return
         ratio = teacher * factor / student if student > 0 else np.inf
         if not 1 / FAR_APART <= ratio <= FAR_APART:
@@ -597,6 +601,14 @@ class DistillationTrainer(Trainer):
                     ONE_HOT,
                     100 * share,
                 )
+
+
+def _unit(step: Step) -> float | None:
+    """What makes the scores of a teacher in the step the student's, if both are multiples of a cosine."""
+    student, teacher = step.student, step.teacher
+    if not (isinstance(student, Encoder) and isinstance(teacher, Encoder)):
+        return None
+    return student.scale / teacher.scale if student.cosine and teacher.cosine else None
 
 
 def _copied(loss: nn.Module) -> nn.Module | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +184,16 @@ def tokenizer_rules(tokenizer: Any) -> str:
     """Changes with how ``tokenizer`` makes tokens of a text, the length aside."""
     bare = isinstance(tokenizer, tokenizers.Tokenizer)  # a static model's
     fast = tokenizer if bare else getattr(tokenizer, "backend_tokenizer", None)
-    rules = json.loads(fast.to_str()) if fast is not None else {"vocabulary": tokenizer.get_vocab()}
-    rules |= {"truncation": None, "padding": None, "class": type(tokenizer).__name__}  # set by each call
-    rules["special"] = None if bare else tokenizer.special_tokens_map
-    return hashlib.sha256(json.dumps(rules, sort_keys=True, default=str).encode()).hexdigest()
+    rules = json.dumps({"vocabulary": tokenizer.get_vocab()}) if fast is None else fast.to_str()
+    special = None if bare else tokenizer.special_tokens_map
+    return _digest_of(rules, type(tokenizer).__name__, json.dumps(special, default=str))
+
+
+@lru_cache(maxsize=16)  # a vocabulary takes a tenth of a second, and is asked for at every turn
+def _digest_of(rules: str, kind: str, special: str) -> str:
+    read = json.loads(rules) | {"truncation": None, "padding": None, "class": kind}  # set by each call
+    read["special"] = json.loads(special)
+    return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _build(folder: Path, texts: Sequence[str], preprocess: Callable, layout: dict[str, Any]) -> None:
