@@ -15,6 +15,7 @@ from rankdistill.losses.bixse import BiXSE
 from rankdistill.losses.decoupled import DecoupledKD, decoupled_kd
 from rankdistill.losses.flops import FLOPS, flops
 from rankdistill.losses.harmonic import Harmonic, harmonic
+from rankdistill.losses.hidden_states import HiddenStates, hidden_states
 from rankdistill.losses.infonce import InfoNCE, info_nce
 from rankdistill.losses.joint import Joint, joint
 from rankdistill.losses.kl import KLDivergence, kl_divergence
@@ -26,12 +27,14 @@ from rankdistill.losses.mann_whitney import MannWhitney, mann_whitney
 from rankdistill.losses.margin_mse import MarginMSE, margin_mse
 from rankdistill.losses.mixed_negatives import MixedNegatives
 from rankdistill.losses.multi_similarity import MultiSimilarity, multi_similarity
+from rankdistill.losses.of_table import OfTable
 from rankdistill.losses.pairwise import PairwisePreference, pairwise_preference
 from rankdistill.losses.passage_centric import PassageCentric, passage_centric
 from rankdistill.losses.plackett_luce import PlackettLuce, plackett_luce
 from rankdistill.losses.ranknet import RankNet, rank_net
 from rankdistill.losses.relations import Relations, relation_mse, relation_order
 from rankdistill.losses.relevance_margin import RelevanceMargin, relevance_margin
+from rankdistill.losses.token_alignment import TokenAlignment, token_alignment
 from rankdistill.losses.weighted_sum import WeightedSum
 from rankdistill.losses.z_loss import ZLoss, z_loss
 
@@ -43,6 +46,7 @@ __all__ = [
     "BiXSE",
     "DecoupledKD",
     "Harmonic",
+    "HiddenStates",
     "InfoNCE",
     "Joint",
     "KLDivergence",
@@ -54,12 +58,14 @@ __all__ = [
     "MarginMSE",
     "MixedNegatives",
     "MultiSimilarity",
+    "OfTable",
     "PairwisePreference",
     "PassageCentric",
     "PlackettLuce",
     "PointwiseBCE",
     "RankNet",
     "Relations",
+    "TokenAlignment",
     "RelevanceMargin",
     "WeightedSum",
     "ZLoss",
@@ -68,6 +74,7 @@ __all__ = [
     "decoupled_kd",
     "flops",
     "harmonic",
+    "hidden_states",
     "info_nce",
     "joint",
     "kl_divergence",
@@ -86,5 +93,6 @@ __all__ = [
     "relation_mse",
     "relation_order",
     "relevance_margin",
+    "token_alignment",
     "z_loss",
 ]
