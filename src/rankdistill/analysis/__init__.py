@@ -1,5 +1,6 @@
 """What the teacher's scores look like, in the pools and in the groups a sampler shows; plots."""
 
+from rankdistill.analysis.active import ActiveCut
 from rankdistill.analysis.agreement import agreement, false_negatives, student_scores
 from rankdistill.analysis.comparison import compare_samplers, kept_shares
 from rankdistill.analysis.cuts import (
@@ -37,11 +38,15 @@ from rankdistill.analysis.plots import (
     plot_student_scores,
     save_group_plots,
 )
+from rankdistill.analysis.rank_cuts import Disagreement, RoundTrip
 
 __all__ = [
     "STATISTICS",
+    "ActiveCut",
     "Cut",
+    "Disagreement",
     "Distribution",
+    "RoundTrip",
     "agreement",
     "compare_samplers",
     "diameter",

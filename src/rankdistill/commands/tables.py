@@ -1,7 +1,7 @@
 """What the stages of a run are trained on: where each one's score table is from, and whose queries it has."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from rankdistill.analysis import Cut
 from rankdistill.candidates import mine
 from rankdistill.candidates.mining import Retrievers
 from rankdistill.commands.launch import make, make_retrievers
@@ -41,7 +40,7 @@ class Source:
     name: str
     teacher: Any
     candidates: DictConfig
-    cut: Cut
+    cut: Callable[[ScoreTable], ScoreTable]
     stages: list[str] = field(default_factory=list)
 
     @cached_property
@@ -81,7 +80,7 @@ def sources_of(config: DictConfig, stages: Sequence[str]) -> list[Source]:
             if whole.candidates.split != config.candidates.split:
                 raise InputError(f"{stage}.candidates.split: all stages train on one; set candidates.split")
             teacher, cut = own.get("teacher", config.teacher), own.get("cut", config.cut)
-            sources[name] = Source(name, make(teacher), whole.candidates, make(cut, Cut))
+            sources[name] = Source(name, make(teacher), whole.candidates, make(cut, cast(type, Callable)))
         sources[name].stages.append(stage)
     last = next(source for source in sources.values() if stages[-1] in source.stages)
     return [*(source for source in sources.values() if source is not last), last]
