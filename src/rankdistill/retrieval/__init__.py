@@ -1,6 +1,7 @@
 """Encoding a collection and searching it."""
 
 from rankdistill.retrieval.dense import DenseIndex
+from rankdistill.retrieval.drift import compensated, query_drift
 from rankdistill.retrieval.faiss_search import faiss_index, search
 from rankdistill.retrieval.index import Index, check_index, index_of, passing_index, stored_index
 from rankdistill.retrieval.inverted import InvertedIndex, embed_sparse
@@ -25,6 +26,7 @@ __all__ = [
     "ProductQuantiser",
     "best_ranked",
     "check_index",
+    "compensated",
     "embed_documents",
     "embed_queries",
     "embed_sparse",
@@ -34,6 +36,7 @@ __all__ = [
     "passing_embeddings",
     "passing_index",
     "product_quantiser",
+    "query_drift",
     "search",
     "stored_embeddings",
     "stored_index",
