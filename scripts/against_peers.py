@@ -51,6 +51,7 @@ class Work:
 
     collection: rd.Collection  # with the splits dev and test
     table: rd.ScoreTable
+    teacher: rd.DenseTeacher  # whose scores the table has
     first: SentenceTransformer  # the student as it begins
 
     def student(self) -> SentenceTransformer:
@@ -115,18 +116,24 @@ def fields(setting: Setting, batch: int, pairs_a_query: int) -> dict:
 
 
 def ours(work: Work, setting: Setting, folder: str) -> list:
-    """The default's two stages; the first has a fifth of the pairs."""
+    """As +experiment=static: positives alone for four epochs, then a document of the pool beside each."""
     student, points, spent, seconds = work.student(), [], 0, 0.0
-    first = setting.pairs // 5
+    first = min(setting.pairs, 4 * len(work.table))
+    batch = QUERIES * DOCUMENTS
     stages = [
-        (rd.HardNegativeSampler(negatives=2, by="retriever"), rd.InfoNCE(in_batch=True), first, 32, 3),
-        (rd.StratifiedSampler(), default_loss(), setting.pairs - first, QUERIES, DOCUMENTS),
+        (rd.RandomSampler(negatives=0), first, batch, 1),
+        (rd.StratifiedSampler(negatives=1, jitter=True), setting.pairs - first, batch // 2, 2),
     ]
-    for sampler, loss, pairs, batch, size in stages:
+    for sampler, pairs, queries, size in stages:
+        if not pairs:
+            continue
         part = Setting(pairs, setting.rate, setting.seed)
-        arguments = rd.training_arguments(folder, **fields(part, batch, size))
-        trainer = rd.DistillationTrainer(student, work.table, sampler, loss, arguments)
-        curve = Curve(work, student, batch * size, arguments.max_steps if setting.curve else 0)
+        arguments = rd.training_arguments(folder, **fields(part, queries, size))
+        inside = rd.StepTeacher(work.teacher)
+        trainer = rd.DistillationTrainer(
+            student, work.table, sampler, default_loss(), arguments, step_teacher=inside
+        )
+        curve = Curve(work, student, queries * size, arguments.max_steps if setting.curve else 0)
         trainer.add_callback(curve)
         trainer.train()
         points += [(spent + n, seconds + at, value) for n, at, value in curve.points]
@@ -135,7 +142,7 @@ def ours(work: Work, setting: Setting, folder: str) -> list:
 
 
 def default_loss() -> torch.nn.Module:
-    kl = rd.KLDivergence(8.0, 8.0, rescale=True)
+    kl = rd.KLDivergence(8.0, 8.0, rescale=True, in_batch=True)
     return rd.WeightedSum({"kl": kl, "infonce": rd.InfoNCE(in_batch=True)}, {"kl": 1.0, "infonce": 1.0})
 
 
@@ -200,13 +207,14 @@ def work_of(name: str, kind: str) -> Work:
     collection = rd.python_functions() if name == "python_functions" else rd.read_beir(name, invalid="skip")
     minilm = rd.load_student("minilm")
     pools = rd.mine(collection, [rd.Dense(minilm, 100), rd.Random(100)], "train")
-    table = rd.score_candidates(rd.DenseTeacher("minilm", scale=SCALE), pools)
+    teacher = rd.DenseTeacher("minilm", scale=SCALE)
+    table = rd.score_candidates(teacher, pools)
     if "dev" not in collection.qrels:
         table, dev = rd.hold_out(table, 300)
         collection.qrels["dev"] = dev
     static = kind == "static"
     first = static_student("minilm", 256, max_length=128) if static else rd.load_student("minilm", 3, 128)
-    return Work(collection, table, first)
+    return Work(collection, table, teacher, first)
 
 
 def measured(work: Work, name: str, method: str, setting: Setting, folder: Path) -> dict:

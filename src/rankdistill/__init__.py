@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         demo_teacher,
         score_candidates,
     )
-    from rankdistill.training import DistillationTrainer, hold_out, training_arguments
+    from rankdistill.training import DistillationTrainer, StepTeacher, hold_out, training_arguments
 
 try:
     __version__ = version("rankdistill")
@@ -77,6 +77,7 @@ __all__ = [
     "RankNet",
     "Run",
     "ScoreTable",
+    "StepTeacher",
     "StratifiedSampler",
     "WeightedSum",
     "compare",
@@ -136,7 +137,7 @@ _PLACES = {
         "demo_teacher",
         "score_candidates",
     ),
-    "training": ("DistillationTrainer", "hold_out", "training_arguments"),
+    "training": ("DistillationTrainer", "StepTeacher", "hold_out", "training_arguments"),
 }
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 

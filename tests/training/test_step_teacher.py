@@ -279,6 +279,8 @@ def test_a_teacher_of_pools_scores_the_batch(student_folder, table, tmp_path):
     model = load_student(student_folder)
     inside = StepTeacher(DenseTeacher(model, scale=3.0))
     assert inside.model is model and inside.fingerprint == StepTeacher(model).fingerprint
+    trainer = trainer_of(student_folder, table, tmp_path, inside, InfoNCE(in_batch=True), max_steps=1)
+    assert not isinstance(trainer.model.teacher, DenseEncoder)  # its vectors are there
     with pytest.raises(InputError, match="step_teacher.model.*a teacher that is one model"):
         StepTeacher(BM25Teacher())
 

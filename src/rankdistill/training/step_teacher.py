@@ -1,7 +1,7 @@
 """A teacher inside the step: it scores each batch as it comes, and may be trained with the student."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rankdistill.data.views import View
 from rankdistill.errors import InputError
@@ -22,20 +22,22 @@ class StepTeacher:
     (``DenseTeacher``), a ``Ranker`` of your own, or ``"student"``: a copy of the student as it is when the
     stage begins. It stays as it is, and is in no checkpoint, unless it is ``trained`` with the student, by
     the gradient that the loss has for it. A bi-encoder that stays as it is reads all texts once, where a
-    stage shows more of them than the collection has. Scores are 20 times its similarity, and logits as they
-    are, before ``teacher_scale``. With a ``view`` it reads other texts. Raises ``InputError`` for anything
-    else.
+    stage shows more of them than the collection has, or it has scored the pools by them. Scores
+    are 20 times its similarity, and logits as they are, before ``teacher_scale``. With a ``view`` it reads
+    other texts. Raises ``InputError`` for anything else.
     """
 
     model: Model | Ranker | str = STUDENT
     trained: bool = False
     view: View | None = None
+    of_pools: bool = field(default=False, init=False)  # whether it is a teacher's that scores pools too
 
     def __post_init__(self):
         if not isinstance(self.model, Ranker) and isinstance(
             inner := getattr(self.model, "model", None), Model
         ):
-            object.__setattr__(self, "model", inner)  # a teacher's
+            object.__setattr__(self, "model", inner)
+            object.__setattr__(self, "of_pools", True)
         if not isinstance(self.model, (Model, Ranker)) and self.model != STUDENT:
             raise InputError(
                 f"step_teacher.model={self.model!r:.60}: it must be a model, a teacher that is one model, or "

@@ -273,9 +273,8 @@ class DistillationTrainer(Trainer):
         if step_teacher is not None:
             read = table.collection if step_teacher.view is None else step_teacher.view.of(table.collection)
             shown = steps_of(args, len(groups)) * batch_of(args)["queries"] * (1 + group_size(sampler))
-            stored = shown > len(read.documents) + len(read.queries) and "layers" not in reads_of_teacher(
-                loss
-            )
+            fewer = step_teacher.of_pools or len(read.documents) + len(read.queries) < shown
+            stored = fewer and "layers" not in reads_of_teacher(loss)
             teacher = step_teacher.ranker(student, args.bf16, grad_cache, stored)
             own_inputs = Preparer(teacher, read, chunk_tokens)
         super().__init__(
