@@ -52,3 +52,16 @@ def test_the_weights_are_those_of_the_queries_of_all_processes(monkeypatch):
     mean = [(own + other) / 2 for own, other in zip(errors(), others[0].tolist(), strict=True)]
     assert value(0.5) == pytest.approx(expected(mean, 0.5), abs=1e-6)
     assert expected(mean, 0.5) != pytest.approx(expected(errors(), 0.5), abs=1e-2)
+
+
+def test_errors_of_one_and_two_weigh_as_published():
+    """lambda is (.524979, .475021); the second layer has nothing to learn, so that one is left."""
+    teachers = [torch.tensor([[0.0, np.log(np.exp(error) - 1)]]) for error in (1, 2)]
+    positive, mask = torch.tensor([[True, False]]), torch.ones(1, 2, dtype=torch.bool)
+    student = torch.tensor([[2.0, 0.0]])
+    p, q = (softmax(scores[0].numpy()) for scores in (teachers[0], student))
+    divergence = (p * np.log(p / q)).sum()
+    found = layerwise([student, teachers[1]], teachers, positive, mask)
+    assert found.item() == pytest.approx(0.524979 * divergence, abs=1e-6)
+    one = layerwise([student], teachers[:1], positive, mask)
+    assert one.item() == pytest.approx(divergence, abs=1e-6)

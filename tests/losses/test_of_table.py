@@ -9,6 +9,7 @@ from embeddings import of_the_batch
 from rankdistill.errors import InputError
 from rankdistill.losses import HiddenStates, KLDivergence, MarginMSE, OfTable, WeightedSum, kl_divergence
 from rankdistill.losses.base import reads
+from rankdistill.vocabulary import Outputs
 
 
 @pytest.fixture
@@ -66,3 +67,14 @@ def test_what_a_table_does_not_have_is_refused():
         OfTable(HiddenStates())
     with pytest.raises(InputError, match="scale=0"):
         OfTable(KLDivergence(), 0)
+
+
+def test_the_toy_case_has_its_published_values(step):
+    """s = 2, 1, 0 and a table's t = 3, 1, -1, whatever the teacher inside the step says."""
+    _, _, batch = step
+    student, table = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[3.0, 1.0, -1.0]])
+    positive, mask = torch.tensor([[True, False, False]]), torch.ones(1, 3, dtype=torch.bool)
+    batch = replace(batch, positive=positive, mask=mask, targets={"scores": table})
+    for loss, value in ((KLDivergence(), 0.115611), (MarginMSE(), 2.5)):
+        found = OfTable(loss, 1.0)(Outputs(student), Outputs(-table), batch)
+        assert found.item() == pytest.approx(value, abs=1e-6)
