@@ -75,13 +75,10 @@ class Step(nn.Module):
         super().__init__()
         check_offers(student, loss, teacher)
         self.student, self.loss, self.teacher = student, loss, teacher
+        self.trains_teacher = teacher is not None and any(x.requires_grad for x in teacher.parameters())
         self.register_buffer("teacher_factor", torch.ones(()))
         if frozen_of(student):
             self.register_buffer("frozen", digest_of(frozen_of(student).values()))
-
-    @property
-    def trains_teacher(self) -> bool:
-        return self.teacher is not None and any(x.requires_grad for x in self.teacher.parameters())
 
     def train(self, mode: bool = True) -> "Step":
         super().train(mode)
