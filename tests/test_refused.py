@@ -144,8 +144,8 @@ OVERRULED = [
         "add trainer.max_steps=-1",
     ),
     (
-        ["+experiment=static", "warmup.trainer={num_train_epochs:2}"],
-        "warmup.trainer.num_train_epochs: it changes nothing, as warmup.trainer.max_steps=200 decides",
+        ["+experiment=static", "warmup.trainer={num_train_epochs:2,max_steps:9}"],
+        "warmup.trainer.num_train_epochs: it changes nothing, as warmup.trainer.max_steps=9 decides",
     ),
     (
         ["trainer.eval_steps=5"],

@@ -13,6 +13,7 @@ from rankdistill.commands.measuring import asked_queries
 from rankdistill.commands.tables import Source
 from rankdistill.data import Collection
 from rankdistill.data.candidates import read_candidates
+from rankdistill.errors import fields_of
 from rankdistill.evaluation import Evaluator
 from rankdistill.retrieval import index_of
 from rankdistill.runtime.stopwatch import duration
@@ -92,7 +93,8 @@ class Forecast:
         """Mining the pools of ``split``, and the teacher's scores of those of the queries at ``asked``."""
         if isinstance(source.teacher, FileTeacher):
             return 0.0
-        rows = self.collection.query_rows(split, limit, seed)
+        with fields_of(source.key("candidates")):
+            rows = self.collection.query_rows(split, limit, seed)
         retrievers, seconds = by_name(source.retrievers), 0.0
         path = candidates_path(self.collection, retrievers, split, limit, seed)
         scored = rows if asked is None else asked
