@@ -265,9 +265,11 @@ FIELDS = [
 def attack_by_values(arena: Arena):
     """Each of these fields with each of these values: one line, before anything is scored, or a run."""
     run = arena.folder / "odd"
+    arguments = [word for word in arena.arguments if "num_train_epochs" not in word]  # max_steps overrules it
     for field in FIELDS:
         for value in VALUES:
-            ended = arena.train(run, f"{field}={value}", "trainer.max_steps=1", "warmup.trainer.max_steps=1")
+            words = [*arguments, f"{field}={value}", "trainer.max_steps=1", f"hydra.run.dir={run}"]
+            ended = arena.start("train", words)
             refused = ended.one_line(field.rpartition(".")[2], value) and "scores of" not in ended.text
             yield f"{field}={value}", ended.status == 0 or refused, ended
             shutil.rmtree(run, ignore_errors=True)

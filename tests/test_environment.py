@@ -1,17 +1,21 @@
 """What the environment says, and by half."""
 
+import re
 from pathlib import Path
 
 import pytest
+from commands import COMMANDS, child
 
 from rankdistill.candidates import BM25, mine
 from rankdistill.errors import InputError
 from rankdistill.losses import KLDivergence
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import cache_folder
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student, static_student
 from rankdistill.training import DistillationTrainer
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "rankdistill"
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,59 @@ def test_arguments_of_another_kind_are_named(student_folder, collection):
         mine("base", [BM25(5)])
     with pytest.raises(InputError, match=r"table: 'scores.csv' is no ScoreTable; score_candidates"):
         DistillationTrainer(load_student(student_folder), "scores.csv", RandomSampler(), KLDivergence())
+
+
+VARIABLES = [
+    (
+        "RANKDISTILL_CACHE_LIMIT",
+        "abc",
+        "RANKDISTILL_CACHE_LIMIT=abc: it must be a size such as 500MB or 10GB",
+    ),
+    (
+        "RANKDISTILL_CACHE",
+        f"{__file__}/cache",
+        f"cannot be written, as {__file__} is a file; set it to a folder",
+    ),
+    (
+        "RANKDISTILL_PRECISION",
+        "bf16",
+        "RANKDISTILL_PRECISION=bf16: it must be float32; unset, models compute",
+    ),
+    ("HF_HUB_ETAG_TIMEOUT", "soon", "HF_HUB_ETAG_TIMEOUT=soon in the environment: it must be whole seconds"),
+]
+
+
+@pytest.mark.parametrize(("name", "said", "message"), VARIABLES, ids=[name for name, *_ in VARIABLES])
+def test_what_the_environment_says_is_checked_before_anything_is_imported(tmp_path, name, said, message):
+    """A slip showed when embeddings were to be kept, minutes later, or in a traceback of an import."""
+    (tmp_path / "torch.py").write_text("raise AssertionError('imported')")
+    done = child(["-m", "rankdistill.train"], tmp_path, **{name: said})
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and message in done.stderr
+    assert done.stderr.count("\n") == 1 and not done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_checks_the_environment(tmp_path, command):
+    done = child(["-m", "rankdistill", command], tmp_path, RANKDISTILL_CACHE_LIMIT="abc")
+    assert done.returncode == 2
+    assert done.stderr == "error: RANKDISTILL_CACHE_LIMIT=abc: it must be a size such as 500MB or 10GB\n"
+
+
+def test_a_program_that_imports_the_library_is_not_ended(tmp_path):
+    done = child(["-c", "import rankdistill; print('imported')"], tmp_path, RANKDISTILL_CACHE_LIMIT="abc")
+    assert (done.returncode, done.stdout) == (0, "imported\n")
+
+
+def test_variables_are_read_where_they_are_checked():
+    """Each of the library's own is named, and every read of the environment is in one of these files."""
+    sources = {path: path.read_text() for path in PACKAGE.rglob("*.py")}
+    named = set(re.findall(r"RANKDISTILL_[A-Z_]+", "".join(sources.values())))
+    assert named == {name for name, *_ in VARIABLES if name.startswith("RANKDISTILL")}
+    reading = {path.stem for path, text in sources.items() if re.search(r"environ\b[.\[|]|getenv", text)}
+    assert reading == {
+        *("environment", "processes"),  # checked
+        "posting",  # a key's, by the name that a field gives, which is checked with the field
+        "hardware",  # oneDNN's, which takes any
+        *("launch", "compare"),  # what is set for others
+        "explain",  # Python's TMPDIR, in a message
+    }

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 
 from rankdistill.data import read_hub
 from rankdistill.errors import InputError
-from rankdistill.runtime import reach
+from rankdistill.runtime import environment, reach
 from rankdistill.runtime.reach import asking_hub
 from rankdistill.scores import read_scores
 from rankdistill.students import load_student
@@ -22,7 +22,7 @@ def hub(monkeypatch):
     """Says which address the hub has."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(reach, "_failed_at", {})
-    monkeypatch.setattr(reach, "PATIENCE", 0.3)
+    monkeypatch.setattr(environment, "PATIENCE", 0.3)
     monkeypatch.delenv("HF_HUB_ETAG_TIMEOUT", raising=False)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -4,9 +4,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from rankdistill.runtime.starting import end_in_one_line
+from rankdistill.runtime.starting import start_command
 
-end_in_one_line()  # before what takes seconds to import
+start_command()  # before what takes seconds to import
 
 if TYPE_CHECKING:
     from rankdistill.candidates import BM25, Dense, Random, mine

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 
 from rankdistill.commands import cache as cache_command
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint, locked
+from rankdistill.runtime.cache import build_folder, fingerprint, locked
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.runtime.folders import RunFolder
 from rankdistill.training import checkpoints
 

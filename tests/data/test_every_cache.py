@@ -18,7 +18,7 @@ from rankdistill.data import python_functions
 from rankdistill.errors import InputError
 from rankdistill.retrieval import stored_embeddings
 from rankdistill.runtime import cache
-from rankdistill.runtime.cache import cache_folder
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.students import load_student
 from rankdistill.students.fast.tokens import stored_tokens
 from rankdistill.students.lengths import cut_texts

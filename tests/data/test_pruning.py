@@ -16,8 +16,9 @@ from rankdistill.candidates import BM25, mine
 from rankdistill.commands import cache
 from rankdistill.errors import InputError
 from rankdistill.retrieval import stored_embeddings
-from rankdistill.runtime.cache import build_folder, cache_folder, locked, map_npy
-from rankdistill.runtime.pruning import Item, age_of, items, limit_embeddings, prune, shown, size_of
+from rankdistill.runtime.cache import build_folder, locked, map_npy
+from rankdistill.runtime.environment import cache_folder, size_of
+from rankdistill.runtime.pruning import Item, age_of, items, limit_embeddings, prune, shown
 from rankdistill.teachers import score_candidates
 
 HEAD = 128  # bytes before the numbers of a .npy file

@@ -13,7 +13,8 @@ from rankdistill.candidates import BM25, mine
 from rankdistill.data import Candidates, Collection
 from rankdistill.data.candidates import to_arrow, write_arrow
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import cache_folder, fingerprint
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.samplers import RandomSampler
 from rankdistill.scores import ScoreTable
 from rankdistill.training import TrainingGroups

@@ -9,7 +9,7 @@ from rankdistill.errors import InputError
 from rankdistill.losses import InfoNCE, KLDivergence, WeightedSum
 from rankdistill.losses.base import value_of
 from rankdistill.retrieval import index_of
-from rankdistill.runtime.cache import cache_folder
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student, static_student
 from rankdistill.students.matryoshka import cuts_of

@@ -22,7 +22,8 @@ from rankdistill.data.candidates import (
 from rankdistill.data.collection import Collection, check_collection
 from rankdistill.errors import InputError, fields_of
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import cache_folder, fingerprint, once
+from rankdistill.runtime.cache import fingerprint, once
+from rankdistill.runtime.environment import cache_folder
 
 log = logging.getLogger(__name__)
 RESERVED = ("positive", "file")  # what no retriever is called: labels, and what a file of scores brings

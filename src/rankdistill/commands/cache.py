@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable
 
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import cache_folder
+from rankdistill.runtime.environment import cache_folder, size_of
 from rankdistill.runtime.output import output_kept
-from rankdistill.runtime.pruning import Item, age_of, items, prune, shown, size_of
+from rankdistill.runtime.pruning import Item, age_of, items, prune, shown
 
 
 def table(entries: Iterable[Item]) -> str:

@@ -20,7 +20,7 @@ from transformers import TrainingArguments
 
 from rankdistill.commands.words import ambiguous
 from rankdistill.errors import InputError, disk_refuses, within
-from rankdistill.runtime.cache import cache_folder
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.runtime.pruning import shown
 
 ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))

@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 from rankdistill.data.beir import read_beir, write_beir
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint
+from rankdistill.runtime.cache import build_folder, fingerprint
+from rankdistill.runtime.environment import cache_folder
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,10 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.retrieval.ties import best_ranked, check_exact
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint, map_npy, sealed
+from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, sealed
+from rankdistill.runtime.environment import cache_folder, embeddings_limit
 from rankdistill.runtime.hardware import autocast, has_bf16
-from rankdistill.runtime.pruning import embeddings_limit, limit_embeddings
+from rankdistill.runtime.pruning import limit_embeddings
 from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
 from rankdistill.students.finite import check_finite
 from rankdistill.students.load import fingerprint_of

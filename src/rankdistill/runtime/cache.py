@@ -18,10 +18,10 @@ from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock
-from platformdirs import user_cache_dir
 
 from rankdistill.errors import InputError, disk_refuses
 from rankdistill.runtime import processes
+from rankdistill.runtime.environment import cache_folder
 
 fcntl: ModuleType | None
 try:
@@ -30,24 +30,6 @@ except ImportError:  # Windows
     fcntl = None
 
 log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """``$RANKDISTILL_CACHE`` (a first ``~`` is the home folder), by default one of the user's cache folder.
-
-    Raises ``InputError`` for one whose name has letters that the locale does not know: libraries that read
-    models cannot open it.
-    """
-    folder = os.environ.get("RANKDISTILL_CACHE") or user_cache_dir("rankdistill")
-    try:
-        folder.encode()
-    except UnicodeEncodeError:
-        name = os.fsencode(folder).decode("utf-8", "replace")
-        raise InputError(
-            f"RANKDISTILL_CACHE={name}: the locale cannot represent its letters; set LC_ALL=C.UTF-8 or "
-            "PYTHONUTF8=1, or give a folder of ASCII letters"
-        ) from None
-    return Path(folder).expanduser()
 
 
 def fingerprint(*parts) -> str:

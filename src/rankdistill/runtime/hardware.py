@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+from rankdistill.runtime.environment import is_float32
+
 log = logging.getLogger(__name__)
 # Those of oneDNN's instruction sets that have no bf16.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
@@ -16,7 +18,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def has_bf16() -> bool:
-    """Whether bf16 arithmetic is native here: on the GPU where there is one, else on the CPU."""
+    """Whether models compute in bf16: where it is native, on the GPU if there is one, else on the CPU.
+
+    Nowhere if RANKDISTILL_PRECISION=float32.
+    """
+    if is_float32():
+        return False
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import re
 import shutil
 import time
@@ -13,11 +12,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import about, cache_folder, draft_of, files_of, in_use, seal_of
+from rankdistill.runtime.cache import about, draft_of, files_of, in_use, seal_of
+from rankdistill.runtime.environment import UNITS, cache_folder
 
 log = logging.getLogger(__name__)
-LIMIT = "100GB"  # of embeddings, unless RANKDISTILL_CACHE_LIMIT says otherwise
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 DAY = 86400
 AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 KINDS = ("candidates", "collections", "embeddings", "models", "scores", "seals", "tokens")  # its folders
@@ -66,11 +64,6 @@ def _target(path: Path) -> Path:
     return path.with_name(match[1]) if match else path
 
 
-def embeddings_limit() -> int:
-    """Bytes that embeddings may take, of RANKDISTILL_CACHE_LIMIT."""
-    return size_of(os.environ.get("RANKDISTILL_CACHE_LIMIT") or LIMIT, "RANKDISTILL_CACHE_LIMIT")
-
-
 def limit_embeddings(most: int) -> None:
     """Removes embeddings, the longest unused first, until they take no more than ``most`` bytes."""
     for item in prune([item for item in items("embeddings") if not item.unfinished], most):
@@ -117,14 +110,6 @@ def _remove(path: Path, dry: bool) -> bool:
         log.debug("%s: stays (%s)", path, error)
         return False
     return True
-
-
-def size_of(text: str, name: str) -> int:
-    """Bytes of ``text``, such as 10GB; raises ``InputError`` if it is no size."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", text.strip().upper())
-    if not match:
-        raise InputError(f"{name}={text}: it must be a size such as 500MB or 10GB")
-    return int(float(match[1]) * UNITS[match[2] or ""])
 
 
 def age_of(text: str, name: str) -> float:

@@ -1,13 +1,13 @@
 """Whether the model hub can be reached, asked once and briefly."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huggingface_hub import constants, get_session
 
-PATIENCE = 4.0  # seconds for an answer, unless HF_HUB_ETAG_TIMEOUT says otherwise
+from rankdistill.runtime.environment import patience
+
 REMEMBERED = 60.0  # seconds that a hub out of reach isn't asked again
 _failed_at: dict[str, float] = {}  # by address
 
@@ -31,7 +31,7 @@ def _answers(address: str) -> bool:
     if time.monotonic() - _failed_at.get(address, -REMEMBERED) < REMEMBERED:
         return False
     try:
-        get_session().head(address, timeout=float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or PATIENCE))
+        get_session().head(address, timeout=patience())
     except Exception:  # of the network, of a proxy, of certificates: each library has its own
         _failed_at[address] = time.monotonic()
         return False

@@ -22,19 +22,10 @@ from tqdm.auto import tqdm
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import (
-    cache_folder,
-    draft_of,
-    fingerprint,
-    map_npy,
-    once,
-    seal,
-    sealed,
-    sync,
-    writing,
-)
+from rankdistill.runtime.cache import draft_of, fingerprint, map_npy, once, seal, sealed, sync, writing
+from rankdistill.runtime.environment import cache_folder, embeddings_limit
 from rankdistill.runtime.hardware import autocast, has_bf16
-from rankdistill.runtime.pruning import embeddings_limit, limit_embeddings
+from rankdistill.runtime.pruning import limit_embeddings
 from rankdistill.students import fingerprint_of
 from rankdistill.students.fast.chunking import by_length, chunks, tokens_at_once
 from rankdistill.students.fast.packing import first_position, packed

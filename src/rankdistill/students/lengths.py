@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from rankdistill.data.candidates import Candidates
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, check_counts
-from rankdistill.runtime.cache import cache_folder, fingerprint, locked, writing
+from rankdistill.runtime.cache import fingerprint, locked, writing
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.students.fast.pair_tokens import prompt_of_pairs
 from rankdistill.students.fast.tokens import read_limit, tokenizer_rules
 from rankdistill.students.prompts import prompt_of

@@ -21,7 +21,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, check_counts
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint
+from rankdistill.runtime.cache import build_folder, fingerprint
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
 from rankdistill.students.fast.tokens import TokenStore, stored_tokens
 from rankdistill.students.lengths import limit_length

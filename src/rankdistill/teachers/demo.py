@@ -10,7 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import build_folder, cache_folder
+from rankdistill.runtime.cache import build_folder
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.students.load import weights_apart
 from rankdistill.students.minilm import minilm_path
 from rankdistill.students.models import BiEncoderModel

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from rankdistill.data.candidates import Candidates
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import cache_folder, fingerprint, once
+from rankdistill.runtime.cache import fingerprint, once
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.scores.table import ScoreTable
 from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs
 from rankdistill.students.models import CrossEncoderModel, Model

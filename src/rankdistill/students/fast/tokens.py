@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import build_folder, cache_folder, fingerprint, map_npy, seal, sealed
+from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, seal, sealed
+from rankdistill.runtime.environment import cache_folder
 
 log = logging.getLogger(__name__)
 UNLIMITED = 1_000_000  # a longer length is how transformers says that there is none
