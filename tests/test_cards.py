@@ -182,6 +182,8 @@ def test_of_two_fields_that_decide_the_same_a_card_has_the_one_that_does(student
         return fields["warmup"]["trainer"], fields["trainer"]
 
     warmup, whole = trainers("+experiment=static")
+    assert (warmup["num_train_epochs"], warmup["max_steps"]) == (4, -1)
+    warmup, whole = trainers("+experiment=static", "warmup.trainer.max_steps=200")
     assert (warmup["max_steps"], whole["max_steps"], whole["save_steps"]) == (200, 800, 200)
     assert "num_train_epochs" not in {*warmup, *whole}
     warmup, whole = trainers("+experiment=static", "trainer.max_steps=-1", "trainer.save_strategy=no")
