@@ -71,5 +71,5 @@ def test_a_count_is_named_unless_it_is_an_integer_of_1_or_more():
 
 
 def test_a_target_that_is_nowhere_is_named_with_the_remedy():
-    with pytest.raises(InputError, match=r"sampler\._target_: nowhere\.X cannot be found .*PYTHONPATH"):
+    with pytest.raises(InputError, match=r"sampler\._target_: nowhere\.X cannot be found: .*PYTHONPATH"):
         check_targets(OmegaConf.create({"sampler": {"_target_": "nowhere.X"}}))

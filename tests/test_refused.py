@@ -74,6 +74,19 @@ BAD = [
     (["data.path="], "data.path='': it is empty; name a folder"),
     (["+data.limit=3"], "data.limit: no such field of rankdistill.data.read_beir; available: path, name, "),
     (["+loss.temprature=1"], "loss.temprature: no such field of "),
+    (
+        ["sampler._target_=rankdistill.samplers.RandmSampler"],
+        "sampler._target_: rankdistill.samplers.RandmSampler cannot be found: rankdistill.samplers has no "
+        "RandmSampler; did you mean RandomSampler?",
+    ),
+    (
+        ["loss._target_=rankdistill.losss.KL"],
+        "rankdistill has no losss; did you mean losses?",
+    ),
+    (
+        ["sampler._target_=my_own.Sampler"],
+        "my_own.Sampler cannot be found: no module my_own; install it, or name its folder in PYTHONPATH",
+    ),
 ]
 
 
@@ -99,7 +112,9 @@ def test_bad_input_is_explained_in_one_line(tiny, tmp_path, monkeypatch, capfd, 
         distil(compose(*tiny, *arguments), tmp_path / "run")
     said = explain(caught.value)
     assert said and message in said and "\n" not in said
-    assert "scores of" not in capfd.readouterr().err, "nothing long before it"
+    printed = capfd.readouterr().err
+    assert "scores of" not in printed, "nothing long before it"
+    assert "Error" not in printed, "nor another library's word of it"
 
 
 def test_a_file_or_split_that_is_not_there_shows_before_anything_is_loaded(tiny, tmp_path, monkeypatch):

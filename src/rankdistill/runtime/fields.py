@@ -1,9 +1,12 @@
 """Whether the fields of a configuration are of the kinds that its targets declare."""
 
 import inspect
+import logging
 import math
+import sys
 import typing
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any
 
@@ -35,13 +38,7 @@ def check_targets(config: Any) -> None:
             raise InputError(
                 f"{config._get_full_key('_target_')}={config._target_!r}: it must be a name with dots"
             )
-        try:
-            target = get_object(config._target_)
-        except (ImportError, ValueError) as error:
-            raise InputError(
-                f"{config._get_full_key('_target_')}: {config._target_} cannot be found "
-                f"({str(error).splitlines()[-1]}); install it, or name its folder in PYTHONPATH"
-            ) from None
+        target = target_of(config._target_, config._get_full_key("_target_"))
         check_known(config, target)
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
         for name in config:
@@ -50,6 +47,33 @@ def check_targets(config: Any) -> None:
     for name in config:
         if not OmegaConf.is_missing(config, name):
             check_targets(config[name])
+
+
+def target_of(name: str, field: str) -> Any:
+    """What ``name``, as a.module.Class, is; raises ``InputError``, of ``field``, if there is none."""
+    hydra = logging.getLogger("hydra.utils")
+    was, hydra.disabled = hydra.disabled, True  # it logs three lines of what is raised
+    try:
+        return get_object(name)
+    except (ImportError, ValueError) as error:
+        reason = _why_not(name, error.__cause__ or error)
+    finally:
+        hydra.disabled = was
+    raise InputError(f"{field}: {name} cannot be found: {reason}")
+
+
+def _why_not(name: str, error: BaseException) -> str:
+    parts = name.split(".")
+    if isinstance(error, ModuleNotFoundError) and error.name == parts[0]:
+        return f"no module {parts[0]}; install it, or name its folder in PYTHONPATH"
+    if isinstance(error, AttributeError | ModuleNotFoundError):
+        for i in range(len(parts) - 1, 0, -1):
+            there = sys.modules.get(".".join(parts[:i]))
+            if there is not None and not hasattr(there, parts[i]):
+                close = get_close_matches(parts[i], dir(there), 1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                return f"{there.__name__} has no {parts[i]}{hint}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def check_known(config: DictConfig, target: Any) -> None:
