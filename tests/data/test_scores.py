@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rankdistill.candidates import BM25, mine
+from rankdistill.candidates import BM25, Random, mine
 from rankdistill.data import Candidates, Collection
 from rankdistill.data.candidates import to_arrow, write_arrow
 from rankdistill.errors import InputError
@@ -79,17 +79,81 @@ def test_of_a_pool_single_candidates_can_be_taken(table):
     assert taken.pool(1)[0].tolist() == table.pool(1)[0][[2]].tolist()
 
 
+NO_PLACES = [
+    ([1, 2, 1], "queries: one is there twice; give each once"),
+    ([1, 16], "queries: 16 is no place here; there are 0 to 15"),
+    ([-1, 2], "queries: -1 is no place here; there are 0 to 15"),
+    ([0.5, 1], r"queries=\[0.5, 1\]: it must be a list of integers, places from 0"),
+    ([1.0, 2.0], r"queries=\[1.0, 2.0\]: it must be a list of integers"),
+    (np.arange(16) < 3, "queries=array.*: it must be .* integers, places from 0; of a mask give np.flatnonz"),
+    ([True, False], r"queries=\[True, False\]: .*; of a mask give np.flatnonzero\(mask\)"),
+    (3, "queries=3: it must be a list of integers"),
+    (["q1"], r"queries=\['q1'\]: it must be a list of integers"),
+    ([[1], [2, 3]], r"queries=\[\[1\], \[2, 3\]\]: it must be a list of integers"),
+    (None, "queries=None: it must be a list of integers"),
+]
+
+
+@pytest.mark.parametrize(("queries", "message"), NO_PLACES)
+def test_what_cannot_be_taken_is_said(table, queries, message):
+    """Floats were cut, and a mask was taken for the queries 0 and 1, both in silence."""
+    for pools in (table, table.candidates):
+        with pytest.raises(InputError, match=message):
+            pools.take(queries)
+
+
 @pytest.mark.parametrize(
-    ("queries", "message"),
+    ("places", "message"),
     [
-        ([1, 2, 1], "a query is taken twice; give each once"),
-        ([1, 16], "it has the queries 0 to 15, not 1 to 16"),
-        ([-1, 2], "it has the queries 0 to 15, not -1 to 2"),
+        ([[0, -1], [1]], "places: -1 is no place here"),
+        ([[2, 1], [1]], r"places=\[2, 1\]: those of a query must ascend"),
+        ([[0.0], [1]], r"places=\[0.0\]: it must be a list of integers"),
+        ([[0, 99], [1]], "places: 99 is no place here"),
+        ([[0]], "places: there are 1, for 2 queries; give one each"),
     ],
 )
-def test_what_cannot_be_taken_is_said(table, queries, message):
+def test_candidates_that_cannot_be_taken_are_said(table, places, message):
+    """A negative one took another document, and those that do not ascend were taken for sorted ones."""
     with pytest.raises(InputError, match=message):
-        table.take(queries)
+        table.take([3, 1], places)
+
+
+@pytest.mark.parametrize("i", [-1, 16, 0.5, "1", True, None])
+def test_a_query_that_is_not_there_has_no_pool(table, i):
+    for pools in (table, table.candidates):
+        with pytest.raises(InputError, match="query"):
+            pools.pool(i)
+
+
+@pytest.mark.parametrize("retriever", [BM25(2), Random(2)], ids=["bm25", "random"])
+def test_a_retriever_asks_for_rows_of_queries(collection, retriever):
+    for rows in ([-1], [0.5], [len(collection.queries)], ["q1"]):
+        with pytest.raises(InputError, match="query_rows"):
+            retriever.retrieve(collection, rows)
+    assert retriever.retrieve(collection, [1, 1]).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        (
+            "query_rows",
+            lambda x: x.astype(float),
+            "query_rows must be int64 in one dimension, not float64",
+        ),
+        (
+            "document_rows",
+            lambda x: x.tolist(),
+            "document_rows must be int32 in one dimension, not list",
+        ),
+        ("offsets", lambda x: x[:-1], "offsets must ascend from 0 to"),
+        ("offsets", lambda x: x[::-1], "offsets must ascend from 0 to"),
+    ],
+)
+def test_arrays_of_another_kind_make_no_table(table, name, given, message):
+    candidates = table.candidates
+    with pytest.raises(InputError, match=message):
+        ScoreTable(dataclasses.replace(candidates, **{name: given(getattr(candidates, name))}), table.scores)
 
 
 def test_other_readers_see_ids_and_scores(table, collection, saved):

@@ -12,6 +12,7 @@ import Stemmer
 from bm25s.tokenization import Tokenized
 
 from rankdistill.data import Collection
+from rankdistill.data.candidates import positions
 from rankdistill.errors import InputError, check_counts
 from rankdistill.retrieval import best_ranked
 
@@ -45,6 +46,7 @@ class BM25:
 
     def ranked(self, collection: Collection, query_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As ``retrieve``, and the documents' scores float32 (Q, n); equal ones by document id ascending."""
+        query_rows = positions("query_rows", query_rows, len(collection.queries))
         n = min(self.n, len(collection.documents))
         index = bm25_index(collection.documents, self.k1, self.b, self.language)
         if index is None:

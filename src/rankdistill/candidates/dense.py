@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankdistill.data import Collection
+from rankdistill.data.candidates import positions
 from rankdistill.errors import InputError, check_counts, check_loaded
 from rankdistill.retrieval import check_index, stored_index
 from rankdistill.runtime.cache import fingerprint
@@ -45,6 +46,7 @@ class Dense:
 
     def ranked(self, collection: Collection, query_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As ``retrieve``, and the documents' scores float32 (Q, n)."""
+        query_rows = positions("query_rows", query_rows, len(collection.queries))
         queries = [collection.queries[row] for row in query_rows]
         own, ids = collection.own_document[query_rows], collection.document_ids
         documents = stored_index(self.model, collection)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankdistill.data import Collection
+from rankdistill.data.candidates import positions
 from rankdistill.errors import check_counts, check_seed
 
 
@@ -23,6 +24,7 @@ class Random:
 
     def retrieve(self, collection: Collection, query_rows: np.ndarray) -> np.ndarray:
         """Document rows, int64 (Q, n), distinct within a query."""
+        query_rows = positions("query_rows", query_rows, len(collection.queries))
         size = len(collection.documents)
         n = min(self.n, size)
         drawn = [

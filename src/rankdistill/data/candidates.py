@@ -4,9 +4,10 @@ import hashlib
 import logging
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,9 @@ class Candidates:
         return fingerprint(self.collection.fingerprint, list(map(hash_array, pools)), ranks)
 
     def pool(self, i: int) -> slice:
-        """Query i's candidates."""
+        """The candidates of query i; raises ``InputError`` if there is no such query."""
+        if isinstance(i, bool) or not isinstance(i, Integral) or not 0 <= i < len(self.query_rows):
+            positions("query", [i], len(self.query_rows))
         return slice(self.offsets[i], self.offsets[i + 1])
 
     def best_ranks(self, span: slice = slice(None)) -> np.ndarray:
@@ -110,8 +113,12 @@ class Candidates:
             {name: ranks[at] for name, ranks in self.ranks.items()},
         )
 
-    def take(self, queries: np.ndarray) -> "Candidates":
-        """The pools at ``queries``, distinct positions int64, in the order given."""
+    def take(self, queries: Sequence[int] | np.ndarray) -> "Candidates":
+        """The pools at ``queries``, distinct positions, in the order given.
+
+        Raises ``InputError`` if a query is there twice, or isn't here.
+        """
+        queries = positions("queries", queries, len(self), distinct=True)
         spans = [np.arange(*self.offsets[i : i + 2]) for i in queries]
         at = np.concatenate([np.empty(0, np.int64), *spans])
         return self.only(at, self.query_rows[queries], np.array([len(span) for span in spans]))
@@ -129,6 +136,30 @@ class Candidates:
         shown = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
         each = f", {sizes.min()}-{sizes.max()} documents each; {shown}" if len(sizes) else ""
         return f"Candidates({len(self):,} queries{each})"
+
+
+def positions(name: str, given: Sequence[int] | np.ndarray, size: int, distinct: bool = False) -> np.ndarray:
+    """``given`` as int64 (n,), places among ``size`` things.
+
+    Raises ``InputError`` that calls it ``name`` unless they are integers from 0 to ``size`` - 1, each there
+    once if they must be ``distinct``.
+    """
+    try:
+        taken = np.asarray(given)
+    except ValueError:  # lists of different lengths
+        taken = np.asarray(None)
+    if not taken.size:  # of no type in particular
+        taken = taken.astype(np.int64)
+    if taken.ndim != 1 or not np.issubdtype(taken.dtype, np.integer):
+        hint = "; of a mask give np.flatnonzero(mask)" if taken.dtype == bool else ""
+        raise InputError(f"{name}={given!r:.60}: it must be a list of integers, places from 0{hint}")
+    if taken.size and (taken.min() < 0 or taken.max() >= size):
+        wrong = next(int(place) for place in taken if not 0 <= place < size)
+        there = f"there are 0 to {size - 1}" if size else "there is none"
+        raise InputError(f"{name}: {wrong} is no place here; {there}")
+    if distinct and len(np.unique(taken)) < len(taken):
+        raise InputError(f"{name}: one is there twice; give each once")
+    return taken.astype(np.int64, copy=False)
 
 
 def hash_array(array: np.ndarray) -> str:
@@ -339,6 +370,21 @@ def _check_documents(table: pa.Table, collection: Collection, path: Path) -> Non
 def check_pools(candidates: Candidates, path: Path | str) -> None:
     """Raises ``InputError`` unless rows are the collection's, queries are distinct, and pools ascend."""
     rows, collection = candidates.document_rows, candidates.collection
+    for name, of, number in (
+        ("query_rows", candidates.query_rows, np.int64),
+        ("offsets", candidates.offsets, np.int64),
+        ("document_rows", rows, np.int32),
+    ):
+        if not isinstance(of, np.ndarray) or of.dtype != number or of.ndim != 1:
+            found = f"{of.dtype} {of.shape}" if isinstance(of, np.ndarray) else type(of).__name__
+            raise InputError(f"{path}: {name} must be {number.__name__} in one dimension, not {found}")
+    offsets = candidates.offsets
+    ends = len(offsets) and (offsets[0], offsets[-1])
+    if len(offsets) != len(candidates) + 1 or ends != (0, len(rows)) or (np.diff(offsets) < 0).any():
+        raise InputError(
+            f"{path}: offsets must ascend from 0 to {len(rows)}, the candidates, one more than the "
+            f"{len(candidates)} queries"
+        )
     for kind, some, ids in (
         ("query", candidates.query_rows, collection.query_ids),
         ("document", rows, collection.document_ids),

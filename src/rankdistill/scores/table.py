@@ -18,6 +18,7 @@ from rankdistill.data.candidates import (
     from_arrow,
     hash_array,
     open_arrow,
+    positions,
     to_arrow,
     values,
     write_arrow,
@@ -170,18 +171,15 @@ class ScoreTable:
         """A table of ``queries`` alone, distinct positions in this one, in the order given.
 
         With ``places``, an ascending int array a query, of its pool only the candidates at these places.
-        Raises ``InputError`` if a query is there twice, or isn't in the table.
+        Raises ``InputError`` if a query is there twice or isn't in the table, or a place isn't in its pool.
         """
-        taken = np.asarray(queries, dtype=np.int64)
-        if len(np.unique(taken)) < len(taken):
-            raise InputError("score table: a query is taken twice; give each once")
-        if not np.isin(taken, np.arange(len(self))).all():
-            asked = f"{taken.min()} to {taken.max()}"
-            raise InputError(f"score table: it has the queries 0 to {len(self) - 1}, not {asked}")
         whole = self.candidates
+        taken = positions("queries", queries, len(self), distinct=True)
         spans = [np.arange(*whole.offsets[i : i + 2]) for i in taken]
         if places is not None:
-            spans = [span[chosen] for span, chosen in zip(spans, places, strict=True)]
+            if len(places) != len(taken):
+                raise InputError(f"places: there are {len(places)}, for {len(taken)} queries; give one each")
+            spans = [span[_places(own, len(span))] for span, own in zip(spans, places, strict=True)]
         at = np.concatenate([np.empty(0, np.int64), *spans])
         return self._only(at, taken, np.array([len(span) for span in spans]))
 
@@ -307,3 +305,11 @@ def _further(table: pa.Table, path: Path, trusted: bool) -> tuple[dict[str, np.n
         offsets = table.column(PAIR + "first").chunk(0).offsets.to_numpy().astype(np.int64, copy=False)
         pairs = Pairs(offsets, *(values(table, PAIR + name) for name in kinds))
     return {name.removeprefix(COLUMN): values(table, name) for name in names}, pairs
+
+
+def _places(given: np.ndarray, size: int) -> np.ndarray:
+    """``given`` as ``positions`` in a pool of ``size``; raises ``InputError`` unless they ascend."""
+    places = positions("places", given, size)
+    if (places[1:] <= places[:-1]).any():
+        raise InputError(f"places={given!r:.60}: those of a query must ascend, each there once")
+    return places
