@@ -235,7 +235,13 @@ def test_every_name_that_a_command_writes_is_known():
     names = re.findall(r"""(?:folder|folder\.path|path) / f?"([^"]+)"|drafted\("(\w+)"\)""", source)
     names = {re.sub(r"{\w+}", "0", a or b) for a, b in names}
     assert {"metrics.json", "qrels.trec", "0.faiss", "torch", "history.json"} <= names
-    aside = {"model", "README.md", "checkpoints", "sweep.log"}  # looked at by itself, and no folder of a run
+    aside = {
+        "model",
+        "README.md",
+        "checkpoints",
+        "finished",
+        "sweep.log",
+    }  # looked at by itself, and no folder of a run
     reports = {name for name in names if name.startswith(("report", "pairs", "curves"))}
     unknown = {n for n in names - aside - reports if not any(fnmatch(n, p) for p in WRITTEN)}
     assert not unknown

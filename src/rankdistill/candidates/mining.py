@@ -23,7 +23,7 @@ from rankdistill.data.collection import Collection, check_collection
 from rankdistill.errors import InputError, fields_of
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint, once
-from rankdistill.runtime.environment import cache_folder
+from rankdistill.runtime.environment import cache_folder, precision
 
 log = logging.getLogger(__name__)
 RESERVED = ("positive", "file")  # what no retriever is called: labels, and what a file of scores brings
@@ -101,7 +101,7 @@ def candidates_path(
     query_rows = collection.query_rows(split, limit, seed)
     settings = sorted([name, *identity(retriever)] for name, retriever in by_name(retrievers).items())
     own = collection.own_document[query_rows].tolist()
-    key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist(), own)
+    key = fingerprint(RECIPE, collection.fingerprint, settings, split, query_rows.tolist(), own, *precision())
     return cache_folder() / "candidates" / f"{key}.arrow"
 
 

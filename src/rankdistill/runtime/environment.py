@@ -86,6 +86,11 @@ def is_float32() -> bool:
     return bool(said)
 
 
+def precision() -> list[str]:
+    """What a key has besides, of what models compute: nothing, unless float32 is asked for."""
+    return ["float32"] if is_float32() else []
+
+
 def patience() -> float:
     """Seconds in which a hub must answer."""
     return float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or PATIENCE)

@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint, share, sync
+from rankdistill.runtime.environment import precision
 
 log = logging.getLogger(__name__)
 FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
@@ -212,7 +213,7 @@ class RunFolder:
         self.path, self.config = Path(path), config
         self.overrides, self.choices = overrides, dict(choices or {})
         self.plain = json.loads(json.dumps(plain(config), default=str))  # as it will be read again
-        self.settings = fingerprint(self.plain)
+        self.settings = fingerprint(self.plain, *precision())
         self.checkpoints = self.path / "checkpoints"
         self.log = RunLog(self.path / f"{log}.log") if log else None
         self.conditions: dict | None = None  # of the finished run that is there

@@ -15,7 +15,7 @@ from rankdistill.data.candidates import Candidates
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint, once
-from rankdistill.runtime.environment import cache_folder
+from rankdistill.runtime.environment import cache_folder, precision
 from rankdistill.scores.table import ScoreTable
 from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs
 from rankdistill.students.models import CrossEncoderModel, Model
@@ -107,7 +107,9 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
 
 def scores_path(teacher: Teacher, candidates: Candidates) -> Path:
     """Where ``score_candidates`` keeps the table of the same."""
-    key = fingerprint(candidates.fingerprint, identity(teacher), *getattr(teacher, "columns", ()))
+    key = fingerprint(
+        candidates.fingerprint, identity(teacher), *getattr(teacher, "columns", ()), *precision()
+    )
     return cache_folder() / "scores" / f"{key}.arrow"
 
 
