@@ -29,7 +29,8 @@ from rankdistill.students import (
     static_student,
 )
 from rankdistill.students import minilm as minilm_module
-from rankdistill.students.load import BUILT_IN, fingerprint_of, keep_layers, start_of
+from rankdistill.students.load import fingerprint_of, keep_layers, start_of
+from rankdistill.students.there import BUILT_IN
 from rankdistill.teachers.demo import PARTS
 
 

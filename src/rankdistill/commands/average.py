@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from rankdistill.commands.evaluate import listed_names
 from rankdistill.commands.launch import command, make
+from rankdistill.commands.named_models import check_model
 from rankdistill.commands.summary import check_split, table, write_conditions
 from rankdistill.data import Collection
 from rankdistill.errors import InputError
@@ -40,6 +41,8 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         raise InputError(
             "split=test: greedy=true chooses models on it, and they are measured on another; give dev"
         )
+    for path in paths:
+        check_model(path, "model")
     check_starts(paths)
     models = [load_model(path) for path in paths]
     averaged(models, weights)  # raises for models that are unlike

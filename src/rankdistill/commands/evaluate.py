@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistill.commands.launch import command, make
+from rankdistill.commands.named_models import check_model
 from rankdistill.commands.summary import (
     check_split,
     evaluation_queries,
@@ -55,6 +56,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     models, runs = listed_names("model", config.model), listed_names("run", config.run)
     if not models and not runs:
         raise InputError("give model=<folder or hub name>, run=<TREC run file>, or several as model=[a,b]")
+    for model in models:
+        check_model(model, "model")
     names = short_names([*models, *runs])
     evaluator = make(config.evaluator, Evaluator)
     runs_read = {path: Run.read(path) for path in runs}

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from rankdistill.commands.evaluate import listed_names
 from rankdistill.commands.launch import command, make
+from rankdistill.commands.named_models import check_model
 from rankdistill.commands.summary import (
     check_split,
     evaluation_queries,
@@ -40,6 +41,7 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.xml")
 def run(config: DictConfig, folder: RunFolder) -> float:
     """Exports and measures; returns the main measure of the last format."""
     check_fields(config, FIELDS)
+    check_model(config.model, "model")
     formats = listed_names("formats", config.formats)
     if not formats:
         raise InputError("formats: there is none; give one or more")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rankdistill.candidates import mine
 from rankdistill.candidates.mining import Retriever, by_name, is_ordered, retrieve_together
 from rankdistill.commands.launch import command, make, make_retrievers
+from rankdistill.commands.named_models import check_models
 from rankdistill.commands.summary import check_split
 from rankdistill.data import Collection
 from rankdistill.data.candidates import UNRANKED, Candidates, to_arrow, write_arrow
@@ -45,6 +46,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
             f"output={output}: candidates are written to .arrow, a TREC run to .trec or .trec.gz, each "
             "retriever's run into a folder, which ends in /"
         )
+    check_models(config.candidates.retrievers)
     collection = make(config.data, Collection)
     log.info("%s", collection)
     check_split(collection, config.candidates.split, "candidates.split")

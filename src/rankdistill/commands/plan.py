@@ -15,6 +15,7 @@ from rankdistill.commands.launch import make
 from rankdistill.errors import InputError, check_counts, fields_of
 from rankdistill.runtime.fields import check_fields
 from rankdistill.runtime.folders import plain
+from rankdistill.teachers import FileTeacher
 from rankdistill.training import training_arguments
 from rankdistill.training.dev import HOW
 from rankdistill.training.orders import ClusteredOrder
@@ -96,6 +97,20 @@ def plan(config: DictConfig, folder: Path) -> list[Stage]:
     if not stages:
         raise InputError("stages: there is none to train; name one or more, as stages=[distillation]")
     return stages
+
+
+def makes(config: DictConfig) -> list[Any]:
+    """The parts of ``config`` whose models the run loads."""
+    whole = ["student", "cut", "order", "refresh", "step_teacher"]
+    stages = [config[name] for name in stage_names(config)]
+    stages = [
+        stage for stage in stages if stage and not (stage is config.get("warmup") and "loss" not in stage)
+    ]
+    own = [stage.get("teacher") for stage in stages]
+    teachers = [*own, *([config.teacher] if None in own else [])]
+    if not all(str(one.get("_target_")).endswith(f".{FileTeacher.__name__}") for one in teachers if one):
+        whole.append("candidates")  # a file of scores has its own
+    return [*(config.get(part) for part in whole), *stages, *teachers]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from rankdistill.commands.launch import command, make
+from rankdistill.commands.named_models import check_model
 from rankdistill.commands.summary import (
     check_split,
     evaluation_queries,
@@ -58,6 +59,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     evaluator = make(config.evaluator, Evaluator)
     if evaluator.index != "Flat":
         raise InputError("evaluator.index: the indexes that are measured are the quantisers'; leave it Flat")
+    check_model(config.model, "model")
     quantisers = made_quantisers(config.quantisers)
     collection = make(config.data, Collection)
     log.info("%s", collection)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from rankdistill.commands.launch import command, make, make_retrievers
 from rankdistill.commands.mine import FIELDS, new_file
+from rankdistill.commands.named_models import check_models
 from rankdistill.commands.summary import check_split
 from rankdistill.data import Candidates, Collection
 from rankdistill.data.candidates import read_candidates as read_arrow
@@ -30,7 +31,10 @@ def run(config: DictConfig, folder: RunFolder) -> str:
     check_fields(config, FIELDS | {"input": str | None, "format": str | None})
     output = new_file(config.output)
     format = check_format(config.format, output)
+    check_models(config.teacher)
     teacher = make(config.teacher)  # before anything is read: it may not be there
+    if config.input is None and not isinstance(teacher, FileTeacher):
+        check_models(config.candidates.retrievers)
     for file in files_written(output, format)[1:]:
         new_file(config.output, file)
     collection = make(config.data, Collection)

@@ -35,7 +35,8 @@ from rankdistill.commands.measuring import (
     warn_of,
     watched_pools,
 )
-from rankdistill.commands.plan import check_dev, check_scores_of, plan
+from rankdistill.commands.named_models import check_models
+from rankdistill.commands.plan import check_dev, check_scores_of, makes, plan
 from rankdistill.commands.summary import (
     check_split,
     evaluation_queries,
@@ -141,6 +142,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     evaluator = make(config.evaluator, Evaluator)
     sampler = make(config.sampler)
     check_scores_of("scores", config.scores)
+    check_models(*makes(config))
     stages = plan(config, folder.checkpoints)
     check_dev(config.evaluation, stages)
     if not isinstance(config.evaluation.teacher, bool):

@@ -15,11 +15,12 @@ from rankdistill.errors import InputError, check_counts
 from rankdistill.students.load import check_class, load_student, load_weights
 from rankdistill.students.made import note_made
 from rankdistill.students.sides import encoders, width_of
+from rankdistill.students.there import ModelName
 from rankdistill.students.vectors import Vectors
 
 
 def adapter_student(
-    model: str | SentenceTransformer = "minilm",
+    model: ModelName | SentenceTransformer = "minilm",
     rank: int | None = None,
     layers: int | None = None,
     max_length: int | None = 256,
@@ -61,7 +62,7 @@ def vectors_student(
     queries: str | Path,
     collection: Collection,
     rank: int | None = None,
-    model: str | None = None,
+    model: ModelName | None = None,
     max_length: int | None = None,
 ) -> SentenceTransformer:
     """As ``adapter_student``, of vectors that are there already, such as an API sold: two .npy files.

@@ -17,6 +17,7 @@ from rankdistill.students.load import check_class, load_student
 from rankdistill.students.made import made_of, note_made
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, encoders, sides, width_of
+from rankdistill.students.there import ModelName
 
 Side = SentenceTransformer | Callable[[], SentenceTransformer]
 
@@ -25,7 +26,7 @@ def asymmetric_student(
     query: Side | None = None,
     document: Side | None = None,
     freeze: str | None = "document",
-    model: str | None = None,
+    model: ModelName | None = None,
     max_length: int | None = None,
     layers: int | None = None,
     prompts: dict[str, str] | None = None,

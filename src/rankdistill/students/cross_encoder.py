@@ -29,13 +29,14 @@ from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import add_lora, keep_layers, load_weights, set_dropout
 from rankdistill.students.made import note_made
 from rankdistill.students.sides import transformer_of
+from rankdistill.students.there import ModelName
 from rankdistill.vocabulary import Batch, Outputs
 
 log = logging.getLogger(__name__)
 
 
 def load_cross_encoder(
-    model: str = "minilm",
+    model: ModelName = "minilm",
     layers: int | None = None,
     max_length: int | None = 192,
     dropout: float | None = 0.0,

@@ -19,13 +19,14 @@ from rankdistill.students.load import check_class, load_student
 from rankdistill.students.made import note_made
 from rankdistill.students.sides import encoders
 from rankdistill.students.sparse import states_in_company
+from rankdistill.students.there import ModelName
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 ELEMENTS = 16_000_000  # numbers of a chunk that is compared: tokens of queries times tokens of documents
 
 
 def late_interaction_student(
-    model: str = "minilm",
+    model: ModelName = "minilm",
     dimensions: int | None = 128,
     layers: int | None = None,
     max_length: int | None = 256,

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,21 +27,20 @@ from rankdistill.students.fast.tokens import tokenizer_rules
 from rankdistill.students.kinds import check_fit, check_kind, check_reads, check_tokenizer, kind_of, refusal
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.matryoshka import cut_to
-from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of, warn_of_unused
 from rankdistill.students.settings import check_settings, check_tokenizers
 from rankdistill.students.sides import encoders, sides, transformer_of
+from rankdistill.students.there import ModelName, cannot_be_loaded, name_of, place_of
 from rankdistill.students.weights import check_floats, check_not_zero
 
 log = logging.getLogger(__name__)
-BUILT_IN = ("minilm", "demo", "demo_bi_encoder")  # models that are no folders and on no hub
 NUMBERED = r"\.\d"  # what follows a list's name, as in layer.0
 STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder, MultiVectorEncoder)}
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
 
 
 def load_student(
-    model: str | os.PathLike[str] = "minilm",
+    model: ModelName | os.PathLike[str] = "minilm",
     layers: int | None = None,
     max_length: int | None = 256,
     dropout: float | None = 0.0,
@@ -70,7 +68,7 @@ def load_student(
     Raises ``InputError`` if the model can't be had, is of another kind, isn't in safetensors, or has fewer
     layers, or if ``max_length`` or a prompt leaves no word of a text.
     """
-    model = os.fspath(model)
+    model = name_of(model)
     check_counts(max_length=max_length)
     if set(prompts or {}) - {"query", "document"}:
         raise InputError(f"prompts={prompts}: its keys are query and document")
@@ -135,13 +133,12 @@ def add_lora(model: BaseModel, lora: Mapping[str, Any], head: nn.Module | None =
 def check_class(model: str | os.PathLike[str], *wanted: type) -> None:
     """Raises ``InputError`` unless one of the ``wanted`` classes, the first above all, loads ``model``."""
     if (kind := class_of(model)) not in wanted:
-        raise refusal(os.fspath(model), kind.__name__, wanted[0].__name__)
+        raise refusal(name_of(model), kind.__name__, wanted[0].__name__)
 
 
 def class_of(model: str | os.PathLike[str]) -> type:
     """Which of ``STUDENTS`` loads ``model``; the first for what is none of them."""
-    model = os.fspath(model)
-    name = minilm_path() if model in ("minilm", HUB_NAME) else model
+    name = place_of(name_of(model))
     with nullcontext() if not name or Path(name).is_dir() else asking_hub():
         try:
             kind = kind_of(name, fetch=True) if name else ""
@@ -158,10 +155,8 @@ def load_weights(
     It must be a model of this kind, or of the ``others``: sentence-transformers would make one of any. It
     reads texts, or ``vectors``: such as ``vectors_student`` saves.
     """
-    model = os.fspath(model)
-    if not model:
-        raise InputError(f"model={model!r}: it must be a folder or a name on the model hub")
-    name = minilm_path() if model in ("minilm", HUB_NAME) else model
+    model = name_of(model)
+    name = place_of(model)
     local, wanted = Path(name).is_dir(), (kind.__name__, *others)
     if not local:
         log.info("%s: no such folder, looking on the model hub and among what came from there before", name)
@@ -205,14 +200,6 @@ def load_weights(
         reason = " ".join((str(error) or type(error).__name__).split())[:300]
         if isinstance(error, KeyError) and error.args == ("sentence_embedding",):
             reason = "it has no pooling, and gives no vector of a text (modules.json)"
-        if model.startswith((".", "/", "~")) and not Path(model).is_dir():
-            reason = "no such folder"
-        elif "couldn't connect" in reason.lower():
-            reason = f"no such folder, and {reason}"
-        if not local and "/" not in model:
-            close = get_close_matches(model, BUILT_IN, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            reason = f"{hint}built in are {BUILT_IN[0]}, and the teachers {', '.join(BUILT_IN[1:])}; {reason}"
         if "Unrecognized processing class" in reason:
             reason = "its tokenizer's files are missing (tokenizer.json, tokenizer_config.json)"
         if "ignore_mismatched_sizes" in str(error):
@@ -223,10 +210,7 @@ def load_weights(
             reason = f"it names a folder {absent[0]} in modules.json, which is missing"
         if (Path(name) / "adapter_config.json").exists() and not (Path(name) / "config.json").exists():
             reason += "; it is a PEFT adapter alone, which PeftModel.merge_and_unload makes a whole model of"
-        raise InputError(
-            f"model {model!r} cannot be loaded: {reason} (give a folder, or a name on a hub within reach, "
-            "with weights in safetensors)"
-        ) from None
+        raise cannot_be_loaded(model, reason) from None
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from rankdistill.students.dense import DenseEncoder
 from rankdistill.students.kinds import kind_of
 from rankdistill.students.late_interaction import LateInteraction
 from rankdistill.students.load import load_student
-from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.sides import encoders, sides, stored_modules, width_of
 from rankdistill.students.sparse import SparseVectors
 from rankdistill.students.static import StaticEncoder
 from rankdistill.students.stored import StoredEncoder
+from rankdistill.students.there import place_of
 
 log = logging.getLogger(__name__)
 SCALE = 20.0  # of a similarity; cosines alone are too close together for a softmax
@@ -29,8 +29,7 @@ SCALE = 20.0  # of a similarity; cosines alone are too close together for a soft
 
 def load_model(model: str, max_length: int | None = None) -> BaseModel:
     """A model to be measured, as what its folder, or what a hub gave before, holds."""
-    path = minilm_path() if model in ("minilm", HUB_NAME) else model
-    load = load_cross_encoder if kind_of(path) == "CrossEncoder" else load_student
+    load = load_cross_encoder if kind_of(place_of(model)) == "CrossEncoder" else load_student
     return load(model, max_length=max_length)
 
 

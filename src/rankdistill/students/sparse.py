@@ -31,10 +31,10 @@ from rankdistill.students.kinds import has_language_head
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import check_class, keep_layers, load_student, load_weights, set_dropout
 from rankdistill.students.made import note_made
-from rankdistill.students.minilm import HUB_NAME, minilm_path
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import transformer_of
 from rankdistill.students.static import special_around
+from rankdistill.students.there import ModelName, place_of
 
 log = logging.getLogger(__name__)
 TOKENS = 8192  # that a new head is fitted on
@@ -48,7 +48,7 @@ NO_WORD = re.compile(r"[\[<].+[\]>]")  # such as [unused1] and <extra_id_1>, whi
 
 
 def sparse_student(
-    model: str = "minilm",
+    model: ModelName = "minilm",
     queries: str = "encoder",
     idf: Any = None,
     layers: int | None = None,
@@ -79,7 +79,7 @@ def sparse_student(
     if whole.transformers_model is None:
         raise InputError(f"model {model!r} has no transformer, which a sparse student needs")
     size = len(token_table(whole))
-    if has_language_head(minilm_path() if model in ("minilm", HUB_NAME) else model):
+    if has_language_head(place_of(model)):
         own = cast(dict[str, str], whole.prompts)
         whole = with_language_head(model, layers, max_length, dropout, trust_remote_code, own)
         modules: list[Any] = list(whole)

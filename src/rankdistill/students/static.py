@@ -31,6 +31,7 @@ from rankdistill.students.made import note_made
 from rankdistill.students.matryoshka import cut_to
 from rankdistill.students.prompts import prompt_of
 from rankdistill.students.sides import KINDS, transformer_of, width_of
+from rankdistill.students.there import ModelName, name_of
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # tokens of the vocabulary that are embedded at a time
@@ -38,7 +39,7 @@ SIF = 1e-4  # of smooth inverse frequency, as model2vec takes it
 
 
 def static_student(
-    model: str | os.PathLike[str] = "minilm",
+    model: ModelName | os.PathLike[str] = "minilm",
     dimensions: int | Sequence[int] | None = 256,
     vectors: str = "output",
     layers: int | None = None,
@@ -59,7 +60,7 @@ def static_student(
 
     Raises ``InputError`` if the model can't be had, has fewer dimensions, or its tokenizer isn't a fast one.
     """
-    model = os.fspath(model)
+    model = name_of(model)
     first: int | None
     cuts: list[int]
     if dimensions is None or isinstance(dimensions, int):

@@ -12,6 +12,7 @@ from rankdistill.students.language import check_template, set_prompt, settings_o
 from rankdistill.students.lengths import check_prompt, limit_length
 from rankdistill.students.load import hash_weights, load_weights
 from rankdistill.students.models import CrossEncoderModel
+from rankdistill.students.there import ModelName
 
 
 class CrossEncoderTeacher:
@@ -31,7 +32,7 @@ class CrossEncoderTeacher:
 
     def __init__(
         self,
-        model: str,
+        model: ModelName,
         max_length: int | None = 256,
         chunk_tokens: int | None = None,
         device: str | None = None,

@@ -16,6 +16,7 @@ from rankdistill.students.load import weights_apart
 from rankdistill.students.minilm import minilm_path
 from rankdistill.students.models import BiEncoderModel
 from rankdistill.students.sides import transformer_of
+from rankdistill.students.there import ModelName
 from rankdistill.teachers.cross_encoder import CrossEncoderTeacher
 from rankdistill.teachers.dense import DenseTeacher
 from rankdistill.teachers.ensemble import EnsembleTeacher
@@ -24,7 +25,7 @@ PARTS = {"demo": "ensemble", "demo_bi_encoder": "bi_encoder"}  # as load_teacher
 ASSETS = Path(str(files("rankdistill") / "assets" / "demo_teacher"))
 
 
-def load_teacher(model: str = "demo", max_length: int | None = None, trust_remote_code: bool = False):
+def load_teacher(model: ModelName = "demo", max_length: int | None = None, trust_remote_code: bool = False):
     """The ``demo`` teacher that ships with the library, its bi-encoder alone, or any cross-encoder by name.
 
     ``model`` is ``demo``, ``demo_bi_encoder``, a folder or a hub name; ``max_length`` in tokens, of a

@@ -10,6 +10,7 @@ from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries, stored_index
 from rankdistill.students.load import check_class, fingerprint_of, load_student
 from rankdistill.students.models import BiEncoderModel
+from rankdistill.students.there import ModelName
 from rankdistill.teachers.kept import Kept
 
 KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is embedded once
@@ -18,7 +19,7 @@ KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is emb
 class DenseTeacher:
     """Scores are ``scale`` times the inner product of a bi-encoder's embeddings (cosine or dot)."""
 
-    def __init__(self, model: str | BiEncoderModel, scale: float = 20.0, max_length: int | None = 256):
+    def __init__(self, model: ModelName | BiEncoderModel, scale: float = 20.0, max_length: int | None = 256):
         if not 0 < scale < np.inf:
             raise InputError(f"scale={scale}: it must be a number above 0")
         if isinstance(model, str):

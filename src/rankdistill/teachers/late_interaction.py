@@ -11,8 +11,8 @@ from rankdistill.runtime.hardware import autocast
 from rankdistill.students.kinds import kind_of
 from rankdistill.students.lengths import limit_length
 from rankdistill.students.load import fingerprint_of, load_weights
-from rankdistill.students.minilm import minilm_path
 from rankdistill.students.models import BiEncoderModel, LateInteractionModel
+from rankdistill.students.there import ModelName, place_of
 from rankdistill.teachers.kept import Kept
 
 KEPT_NUMBERS = 250_000_000  # of token embeddings between calls: 1 GB, a million tokens of 250 dimensions
@@ -30,7 +30,7 @@ class LateInteractionTeacher:
 
     def __init__(
         self,
-        model: str,
+        model: ModelName,
         max_length: int | None = None,
         device: str | None = None,
         trust_remote_code: bool = False,
@@ -74,7 +74,7 @@ def load_multi_vector(model: str, **options) -> LateInteractionModel:
     What sentence-transformers would make of the latter has a random projection, to be trained.
     """
     encoder = load_weights(LateInteractionModel, model, ("SentenceTransformer",), **options)
-    if kind_of(minilm_path() if model == "minilm" else model) == "MultiVectorEncoder":
+    if kind_of(place_of(model)) == "MultiVectorEncoder":
         return encoder
     plain = load_weights(BiEncoderModel, model, **options)
     modules = [plain[0], MultiVectorMask(), Normalize("token_embeddings", "token_embeddings")]
