@@ -6,7 +6,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from rankdistill.commands.compare import AGAINST, parts_of, words_of
+from rankdistill.commands.compare import AGAINST, main, parts_of, words_of
 from rankdistill.commands.words import config_folder
 from rankdistill.errors import InputError
 from rankdistill.evaluation.training_runs import read_runs
@@ -83,6 +83,20 @@ def test_a_file_must_not_hide_a_module_of_python_s(tmp_path):
     (tmp_path / "random.py").write_text(SAMPLER)
     with pytest.raises(InputError, match="another name"):
         parts_of(tmp_path / "random.py")
+
+
+@pytest.mark.parametrize("name", ["options/sampler/lowest.yaml", "python_functions/sweep.log"])
+def test_what_it_did_not_write_stays(tmp_path, monkeypatch, capsys, name):
+    (tmp_path / "mine.py").write_text(SAMPLER)
+    file = tmp_path / "into" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("somebody's own")
+    monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path / "mine.py"), "--into", str(tmp_path / "into")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and file.read_text() == "somebody's own"
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {file}: is there already, and no such command wrote it")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import rankdistill
 from rankdistill.commands.summary import write_conditions
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import fingerprint
-from rankdistill.runtime.folders import WRITTEN, RunFolder, read_json, write_json, write_text
+from rankdistill.runtime.folders import WRITTEN, RunFolder, own_files, read_json, write_json, write_text
 from rankdistill.training.checkpoints import seal
 
 SOURCES = Path(rankdistill.__file__).parent
@@ -340,3 +340,39 @@ def test_what_was_moved_or_copied_among_checkpoints_is_named(tmp_path, name):
         train(tmp_path / "run")
     (found / "distillation" / "checkpoint-9").rename(found / "distillation" / name)
     train(tmp_path / "run")
+
+
+def test_a_kill_amid_files_of_ones_own_leaves_them_ones_own(tmp_path, monkeypatch):
+    """Some are the new ones, some those of before; the next time all are replaced."""
+
+    def write(word):
+        with own_files(tmp_path / "sweep") as files:
+            for name in "abc":
+                (files / name).write_text(f"{word} {name}")
+
+    write("first")
+    replace = Path.replace
+
+    def killed(path, target):
+        if path.name == "b":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        write("second")
+    found = [(tmp_path / "sweep" / name).read_text() for name in "abc"]
+    assert found == ["second a", "first b", "first c"]
+    write("third")
+    assert [(tmp_path / "sweep" / name).read_text() for name in "abc"] == ["third a", "third b", "third c"]
+    (tmp_path / "sweep" / ".written.json").write_text("[")
+    with pytest.raises(InputError, match="a: is there already, and no such command wrote it"):
+        write("fourth")
+
+
+def test_what_another_program_of_hydra_s_wrote_stays(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("theirs")
+    for until in ("checkpoint", "end"):
+        train(tmp_path, until=until)
+        assert (tmp_path / ".hydra" / "overrides.yaml").read_text() == "theirs"

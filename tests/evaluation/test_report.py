@@ -746,15 +746,16 @@ def test_a_margin_is_above_0(tmp_path, margin):
 def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch, capsys):
     for i, sampler in enumerate(("hard", "random")):
         write_run(tmp_path / str(i), {"sampler": sampler}, values={"after": {"AP": [0.5, 0.25 * i, 0.125]}})
-    before = {name: b"the earlier one" for name in ("report.md", "report.tex", "report.csv", "pairs.csv")}
-    for name, text in before.items():
-        (tmp_path / name).write_bytes(text)
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+    main()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert {"report.md", "report.tex", "report.csv", "pairs.csv", "report.pdf"} < set(before)
+    capsys.readouterr()
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         main()
     shown, said = capsys.readouterr()
@@ -764,6 +765,40 @@ def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch, cap
         and f"error: {tmp_path / 'report.md'}: no space is left on the disk: make room" in said
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "report.pdf"])
+def test_a_report_replaces_reports_alone(tmp_path, monkeypatch, capsys, name):
+    """And of these none that somebody has edited; the table is printed all the same."""
+    for i, sampler in enumerate(("hard", "random")):
+        write_run(tmp_path / str(i), {"sampler": sampler}, values={"after": {"AP": [0.5, 0.25 * i, 0.125]}})
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+
+    def contents():
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    (tmp_path / name).write_text("somebody's own")
+    for why in ("no such command wrote it", "it was changed since it was written"):
+        before = contents()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown, said = capsys.readouterr()
+        assert ended.value.code == 2 and "| sampler |" in shown and contents() == before
+        assert said.startswith(f"error: {tmp_path / name}: is there already, and {why}; move it away")
+        (tmp_path / name).unlink()
+        main()
+        capsys.readouterr()
+        assert (tmp_path / name).read_bytes() != b"somebody's own"
+        (tmp_path / name).write_text("edited")
+
+
+def test_a_report_replaces_an_earlier_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+    for i, sampler in enumerate(("hard", "random", "stratified")):
+        write_run(tmp_path / str(i), {"sampler": sampler}, values={"after": {"AP": [0.5, 0.25 * i, 0.125]}})
+        if i:
+            main()
+    assert "stratified" in (tmp_path / "report.md").read_text()
 
 
 def test_equality_is_said_of_the_settings_that_were_compared(tmp_path):

@@ -27,7 +27,7 @@ from rankdistill.commands import report as reports
 from rankdistill.commands.words import config_folder
 from rankdistill.errors import InputError
 from rankdistill.evaluation.report import report
-from rankdistill.runtime.folders import write_text
+from rankdistill.runtime.folders import claim, own_files, write_text
 from rankdistill.runtime.output import output_kept
 
 AGAINST = {
@@ -84,17 +84,16 @@ def _option(name: str, kind: str) -> str:
 
 def words_of(kind: str, own: dict[str, dict], study: str, options: Path, more: list[str]) -> list[str]:
     """The words of ``rankdistill train`` that compare ``own``, written as ``options``, with the library's."""
-    (options / kind).mkdir(parents=True, exist_ok=True)
-    for name, fields in own.items():
-        write_text(options / kind / f"{name}.yaml", OmegaConf.to_yaml(fields))
+    with own_files(options / kind) as files:
+        for name, fields in own.items():
+            write_text(files / f"{name}.yaml", OmegaConf.to_yaml(fields))
     chosen = ",".join([*AGAINST[kind], *own])
     return ["-m", "--config-dir", str(options), f"+study={study}", f"{kind}={chosen}", *more]
 
 
 def train(words: list[str], folder: Path, beside: Path) -> None:
     """Runs the sweep; what it prints goes to sweep.log. Raises ``InputError`` with its last error."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "sweep.log"
+    log = claim(folder, "sweep.log")
     path = os.pathsep.join([str(beside), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "rankdistill", "train", *words, f"hydra.sweep.dir={folder}"]
     with (

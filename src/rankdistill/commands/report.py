@@ -18,7 +18,7 @@ from rankdistill.analysis import plot_curves, plot_report
 from rankdistill.analysis.plots import save
 from rankdistill.errors import InputError, disk_refuses
 from rankdistill.evaluation.report import Report, as_markdown, report
-from rankdistill.runtime.folders import write_csv, write_text
+from rankdistill.runtime.folders import own_files, write_csv, write_text
 from rankdistill.runtime.output import output_kept
 
 FEW = 6  # pairs whose tests the terminal shows too
@@ -26,14 +26,18 @@ WIDTH = 80  # columns of a terminal
 
 
 def write(comparison: Report, folder: Path, ending: str = "") -> None:
-    """The report in ``folder``, in every form, each file whole; ``ending`` is added to the files' names."""
-    write_text(folder / f"report{ending}.md", comparison.markdown())
-    write_text(folder / f"report{ending}.tex", comparison.latex())
-    write_csv(folder / f"report{ending}.csv", comparison.numbers())
-    write_csv(folder / f"pairs{ending}.csv", comparison.pair_numbers())
-    save(plot_report(comparison), folder / f"report{ending}.png")
-    if (curves := plot_curves(comparison)) is not None:
-        save(curves, folder / f"curves{ending}.png")
+    """The report in ``folder``, in every form, each file whole; ``ending`` is added to the files' names.
+
+    They replace those of an earlier report; raises ``InputError`` for a file of these names that is none.
+    """
+    with own_files(folder) as files:
+        write_text(files / f"report{ending}.md", comparison.markdown())
+        write_text(files / f"report{ending}.tex", comparison.latex())
+        write_csv(files / f"report{ending}.csv", comparison.numbers())
+        write_csv(files / f"pairs{ending}.csv", comparison.pair_numbers())
+        save(plot_report(comparison), files / f"report{ending}.png")
+        if (curves := plot_curves(comparison)) is not None:
+            save(curves, files / f"curves{ending}.png")
 
 
 def printed(comparison: Report) -> str:

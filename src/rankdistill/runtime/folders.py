@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ from rankdistill.runtime.environment import precision
 log = logging.getLogger(__name__)
 FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 ELSEWHERE = "give another hydra.run.dir (hydra.sweep.dir in a sweep)"
+NOTES = ".written.json"  # of files that commands write where no run is, as a report beside the runs
 SEAL = "checksums.json"  # the last file of a checkpoint, and of a finished stage
 RESULTS = ("run.json", "per_query.csv", "metrics.json")  # what a report reads
 WRITTEN = (  # what the commands write into a run's folder, but for a model, as patterns
@@ -77,6 +79,59 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def noted(folder: Path) -> dict[str, list[str]]:
+    """Name -> SHA-256 of what commands wrote into ``folder``; [] of a file that is still written to."""
+    try:
+        found = json.loads((folder / NOTES).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_own(folder: Path, names: Iterable[str]) -> None:
+    """Raises ``InputError`` for a file in ``folder``, one of ``names``, that is not as a command wrote it."""
+    known = noted(folder)
+    for name in names:
+        path, sums = folder / name, known.get(name)
+        own = sums is not None and path.is_file() and (not sums or checksum(path) in sums)
+        if not own and (path.exists() or path.is_symlink()):
+            why = "it was changed since it was written" if sums else "no such command wrote it"
+            raise InputError(f"{path}: is there already, and {why}; move it away: it would be replaced")
+
+
+def claim(folder: Path, name: str) -> Path:
+    """The file ``name`` of ``folder``, which is written to from now on; see ``check_own``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    check_own(folder, [name])
+    write_json(folder / NOTES, noted(folder) | {name: []})
+    return folder / name
+
+
+@contextmanager
+def own_files(folder: Path) -> Iterator[Path]:
+    """An empty folder whose files then take their places in ``folder``: all of them, or none if that fails.
+
+    A file that is there already is replaced only if it is as a command wrote it; see ``check_own``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drafts = Path(tempfile.mkdtemp(prefix=".", suffix=".drafts", dir=folder))
+    try:
+        yield drafts
+        files = {path.name: path for path in sorted(drafts.iterdir())}
+        check_own(folder, files)
+        known, new = noted(folder), {name: checksum(path) for name, path in files.items()}
+        both = {name: [*known.get(name, [])[-1:], new[name]] for name in new}
+        write_json(folder / NOTES, known | both)  # if it is killed here, it wrote either
+        for name, path in files.items():
+            path.replace(folder / name)
+    except OSError as error:
+        if error.filename and Path(error.filename).parent == drafts:
+            error.filename = str(folder / Path(error.filename).name)
+        raise
+    finally:
+        shutil.rmtree(drafts, ignore_errors=True)
 
 
 def read_json(path: Path, kind: type, remedy: str) -> Any:
@@ -308,6 +363,8 @@ class RunFolder:
 
     def _accept(self) -> None:
         """Writes what this run is; from here on the folder is this run's."""
+        words = self.path / ".hydra" / "overrides.yaml"  # where Hydra's programs look; nothing here reads it
+        own = not words.exists() or words.read_bytes() == self._words_before()
         record = {
             "settings": self.settings,
             "overrides": self.overrides,
@@ -316,12 +373,20 @@ class RunFolder:
         }
         write_json(self.path / "run.json", record)
         write_text(self.path / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
-        if self.overrides is not None:  # where Hydra's own programs look; nothing here reads it
-            (self.path / ".hydra").mkdir(exist_ok=True)
-            write_text(self.path / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(list(self.overrides)))
+        if self.overrides is not None and own:
+            words.parent.mkdir(exist_ok=True)
+            write_text(words, OmegaConf.to_yaml(list(self.overrides)))
         self.accepted = True
         if self.log is not None:
             self.log.open()
+
+    def _words_before(self) -> bytes:
+        """What an earlier run here wrote as ``.hydra/overrides.yaml``, by its run.json; b"" if none did."""
+        try:
+            record = json.loads((self.path / "run.json").read_bytes())
+            return OmegaConf.to_yaml(list(record["overrides"])).encode()
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            return b""
 
     @property
     def ended(self) -> bool:

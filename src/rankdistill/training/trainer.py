@@ -338,11 +338,12 @@ class DistillationTrainer(Trainer):
             ids = [
                 self.train_dataset.table.collection.query_ids[row] for row in inputs["query_rows"].tolist()
             ]
+            diverged = self.state.global_step or not torch.isfinite(student).all()  # in an earlier stage
             ranges = [f"{x.min():.3g} to {x.max():.3g}" for x in (student, teacher)]
             raise InputError(
                 f"training stopped at step {self.state.global_step + 1}: the loss is {loss.item()}; queries "
                 f"{shorten(ids)}; student scores {ranges[0]}, teacher's {ranges[1]}; "
-                f"{'lower trainer.learning_rate or ' if self.state.global_step else ''}look at these scores"
+                f"{'lower trainer.learning_rate or ' if diverged else ''}look at these scores"
             )
         if model.training and not loss.requires_grad:
             raise InputError(
