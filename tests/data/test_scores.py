@@ -139,12 +139,12 @@ def test_a_retriever_asks_for_rows_of_queries(collection, retriever):
         (
             "query_rows",
             lambda x: x.astype(float),
-            "query_rows must be int64 in one dimension, not float64",
+            "query_rows must be integers in one dimension, not float64",
         ),
         (
             "document_rows",
             lambda x: x.tolist(),
-            "document_rows must be int32 in one dimension, not list",
+            "document_rows must be integers in one dimension, not list",
         ),
         ("offsets", lambda x: x[:-1], "offsets must ascend from 0 to"),
         ("offsets", lambda x: x[::-1], "offsets must ascend from 0 to"),

@@ -370,14 +370,11 @@ def _check_documents(table: pa.Table, collection: Collection, path: Path) -> Non
 def check_pools(candidates: Candidates, path: Path | str) -> None:
     """Raises ``InputError`` unless rows are the collection's, queries are distinct, and pools ascend."""
     rows, collection = candidates.document_rows, candidates.collection
-    for name, of, number in (
-        ("query_rows", candidates.query_rows, np.int64),
-        ("offsets", candidates.offsets, np.int64),
-        ("document_rows", rows, np.int32),
-    ):
-        if not isinstance(of, np.ndarray) or of.dtype != number or of.ndim != 1:
+    for name in ("query_rows", "offsets", "document_rows"):
+        of = getattr(candidates, name)
+        if not isinstance(of, np.ndarray) or of.dtype.kind != "i" or of.ndim != 1:
             found = f"{of.dtype} {of.shape}" if isinstance(of, np.ndarray) else type(of).__name__
-            raise InputError(f"{path}: {name} must be {number.__name__} in one dimension, not {found}")
+            raise InputError(f"{path}: {name} must be integers in one dimension, not {found}")
     offsets = candidates.offsets
     ends = len(offsets) and (offsets[0], offsets[-1])
     if len(offsets) != len(candidates) + 1 or ends != (0, len(rows)) or (np.diff(offsets) < 0).any():
