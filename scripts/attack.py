@@ -263,10 +263,7 @@ FIELDS = [
 
 
 def attack_by_values(arena: Arena):
-    """Each of these fields with each of these values: one line, before anything is scored, or a run.
-
-    A run may end in one line that says that training diverged.
-    """
+    """Each of these fields with each of these values: one line, before anything is scored, or a run."""
     run = arena.folder / "odd"
     arguments = [word for word in arena.arguments if "num_train_epochs" not in word]  # max_steps overrules it
     for field in FIELDS:
@@ -274,6 +271,7 @@ def attack_by_values(arena: Arena):
             words = [*arguments, f"{field}={value}", "trainer.max_steps=1", f"hydra.run.dir={run}"]
             ended = arena.start("train", words)
             refused = ended.one_line(field.rpartition(".")[2], value) and "scores of" not in ended.text
+            # what ends a run later
             diverged = ended.one_line("training stopped", "training diverged")
             yield f"{field}={value}", ended.status == 0 or refused or diverged, ended
             shutil.rmtree(run, ignore_errors=True)
@@ -310,7 +308,7 @@ def main():
             counts[kind] = {"tried": tried, "survived": survived}
     print("\n| attack | what | tried | survived |\n|---|---|---:|---:|")
     for kind, count in counts.items():
-        what = ATTACKS[kind].__doc__.split("\n")[0].rstrip(".")
+        what = ATTACKS[kind].__doc__.strip().rstrip(".")
         print(f"| {kind} | {what} | {count['tried']} | {count['survived']} |")
     if given.json:
         given.json.write_text(json.dumps({"counts": counts, "lost": lost}, indent=1, ensure_ascii=False))
