@@ -376,8 +376,8 @@ def test_the_order_of_retrievers_does_not_matter(collection):
         ({"file": BM25(3)}, "^retriever BM25: it must not be called file, which says where other candidates"),
         ({"positive": BM25(3)}, "it must not be called positive"),
         ({"": BM25(3)}, "it is called ''; a name must be of letters"),
-        (BM25(3), "retrievers=BM25.*: it must be retrievers, in a list or by name"),
-        ("bm25", "retrievers='bm25': it must be retrievers"),
+        (BM25(3), "retrievers=BM25.*: it must be a dict or a list"),
+        ("bm25", "retrievers='bm25': it must be a dict or a list"),
     ],
 )
 def test_names_of_retrievers_that_cannot_be(collection, retrievers, message):

@@ -15,6 +15,7 @@ from rankdistill.data import Collection
 from rankdistill.data.candidates import positions
 from rankdistill.errors import InputError, check_counts
 from rankdistill.retrieval import best_ranked
+from rankdistill.runtime.checked import checked
 
 # Letters and marks of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Bopomofo, Han.
 UNSPACED = (
@@ -25,6 +26,7 @@ UNSPACED = (
 RUN = re.compile(f"[{UNSPACED}]+")
 
 
+@checked
 @dataclass(frozen=True)
 class BM25:
     """The ``n`` best documents by BM25 (bm25s) over the ``words`` of ``language``."""

@@ -11,12 +11,14 @@ from rankdistill.data.candidates import positions
 from rankdistill.errors import InputError, check_counts, check_loaded
 from rankdistill.retrieval import check_index, stored_index
 from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.checked import checked
 from rankdistill.students import fingerprint_of
 from rankdistill.students.models import Model
 
 FIELD = "dense"
 
 
+@checked
 @dataclass(frozen=True)
 class Dense:
     """The ``n`` nearest documents by an encoder's cosine, through a FAISS index.

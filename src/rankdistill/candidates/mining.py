@@ -19,10 +19,11 @@ from rankdistill.data.candidates import (
     to_arrow,
     write_arrow,
 )
-from rankdistill.data.collection import Collection, check_collection
+from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, fields_of
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint, once
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.environment import cache_folder, precision
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Retriever(Protocol):
 Retrievers = Mapping[str, Retriever] | Sequence[Retriever]  # by name, or each called by its ``source``
 
 
+@checked
 def mine(
     collection: Collection,
     retrievers: Retrievers,
@@ -58,7 +60,6 @@ def mine(
     Raises ``InputError`` for a retriever without a fingerprint, for names that are invalid, reserved or there
     twice, and for rows that aren't the collection's.
     """
-    check_collection(collection)
     retrievers = by_name(retrievers)
     query_rows = collection.query_rows(split, limit, seed)
     path = candidates_path(collection, retrievers, split, limit, seed)

@@ -7,8 +7,10 @@ import numpy as np
 from rankdistill.data import Collection
 from rankdistill.data.candidates import positions
 from rankdistill.errors import check_counts, check_seed
+from rankdistill.runtime.checked import checked
 
 
+@checked
 @dataclass(frozen=True)
 class Random:
     """``n`` documents of the collection, drawn per query from (``seed``, query)."""

@@ -11,11 +11,13 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_judgments, read_objects
 from rankdistill.data.rows import assemble
 from rankdistill.errors import InputError
+from rankdistill.runtime.checked import checked
 
 BLOCK = 1 << 20  # bytes that are compared at once
 SPLIT = re.compile(r"(.+)\.(?:tsv|TSV)(?:\.gz)?")  # the name of a file of judgments
 
 
+@checked
 def read_beir(
     path: str | Path,
     name: str | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 from rankdistill.data.same_text import SameText, same_text
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.checked import checked
 
 log = logging.getLogger(__name__)
 Qrels = Mapping[str, Mapping[str, int]]
@@ -18,12 +19,7 @@ SHARED = 1000  # ids of both a query and a document, whose texts are compared at
 log = logging.getLogger(__name__)
 
 
-def check_collection(value: object) -> None:
-    """Raises ``InputError`` unless ``value`` is a ``Collection``."""
-    if not isinstance(value, Collection):
-        raise InputError(f"collection: {value!r:.60} is no Collection; read_beir and its like read one")
-
-
+@checked
 @dataclass(frozen=True)
 class Collection:
     """Documents and queries by row, and the qrels of each split.

@@ -17,9 +17,11 @@ from rankdistill.data.lines import read_judgments, read_objects
 from rankdistill.data.rows import Row, assemble
 from rankdistill.data.shards import check_whole
 from rankdistill.errors import InputError
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.reach import asking_hub
 
 
+@checked
 def read_hub(
     name: str | Path,
     document_template: str | None = None,

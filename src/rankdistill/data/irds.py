@@ -9,10 +9,12 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.rows import Row, assemble
 from rankdistill.errors import InputError, shorten
 from rankdistill.runtime import processes
+from rankdistill.runtime.checked import checked
 
 SPLITS = ("train", "dev", "test")
 
 
+@checked
 def read_irds(
     id: str | Mapping[str, str],
     document_template: str | None = None,

@@ -22,6 +22,9 @@ def from_pairs(
     in the order of appearance); a text that recurs is one query or document, so that a query may
     have several positives. The documents of all splits are searched together.
     """
+    for parameter, column in (("query", query), ("positive", positive)):
+        if not isinstance(column, str):
+            raise InputError(f"{parameter}={column!r}: it must be the name of a column")
     tables = pairs if isinstance(pairs, Mapping) else {"train": pairs}
     documents: dict[str, Row] = {}
     queries: dict[str, Row] = {}

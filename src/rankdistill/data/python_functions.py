@@ -22,6 +22,7 @@ from rankdistill.data.beir import read_beir, write_beir
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import build_folder, fingerprint
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.environment import cache_folder
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,9 @@ SPLITS = (("test", 0.3), ("dev", 0.1), ("train", 0.6))
 SKIPPED_FOLDERS = {"test", "tests", "testing", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 
 
+@checked
 def python_functions(
-    packages: Sequence[str] = ("stdlib", "numpy"),
+    packages: str | Sequence[str] = ("stdlib", "numpy"),
     limit: int | None = None,
     seed: int = 0,
 ) -> Collection:

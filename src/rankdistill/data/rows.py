@@ -69,7 +69,7 @@ def _parts(name: str, template: str) -> list[tuple[str, str | None]]:
     """``template`` as (the text before a field, the field); the last field may be None."""
     try:
         parts = list(Formatter().parse(template))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"data.{name}={template!r}: {error}") from None
     fields = [part for part in parts if part[1] is not None]
     if not fields or any(not field or spec or conversion for _, field, spec, conversion in fields):

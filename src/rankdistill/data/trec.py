@@ -12,6 +12,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.lines import read_judgments, read_lines, read_objects
 from rankdistill.data.rows import DOCUMENT, ID, QUERY, Row, assemble
 from rankdistill.errors import InputError
+from rankdistill.runtime.checked import checked
 
 log = logging.getLogger(__name__)
 TOP = re.compile(r"<(/?)top(?:\s[^>]*)?>", re.IGNORECASE)
@@ -22,6 +23,7 @@ HEADER = ({*ID, *QUERY, *DOCUMENT}, {"text", "query", "title", "question", "cont
 FIELDS = {"num": "id", "desc": "description", "narr": "narrative"}  # other tags keep their names
 
 
+@checked
 def read_trec(
     topics: str | Sequence[str],
     qrels: str | Mapping[str, str],

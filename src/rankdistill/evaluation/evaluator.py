@@ -19,6 +19,7 @@ from rankdistill.errors import InputError, check_counts, check_loaded, check_see
 from rankdistill.evaluation.run import Run
 from rankdistill.retrieval import Index, PairIndex, check_index, passing_index
 from rankdistill.runtime import processes
+from rankdistill.runtime.checked import checked
 from rankdistill.scores.table import ScoreTable
 from rankdistill.students.lengths import cut_pairs, cut_texts
 from rankdistill.students.models import Model
@@ -54,6 +55,7 @@ class Evaluation:
         return replace(self, per_query=some)
 
 
+@checked
 class Evaluator:
     """Scores models and runs on a split of a collection.
 

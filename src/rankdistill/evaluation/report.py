@@ -35,6 +35,7 @@ from rankdistill.evaluation.significance import (
     randomisation,
 )
 from rankdistill.evaluation.training_runs import PROCESSES, RERANKING, SEARCH, TrainingRun, read_runs
+from rankdistill.runtime.checked import checked
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,7 @@ class Report:
         return "\n".join([rf"\begin{{tabular}}{{{kinds}}}", *inner, r"\end{tabular}"]) + "\n"
 
 
+@checked
 def report(
     folder: str | Path, measure: str | None = None, margin: float = 0.01, by: Sequence[str] | None = None
 ) -> Report:

@@ -11,9 +11,11 @@ import numpy as np
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import plain, read_lines
 from rankdistill.errors import InputError
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.folders import written
 
 
+@checked
 @dataclass(frozen=True)
 class Run:
     """``ranking[query id]`` lists (document id, score), best first.

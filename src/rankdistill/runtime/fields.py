@@ -7,7 +7,7 @@ import sys
 import typing
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from types import NoneType, UnionType
+from types import NoneType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,6 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistill.errors import InputError
+from rankdistill.runtime.checked import alternatives
 
 KINDS = {
     int: "an integer",
@@ -121,10 +122,6 @@ def _words(kind: Any) -> Sequence[str]:
     if origin in (Sequence, list, tuple):
         return ["a list"]
     return [KINDS.get(origin, "a group of fields with a _target_")]
-
-
-def alternatives(kind: Any) -> Sequence[Any]:
-    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, UnionType) else [kind]
 
 
 def fits(value: Any, kind: Any) -> bool:

@@ -27,6 +27,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.data.labels import among, relevant_pairs
 from rankdistill.errors import InputError, disk_refuses
 from rankdistill.runtime.cache import fingerprint, seal, sealed
+from rankdistill.runtime.checked import checked
 from rankdistill.scores.columns import KINDS, check_column, check_weights, weighted_sum
 from rankdistill.scores.hub import push
 from rankdistill.scores.preferences import Pairs, check_pairs
@@ -34,6 +35,7 @@ from rankdistill.scores.preferences import Pairs, check_pairs
 COLUMN, PAIR = "columns.", "pairs."  # begin the names of such columns in a file
 
 
+@checked
 @dataclass(frozen=True)
 class ScoreTable:
     """Candidates and ``scores`` float32 (N,), the teacher's, aligned with them.

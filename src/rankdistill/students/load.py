@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rankdistill.errors import InputError, check_counts, shorten
 from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.reach import asking_hub
 from rankdistill.students.fast.tokens import tokenizer_rules
 from rankdistill.students.kinds import check_fit, check_kind, check_reads, check_tokenizer, kind_of, refusal
@@ -39,6 +40,7 @@ STUDENTS = {kind.__name__: kind for kind in (SentenceTransformer, SparseEncoder,
 ASIDE = {"transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}  # scores stay the same
 
 
+@checked
 def load_student(
     model: ModelName | os.PathLike[str] = "minilm",
     layers: int | None = None,
@@ -47,7 +49,7 @@ def load_student(
     prompts: dict[str, str] | None = None,
     lora: dict[str, Any] | None = None,
     dimensions: Sequence[int] = (),
-    device: str | None = None,
+    device: str | torch.device | None = None,
     trust_remote_code: bool = False,
 ) -> BaseModel:
     """A sentence-transformers model: a folder, a hub name, or ``minilm`` (all-MiniLM-L6-v2).

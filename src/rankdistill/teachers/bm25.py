@@ -10,10 +10,12 @@ from rankdistill.candidates.bm25 import bm25_index, check_bm25, stemming, words
 from rankdistill.data import Candidates, Collection
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.checked import checked
 
 BLOCK = 100_000  # pairs scored at a time
 
 
+@checked
 class BM25Teacher:
     """Scores are BM25 over the statistics of the whole collection, with the words of ``BM25``.
 

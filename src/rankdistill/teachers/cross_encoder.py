@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from rankdistill.errors import InputError, check_counts
+from rankdistill.runtime.checked import checked
 from rankdistill.students.cross_encoder import PairScorer
 from rankdistill.students.fast.pair_tokens import prompt_of_pairs
 from rankdistill.students.kinds import has_head
@@ -15,6 +17,7 @@ from rankdistill.students.models import CrossEncoderModel
 from rankdistill.students.there import ModelName
 
 
+@checked
 class CrossEncoderTeacher:
     """Scores are the logits of a sentence-transformers ``CrossEncoder``, a folder or a hub name.
 
@@ -35,7 +38,7 @@ class CrossEncoderTeacher:
         model: ModelName,
         max_length: int | None = 256,
         chunk_tokens: int | None = None,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         trust_remote_code: bool = False,
         prompt: str | None = None,
     ):

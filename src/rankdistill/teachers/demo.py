@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import build_folder
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.environment import cache_folder
 from rankdistill.students.load import weights_apart
 from rankdistill.students.minilm import minilm_path
@@ -36,6 +37,7 @@ def load_teacher(model: ModelName = "demo", max_length: int | None = None, trust
     return CrossEncoderTeacher(model, max_length, trust_remote_code=trust_remote_code)
 
 
+@checked
 def demo_teacher(part: str = "ensemble", max_length: int = 160):
     """The demo teacher: its ``cross_encoder``, its ``bi_encoder``, or both, ``ensemble``."""
     if part not in ("ensemble", "cross_encoder", "bi_encoder"):

@@ -8,6 +8,7 @@ import numpy as np
 from rankdistill.data import Candidates
 from rankdistill.errors import InputError
 from rankdistill.retrieval import embed_documents, embed_queries, stored_index
+from rankdistill.runtime.checked import checked
 from rankdistill.students.load import check_class, fingerprint_of, load_student
 from rankdistill.students.models import BiEncoderModel
 from rankdistill.students.there import ModelName
@@ -16,6 +17,7 @@ from rankdistill.teachers.kept import Kept
 KEPT_TEXTS = 200_000  # embeddings kept between calls, so that a document is embedded once
 
 
+@checked
 class DenseTeacher:
     """Scores are ``scale`` times the inner product of a bi-encoder's embeddings (cosine or dot)."""
 

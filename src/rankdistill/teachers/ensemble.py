@@ -9,6 +9,7 @@ import numpy as np
 from rankdistill.data import Candidates
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.checked import checked
 from rankdistill.scores.columns import check_column_name, weighted_sum
 from rankdistill.teachers.scoring import Teacher, forget, identity, score_candidates
 
@@ -17,6 +18,7 @@ COMBINE = ("sum", "minmax", "reciprocal_rank")
 BLOCK = 1_000_000  # candidates combined at a time
 
 
+@checked
 class EnsembleTeacher:
     """The weighted sum of the teachers' scores, over whole pools.
 

@@ -12,6 +12,7 @@ from rankdistill.data.candidates import hash_array
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, check_counts
 from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.checked import checked
 from rankdistill.scores.formats import check_format, check_options, read_scores
 from rankdistill.scores.formats.triples import Invalid
 from rankdistill.scores.hub import is_hub_name
@@ -19,6 +20,7 @@ from rankdistill.scores.table import ScoreTable
 from rankdistill.teachers.scoring import score_candidates
 
 
+@checked
 class FileTeacher:
     """The scores in ``path``: a file, or a hub's dataset; see ``rankdistill.scores.read_scores``.
 

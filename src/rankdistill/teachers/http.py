@@ -9,12 +9,14 @@ import numpy as np
 from rankdistill.errors import InputError, check_counts
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.posting import Poster, Stopped, check_address, read_key
 from rankdistill.teachers.scoring import Unfinished
 
 TEXTS = ("documents", "texts")
 
 
+@checked
 class HTTPTeacher:
     """Scores are those of a server's ``/rerank``: text-embeddings-inference, vLLM, Infinity, Jina, Cohere.
 

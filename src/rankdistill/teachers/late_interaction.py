@@ -7,6 +7,7 @@ import torch
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.hardware import autocast
 from rankdistill.students.kinds import kind_of
 from rankdistill.students.lengths import limit_length
@@ -18,6 +19,7 @@ from rankdistill.teachers.kept import Kept
 KEPT_NUMBERS = 250_000_000  # of token embeddings between calls: 1 GB, a million tokens of 250 dimensions
 
 
+@checked
 class LateInteractionTeacher:
     """Scores are MaxSim: each query token's best inner product with a document token, summed.
 
@@ -32,7 +34,7 @@ class LateInteractionTeacher:
         self,
         model: ModelName,
         max_length: int | None = None,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         trust_remote_code: bool = False,
     ):
         self.model = load_multi_vector(model, device=device, trust_remote_code=trust_remote_code)

@@ -15,6 +15,7 @@ from rankdistill.data.candidates import Candidates
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint, once
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.environment import cache_folder, precision
 from rankdistill.scores.table import ScoreTable
 from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs
@@ -68,6 +69,7 @@ def forget(teacher: Teacher) -> None:
         teacher.forget()
 
 
+@checked
 def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
     """The table of ``teacher``'s scores of all candidates, from the cache where it is there.
 

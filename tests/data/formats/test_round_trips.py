@@ -153,9 +153,9 @@ def test_what_no_name_or_format_says_is_asked_for(small):
         read_scores("a.csv", small, "xml")
     with pytest.raises(InputError, match="by: not an option of csv; available: none"):
         read_scores("a.csv", small, by="rank")
-    with pytest.raises(InputError, match="collection: 'train' is no Collection; read_beir"):
+    with pytest.raises(InputError, match="collection='train': it must be a Collection; read_beir"):
         read_scores("a.csv", "train")
-    with pytest.raises(InputError, match="path: None is no path"):
+    with pytest.raises(InputError, match="path=None: it must be a text or a path"):
         read_scores(None, small)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankdistill.data.collection import Collection, check_collection
+from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
+from rankdistill.runtime.checked import checked
 from rankdistill.scores.formats.columns import read_columns, write_columns
 from rankdistill.scores.formats.delimited import read_csv, read_margins, write_csv, write_margins
 from rankdistill.scores.formats.groups import (
@@ -71,6 +72,7 @@ def check_format(format: str | None, path: str | Path) -> str:
     return format or guess(path)
 
 
+@checked
 def read_scores(
     path: str | Path,
     collection: Collection,
@@ -82,7 +84,6 @@ def read_scores(
 
     ``format`` is one of ``FORMATS``, by default what the name says; ``options`` are its reader's.
     """
-    check_collection(collection)
     format = check_format(format, path)
     check_options(format, options)
     return FORMATS[format][0](path, collection, invalid, **options)
@@ -98,6 +99,7 @@ def check_options(format: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"{name}={options[name]!r}: an option of {format} is a text")
 
 
+@checked
 def write_scores(table: ScoreTable, path: str | Path, format: str | None = None) -> None:
     """Writes ``table`` to ``path`` in ``format``, by default what the name says."""
     FORMATS[check_format(format, path)][1](table, path)
