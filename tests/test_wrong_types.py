@@ -1,13 +1,22 @@
 """Every public constructor and function, each parameter given what it cannot be: one clear error."""
 
 import inspect
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import WordTeacher, tables
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 import rankdistill
 from rankdistill.candidates import Random
+from rankdistill.candidates.mining import Retriever
 from rankdistill.errors import InputError
 from rankdistill.runtime.checked import checked
 from rankdistill.students import load_student
@@ -123,3 +132,48 @@ def test_a_checked_function_looks_as_before():
     assert scale.__name__ == "scale" and scale.__doc__ == "Doubles." and scale(1) == 2
     with pytest.raises(TypeError, match=r"scale\(\) missing 1 required positional argument: 'score'"):
         scale()
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes", "refuses"),
+    [
+        (Any, [None, 1], []),
+        (object, [None, 1], []),
+        (int | None, [1, np.int32(1), None], [1.0, np.float64(1), True, "1"]),
+        (float | None, [1, 0.5, np.float32(1), np.int64(1), None], [True, "1", [1.0]]),
+        (bool, [True, np.bool_(True)], [0, "yes"]),
+        (Literal["error", "skip"], ["skip", np.str_("skip")], ["drop", None, 1]),
+        (Sequence[str], [["a"], ("a",), np.array(["a"]), pd.Series(["a"])], ["a", b"a", {"a": 1}, 1]),
+        (str | Sequence[str], ["a", ["a"]], [1, None]),
+        (Mapping[str, int], [{}, OmegaConf.create({"a": 1})], [[], "a"]),
+        (Annotated[str, "a note"] | int, ["a", Path("a"), 1], [None, 1.5]),
+        (Retriever, [Random(3), object()], []),
+        (Random | None, [Random(3), type("Own", (Random,), {})(), None], ["a"]),
+        ("int", ["what is no type is not looked at"], []),
+    ],
+)
+def test_what_an_annotation_takes(kind, takes, refuses):
+    def function(value): ...
+
+    function.__annotations__["value"] = kind
+    call = checked(function)
+    for value in takes:
+        call(value)
+    for value in refuses:
+        with pytest.raises(InputError, match="^value=.*: it must be "):
+            call(value)
+
+
+def test_a_checked_dataclass_is_one_as_before():
+    random = pickle.loads(pickle.dumps(Random(np.int64(3), seed=1)))
+    assert random == Random(3, 1) == replace(Random(5, 1), n=3)
+    assert str(inspect.signature(Random)) == "(n: int = 10, seed: int = 0) -> None"
+    assert instantiate({"_target_": "rankdistill.Random", "n": 3}) == Random(3)
+
+    class Own(Random):
+        def __init__(self, many: str):
+            super().__init__(len(many))
+
+    assert Own("abc").n == 3
+    with pytest.raises(InputError, match="n='3': it must be an integer"):
+        replace(random, n="3")

@@ -100,20 +100,20 @@ def _is(value: Any, kind: Any) -> bool:
     """Whether ``value`` can be of ``kind``, which is no union; True where nothing is known of it."""
     origin = typing.get_origin(kind) or kind
     if origin is typing.Literal:
-        return any(type(value) is type(choice) and value == choice for choice in typing.get_args(kind))
+        return any(isinstance(value, type(choice)) and value == choice for choice in typing.get_args(kind))
     if origin in (int, float):  # NumPy's too
         number = Integral if origin is int else Real
         return isinstance(value, number) and not isinstance(value, bool)
     if origin is bool:
         return isinstance(value, bool | np.bool_)
-    if origin is str:
+    if origin is str:  # the parameters that take files and models are of it too
         return isinstance(value, str | os.PathLike)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping)
     if origin in (list, tuple, Sequence, np.ndarray):  # a column of a dataset too
         like = hasattr(value, "__len__") and hasattr(value, "__getitem__")
         return like and not isinstance(value, str | bytes | Mapping)
-    if not isinstance(origin, type) or origin is inspect.Parameter.empty:
+    if not isinstance(origin, type) or origin in (Any, inspect.Parameter.empty):
         return True
     return getattr(origin, "_is_protocol", False) or isinstance(value, origin)
 
