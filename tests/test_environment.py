@@ -47,7 +47,7 @@ def test_a_model_may_be_given_as_a_path(student_folder):
 def test_arguments_of_another_kind_are_named(student_folder, collection):
     with pytest.raises(InputError, match="collection='base': it must be a Collection; read_beir"):
         mine("base", [BM25(5)])
-    with pytest.raises(InputError, match=r"table: 'scores.csv' is no ScoreTable; score_candidates"):
+    with pytest.raises(InputError, match="table='scores.csv': it must be a ScoreTable; score_candidates"):
         DistillationTrainer(load_student(student_folder), "scores.csv", RandomSampler(), KLDivergence())
 
 

@@ -18,9 +18,13 @@ import rankdistill
 from rankdistill.candidates import Random
 from rankdistill.candidates.mining import Retriever
 from rankdistill.errors import InputError
+from rankdistill.evaluation import Run
+from rankdistill.losses import KLDivergence
 from rankdistill.runtime.checked import checked
+from rankdistill.samplers import RandomSampler
 from rankdistill.students import load_student
 from rankdistill.teachers import EnsembleTeacher
+from rankdistill.training import training_arguments
 
 WRONG = [None, "10", 10.5, -1, [], {}, object()]
 NEEDED = {  # what a call needs at least; nothing unless it is here
@@ -39,10 +43,9 @@ NEEDED = {  # what a call needs at least; nothing unless it is here
     "read_hub": {"name": "some/none"},
     "read_irds": {"id": "none"},
 }
-# They have no parameters, or are of the rooms losses and training, which check their own.
-OTHERS = {
-    *("InputError", "DistillationTrainer", "StepTeacher", "hold_out", "training_arguments"),
-    *("InfoNCE", "KLDivergence", "MarginMSE", "RankNet", "WeightedSum"),
+FOR_THE_LIBRARY = {  # methods that it calls itself, with arrays or tensors that it made
+    *("select", "split", "anchors", "forward", "value", "pool", "texts_fingerprint", "ranker", "from_rows"),
+    *("compute_loss", "create_optimizer", "create_scheduler", "get_decay_parameter_names", "log"),
 }
 SLOW = {"demo_teacher", "python_functions"}  # called with what must be refused at once, alone
 
@@ -61,8 +64,16 @@ def needed(collection, table, beir, student_folder, cross_encoder_folder, tmp_pa
         "CrossEncoderTeacher": {"model": cross_encoder_folder, "max_length": 64, "device": "cpu"},
         "Dense": {"model": student},
         "DenseTeacher": {"model": student},
+        "DistillationTrainer": {
+            "student": student,
+            "table": table,
+            "sampler": RandomSampler(1, 3),
+            "loss": KLDivergence(),
+            "args": training_arguments(str(tmp_path), max_steps=1, use_cpu=True, bf16=False),
+        },
         "EnsembleTeacher": {"teachers": {"words": WordTeacher()}},
         "FileTeacher": {"path": str(scores)},
+        "WeightedSum": {"losses": {"kl": KLDivergence()}, "weights": {"kl": 1.0}},
         "LateInteractionTeacher": {"model": student_folder, "max_length": 64, "device": "cpu"},
         "ScoreTable": {"candidates": table.candidates, "scores": table.scores},
         "from_frames": {
@@ -70,6 +81,7 @@ def needed(collection, table, beir, student_folder, cross_encoder_folder, tmp_pa
             "queries": queries.rename(columns=names),
             "qrels": qrels.rename(columns=names),
         },
+        "hold_out": {"table": table, "queries": 3},
         "load_student": {"model": student_folder, "max_length": 64, "device": "cpu"},
         "mine": {"collection": collection, "retrievers": [Random(3)]},
         "read_beir": {"path": beir},
@@ -77,29 +89,89 @@ def needed(collection, table, beir, student_folder, cross_encoder_folder, tmp_pa
         "read_trec": {name: str(tmp_path / f"{name}.tsv") for name in texts},
         "report": {"folder": tmp_path},
         "score_candidates": {"teacher": WordTeacher(), "candidates": table.candidates},
+        "training_arguments": {"output_dir": str(tmp_path)},
         "write_scores": {"table": table, "path": tmp_path / "written.csv"},
     }
 
 
-@pytest.mark.parametrize("name", sorted({*rankdistill.__all__} - OTHERS))
-def test_what_a_parameter_cannot_be_is_said(needed, tmp_path, monkeypatch, name):
-    """Either it can be, or it is refused in a line; an object of no kind by the parameter's name."""
-    monkeypatch.chdir(tmp_path)
-    made = getattr(rankdistill, name)
-    for parameter in inspect.signature(made).parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
+@pytest.fixture
+def of_methods(collection, table, tmp_path):
+    """What methods need, by the parameter's name, or of one method."""
+    table.save(tmp_path / "table.arrow")
+    Run({"q0": [("d0", 1.0)]}).write(tmp_path / "run.txt")
+    return {
+        "collection": collection,
+        "candidates": table.candidates,
+        "table": table,
+        "query_rows": collection.query_rows("train"),
+        "queries": ["w1 w2"],
+        "documents": ["w2 w3"],
+        "split": "train",
+        "model": None,
+        "run": Run({"q0": [("d0", 1.0)]}),
+        "scored": {"q0": {"d0": 1.0}},
+        "path": tmp_path / "written",
+        "name": "scores",
+        "weights": {"scores": 1.0},
+        "repo_id": "some/none",
+        "Run.read": {"path": tmp_path / "run.txt"},
+        "DistillationTrainer.evaluate": {"eval_dataset": "test"},
+        "ScoreTable.load": {"path": tmp_path / "table.arrow"},
+        "ScoreTable.take": {"queries": [0, 1]},
+        "rows": np.zeros((1, 1), int),
+        "scores": np.ones((1, 1)),
+    }
+
+
+def walk(call, needed, name, parameters):
+    """Each parameter given what it cannot be, or can: either is taken, or refused by the parameter's name."""
+    for parameter in parameters.values():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if parameter.name == "ignore_keys":  # of transformers' signature, and not used
             continue
         for wrong in WRONG[-1:] if name in SLOW else WRONG:
-            call = f"{name}({parameter.name}={wrong!r})"
+            what = f"{name}({parameter.name}={wrong!r})"
             try:
-                made(**{**needed.get(name, {}), parameter.name: wrong})
+                call(**{**needed, parameter.name: wrong})
             except ValueError as error:  # of samplers' numbers it is Python's own
                 named = parameter.name in str(error) or "a pandas DataFrame or" in str(error)
-                assert named or (isinstance(error, InputError) and wrong is not WRONG[-1]), call
+                assert named or (isinstance(error, InputError) and wrong is not WRONG[-1]), what
             except Exception as error:
-                raise AssertionError(call) from error
+                raise AssertionError(what) from error
             else:
-                assert wrong is not WRONG[-1], f"{call} is taken"
+                assert wrong is not WRONG[-1], f"{what} is taken"
+
+
+@pytest.mark.parametrize("name", sorted({*rankdistill.__all__} - {"InputError"}))
+def test_what_a_parameter_cannot_be_is_said(needed, tmp_path, monkeypatch, name):
+    """An object of no kind is taken by none."""
+    monkeypatch.chdir(tmp_path)
+    made = getattr(rankdistill, name)
+    walk(made, needed.get(name, {}), name, inspect.signature(made).parameters)
+
+
+def methods():
+    for name in rankdistill.__all__:
+        made = getattr(rankdistill, name)
+        for method, function in vars(made).items() if inspect.isclass(made) else ():
+            if method.startswith("_") or method in FOR_THE_LIBRARY:
+                continue
+            if isinstance(function, classmethod) or inspect.isfunction(function):
+                yield f"{name}.{method}"
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_what_a_method_cannot_take_is_said(needed, of_methods, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    kind, method = name.split(".")
+    made = getattr(rankdistill, kind)
+    if not isinstance(vars(made)[method], classmethod):
+        made = made(**needed.get(kind, {}))
+    call = getattr(made, method)
+    parameters = inspect.signature(call).parameters
+    given = {key: of_methods[key] for key in parameters if key in of_methods} | of_methods.get(name, {})
+    walk(call, given, name, parameters)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
@@ -51,6 +51,12 @@ def check_counts(**values: int | None) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise InputError(f"{name}={value!r}: it must be 1 or more, an integer")
+
+
+def check_aligned(queries: Sized, documents: Sized) -> None:
+    """Raises ``InputError`` unless there is a document for each query: they are pairs."""
+    if len(queries) != len(documents):
+        raise InputError(f"queries, documents: {len(queries)} and {len(documents)}; they must be pairs")
 
 
 def check_loaded(model: object) -> None:

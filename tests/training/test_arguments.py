@@ -211,8 +211,9 @@ def test_a_field_without_use_is_refused_in_one_line(student_folder, table, tmp_p
         arguments = TrainingArguments(str(tmp_path), use_cpu=True, **{field: value})
     except Exception:
         return  # transformers' own refusal
+    student = load_student(student_folder, device="cpu")
     with pytest.raises(InputError, match=message):
-        DistillationTrainer(None, table, RandomSampler(1, 3), KLDivergence(), arguments)
+        DistillationTrainer(student, table, RandomSampler(1, 3), KLDivergence(), arguments)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def test_fewer_groups_than_a_batch_are_not_all_dropped(table, student_folder, tm
     "make", [check_seed, lambda seed: Random(seed=seed), lambda seed: Evaluator(seed=seed)]
 )
 def test_a_seed_that_some_generator_refuses_is_named_everywhere(make, seed):
-    with pytest.raises(InputError, match=f"seed={seed}: it must be an integer, 0 or more and below"):
+    with pytest.raises(InputError, match=f"seed={seed}: it must be an integer"):
         make(seed)
 
 

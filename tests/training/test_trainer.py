@@ -461,7 +461,7 @@ def test_a_loss_of_ones_own_that_gives_no_scalar_is_told_so(student_folder, tabl
 
 @pytest.mark.parametrize("loss", ["kl", KLDivergence, lambda student, teacher, positive, mask: student.sum()])
 def test_a_loss_that_is_no_module_is_refused(student_folder, table, tmp_path, loss):
-    with pytest.raises(InputError, match=r"^loss: .* is not a torch.nn.Module, such as KLDivergence\(\)"):
+    with pytest.raises(InputError, match=r"^loss=.*: it must be a Module; KLDivergence\(\) is one"):
         trainer_of(student_folder, table, tmp_path, loss)
 
 

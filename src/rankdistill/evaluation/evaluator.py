@@ -125,7 +125,11 @@ class Evaluator:
             if model is None:
                 raise InputError("model: must be given where documents is not")
             documents = passing_index(model, collection)
-        if not hasattr(documents, "search") or len(documents) != len(collection.documents):
+        if not (hasattr(documents, "search") and hasattr(documents, "__len__")):
+            raise InputError(
+                f"documents={documents!r:.60}: it must be an index, as retrieval.index_of makes it"
+            )
+        if len(documents) != len(collection.documents):
             raise InputError(
                 f"documents: a {type(documents).__name__} of {len(documents):,}, and {collection.name} has "
                 f"{len(collection.documents):,} documents; give what retrieval.index_of makes of these"

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from rankdistill.losses.shapes import check_flag
+
 
 class OverTheBatch(nn.Module):
     """A loss of the group alone or, with ``in_batch``, of the other groups' documents too.
@@ -12,6 +14,7 @@ class OverTheBatch(nn.Module):
 
     def __init__(self, in_batch: bool):
         super().__init__()
+        check_flag(in_batch=in_batch)
         self.in_batch = in_batch
 
     @property

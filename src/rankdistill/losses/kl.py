@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rankdistill.losses.in_batch import OverTheBatch, joined
-from rankdistill.losses.shapes import EQUAL, check_choice, check_group, check_temperature
+from rankdistill.losses.shapes import EQUAL, check_choice, check_flag, check_group, check_temperature
 
 Direction = Literal["forward", "reverse", "symmetric", "jensen_shannon"]
 Scores = Literal["raw", "minmax"]
@@ -106,6 +106,7 @@ class KLDivergence(OverTheBatch):
         super().__init__(in_batch)
         check_temperature("student_temperature", student_temperature)
         check_temperature("teacher_temperature", teacher_temperature)
+        check_flag(rescale=rescale)
         check_choice("direction", direction, Direction)
         check_choice("student_scores", student_scores, Scores)
         self.student_temperature = student_temperature

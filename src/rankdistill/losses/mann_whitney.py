@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from rankdistill.losses.in_batch import OverTheBatch, joined
-from rankdistill.losses.shapes import check_group, check_temperature
+from rankdistill.losses.shapes import check_flag, check_group, check_temperature
 
 
 def mann_whitney(
@@ -45,6 +45,7 @@ class MannWhitney(OverTheBatch):
     def __init__(self, temperature: float = 1.0, across_queries: bool = True, in_batch: bool = False):
         super().__init__(in_batch)
         check_temperature("temperature", temperature)
+        check_flag(across_queries=across_queries)
         self.temperature, self.across_queries = temperature, across_queries
 
     def value(self, student, teacher, positive, mask, in_batch, in_batch_mask, in_batch_teacher) -> Tensor:

@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 from rankdistill.errors import InputError
 from rankdistill.losses.base import Loss
 from rankdistill.losses.in_batch import joined
-from rankdistill.losses.shapes import check_at_least, check_group, check_temperature, is_number
+from rankdistill.losses.shapes import check_at_least, check_flag, check_group, check_temperature, is_number
 from rankdistill.vocabulary import Batch, Outputs
 
 
@@ -66,6 +66,7 @@ class MultiSimilarity(Loss):
             raise InputError(f"threshold={threshold!r}: it must be a number")
         if margin is not None:
             check_at_least(0, margin=margin)
+        check_flag(in_batch=in_batch)
         self.settings = alpha, beta, threshold, margin
         self.reads = frozenset({"in_batch"} if in_batch else ())
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn, where
 from torch.nn.functional import softplus
 
 from rankdistill.losses.ranks import ranks
-from rankdistill.losses.shapes import check_choice, check_group
+from rankdistill.losses.shapes import check_choice, check_flag, check_group
 
 Weights = Literal["none", "first"]
 
@@ -51,6 +51,7 @@ class RankNet(nn.Module):
     def __init__(self, weights: Weights = "none", pooled: bool = False):
         super().__init__()
         check_choice("weights", weights, Weights)
+        check_flag(pooled=pooled)
         self.weights, self.pooled = weights, pooled
 
     def forward(self, student: Tensor, teacher: Tensor, positive: Tensor, mask: Tensor) -> Tensor:

@@ -52,6 +52,13 @@ def check_at_least(least: float, **values: float) -> None:
             raise InputError(f"{name}={value!r}: it must be a finite number, {least} or more")
 
 
+def check_flag(**values: bool) -> None:
+    """Raises ``InputError`` naming the first of ``values`` that is neither True nor False."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name}={value!r}: it must be True or False")
+
+
 def check_choice(name: str, value: str, options: Any) -> None:
     """Raises ``InputError`` unless ``value`` is one of ``options``, a ``Literal``."""
     if value not in get_args(options):

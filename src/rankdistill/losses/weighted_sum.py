@@ -15,11 +15,14 @@ from rankdistill.vocabulary import Batch, Outputs
 class WeightedSum(Loss):
     """Sum of weight * loss; ``losses`` and ``weights`` have the same names.
 
-    Raises ``ValueError`` if the names differ, one isn't a loss, or a weight isn't 0 or more.
+    Raises ``ValueError`` if one is no dict, the names differ, one isn't a loss, or a weight isn't 0 or more.
     """
 
     def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float]):
         super().__init__()
+        for name, value in (("losses", losses), ("weights", weights)):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{name}={value!r:.60}: it must be a dict, by the losses' names")
         if set(losses) != set(weights):
             raise ValueError(f"losses are {sorted(losses)}, weights are for {sorted(weights)}")
         if not all(isinstance(loss, nn.Module) for loss in losses.values()):

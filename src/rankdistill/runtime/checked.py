@@ -34,9 +34,12 @@ WORDS = {
     NoneType: "None",
 }
 HOW = {  # how a value of a class is had
+    "BaseModel": "load_student makes one",
     "Candidates": "mine makes them",
     "Collection": "read_beir and its like read one",
+    "Module": "KLDivergence() is one",
     "ScoreTable": "score_candidates makes one, read_scores reads one",
+    "TrainingArguments": "training_arguments makes them",
 }
 Made = TypeVar("Made", bound=Callable[..., Any])
 
@@ -44,42 +47,48 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 def checked(made: Made) -> Made:
     """``made``, a function or a class, that refuses an argument of another kind than its annotation says.
 
-    It raises ``InputError`` naming the first such parameter, before anything is done. What a list or a dict
-    has in it, and whether an object has the methods of a protocol, is left to ``made``.
+    Of a class that are its constructor and its own public methods. They raise ``InputError`` naming the first
+    such parameter, before anything is done. What a list or a dict has in it, and whether an object has the
+    methods of a protocol, is left to ``made``.
     """
     if not inspect.isclass(made):
         return _checked(made)
-    made.__init__ = _checked(made.__init__)  # type: ignore[method-assign]
+    for name, method in list(vars(made).items()):
+        if isinstance(method, classmethod):
+            setattr(made, name, classmethod(_checked(method.__func__)))
+        elif inspect.isfunction(method) and (name == "__init__" or not name.startswith("_")):
+            setattr(made, name, _checked(method))
     return made
 
 
 def _checked(function: Made) -> Made:
-    signature = inspect.signature(function)
+    parameters = inspect.signature(function).parameters
+    places = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    taken = {  # by name: its default and kinds, read once, as methods may be called for every query
+        name: (parameter.default, _kinds(parameter.annotation))
+        for name, parameter in parameters.items()
+        if parameter.annotation is not parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
 
     @functools.wraps(function)
     def call(*given, **named):
-        try:
-            arguments = signature.bind(*given, **named).arguments
-        except TypeError:  # ``function`` says what is missing
-            arguments = {}
-        for name, value in arguments.items():
-            check_argument(value, signature.parameters[name])
+        for name, value in (*zip(places, given, strict=False), *named.items()):
+            if name in taken:
+                default, kinds = taken[name]
+                if value is not default and not any(_is(value, kind) for kind in kinds):
+                    raise _refused(name, value, kinds)
         return function(*given, **named)
 
     return typing.cast(Made, call)
 
 
-def check_argument(value: Any, parameter: inspect.Parameter) -> None:
-    """Raises ``InputError`` unless ``value`` is the ``parameter``'s default, or of a kind that it takes."""
-    name, kinds = parameter.name, _kinds(parameter.annotation)
-    variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    if variable or value is parameter.default or any(_is(value, kind) for kind in kinds):
-        return
+def _refused(name: str, value: Any, kinds: Sequence[Any]) -> InputError:
     if name == "model":
         check_loaded(value)
     words = dict.fromkeys(word for kind in kinds for word in _words(kind))
     how = "".join(f"; {HOW[kind.__name__]}" for kind in kinds if getattr(kind, "__name__", "") in HOW)
-    raise InputError(f"{name}={' '.join(repr(value).split()):.60}: it must be {' or '.join(words)}{how}")
+    return InputError(f"{name}={' '.join(repr(value).split()):.60}: it must be {' or '.join(words)}{how}")
 
 
 def _kinds(annotation: Any) -> list[Any]:
@@ -113,7 +122,7 @@ def _is(value: Any, kind: Any) -> bool:
     if origin in (list, tuple, Sequence, np.ndarray):  # a column of a dataset too
         like = hasattr(value, "__len__") and hasattr(value, "__getitem__")
         return like and not isinstance(value, str | bytes | Mapping)
-    if not isinstance(origin, type) or origin in (Any, inspect.Parameter.empty):
+    if not isinstance(origin, type) or origin is Any:
         return True
     return getattr(origin, "_is_protocol", False) or isinstance(value, origin)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rankdistill.errors import InputError, check_counts
+from rankdistill.errors import InputError, check_aligned, check_counts
 from rankdistill.runtime.checked import checked
 from rankdistill.students.cross_encoder import PairScorer
 from rankdistill.students.fast.pair_tokens import prompt_of_pairs
@@ -77,4 +77,5 @@ class CrossEncoderTeacher:
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Logits of the aligned pairs, float32 (n,)."""
+        check_aligned(queries, documents)
         return self.scorer(queries, documents)

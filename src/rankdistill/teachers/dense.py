@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 
 from rankdistill.data import Candidates
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, check_aligned
 from rankdistill.retrieval import embed_documents, embed_queries, stored_index
 from rankdistill.runtime.checked import checked
 from rankdistill.students.load import check_class, fingerprint_of, load_student
@@ -44,6 +44,7 @@ class DenseTeacher:
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,)."""
+        check_aligned(queries, documents)
         self._kept.check(self.model)
         q = self._embeddings("query", queries)
         d = self._embeddings("document", documents)

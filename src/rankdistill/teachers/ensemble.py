@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 
 from rankdistill.data import Candidates
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, check_aligned
 from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.checked import checked
 from rankdistill.scores.columns import check_column_name, weighted_sum
@@ -99,6 +99,7 @@ class EnsembleTeacher:
         """Scores of the aligned pairs, float32 (n,); raises ``InputError`` if they depend on a pool."""
         if self.combine != "sum" or not all(hasattr(t, "score") for t in self.teachers.values()):
             raise InputError("teacher: these scores depend on a query's whole pool; take score_candidates")
+        check_aligned(queries, documents)
         return self._sum(teacher.score(queries, documents) for teacher in self.teachers.values())
 
     def _sum(self, columns: Iterable[np.ndarray]) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rankdistill.errors import InputError, check_counts
+from rankdistill.errors import InputError, check_aligned, check_counts
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.checked import checked
@@ -76,6 +76,7 @@ class HTTPTeacher:
 
         Raises ``Unfinished`` if a request fails for good, with what others brought.
         """
+        check_aligned(queries, documents)
         key = read_key(self.key_variable, "teacher.key_variable")
         poster = Poster(self.address, key, self.timeout, self.retries)
         scores = np.full(len(queries), np.nan, dtype=np.float32)

@@ -7,6 +7,7 @@ import torch
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
+from rankdistill.errors import check_aligned
 from rankdistill.runtime.checked import checked
 from rankdistill.runtime.hardware import autocast
 from rankdistill.students.kinds import kind_of
@@ -54,6 +55,7 @@ class LateInteractionTeacher:
     @torch.inference_mode()
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of the aligned pairs, float32 (n,)."""
+        check_aligned(queries, documents)
         self._kept.check(self.model)
         q, d = self._embeddings("query", queries), self._embeddings("document", documents)
         return self.model.similarity_pairwise(q, d).float().cpu().numpy()

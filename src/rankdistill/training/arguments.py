@@ -19,6 +19,7 @@ from transformers.trainer_utils import SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
 from rankdistill.errors import InputError, check_seed
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.fields import alternatives, check_value
 from rankdistill.runtime.hardware import has_bf16
 
@@ -109,6 +110,7 @@ BETAS = ("adam_beta1", "adam_beta2")
 OTHER_WEIGHTS = ("galore", "apollo", "lomo", "adalomo", "schedule_free")
 
 
+@checked
 def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields) -> TrainingArguments:
     """transformers' ``TrainingArguments`` with defaults that suit a student; ``fields`` override.
 
@@ -119,6 +121,8 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
     Raises ``InputError`` for a field that ``TrainingArguments`` lacks or refuses, or that the step
     has no use for.
     """
+    if not issubclass(kind, TrainingArguments):
+        raise InputError(f"kind={kind.__name__}: it must be TrainingArguments, or a subclass")
     fields = {
         name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()
     }
@@ -135,7 +139,7 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
                 _check_range(name, fields[name])  # before transformers makes a number of steps of it
             if name in BETAS and fields[name] is not None:
                 fields[name] = float(fields[name])  # torch takes no integer
-    defaults = {
+    defaults: dict[str, Any] = {
         "per_device_train_batch_size": 16,
         "learning_rate": 5e-5,
         "lr_scheduler_type": "linear",

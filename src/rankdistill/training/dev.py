@@ -8,8 +8,9 @@ import numpy as np
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from rankdistill.data.collection import Collection, Qrels
-from rankdistill.errors import InputError, check_counts, shorten
+from rankdistill.errors import InputError, check_counts, check_seed, shorten
 from rankdistill.evaluation import Evaluator
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.folders import SEAL
 from rankdistill.scores.table import ScoreTable
 from rankdistill.training.checkpoints import check_sealed
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 HOW = "give evaluation.dev_split=dev, or evaluation.dev_queries=100 to hold out training queries"
 
 
+@checked
 def hold_out(
     table: ScoreTable, queries: int, split: str = "train", seed: int = 0
 ) -> tuple[ScoreTable, Qrels]:
@@ -27,6 +29,7 @@ def hold_out(
     none is left.
     """
     check_counts(dev_queries=queries)
+    check_seed(seed)
     collection, rows = table.collection, table.candidates.query_rows
     known = np.flatnonzero(np.isin(rows, collection.query_rows(split)))
     if queries >= len(known):

@@ -45,6 +45,8 @@ class StepTeacher:
             )
         if not isinstance(self.trained, bool):
             raise InputError(f"step_teacher.trained={self.trained!r}: it must be true or false")
+        if not isinstance(self.view, View | None):
+            raise InputError(f"step_teacher.view={self.view!r:.60}: it must be a View, or None")
 
     def ranker(self, student: Model | Ranker, half: bool, grad_cache: bool, stored: bool = False) -> Ranker:
         """The model as the step runs it, beside ``student`` and on its device; not trained unless asked.

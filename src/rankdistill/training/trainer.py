@@ -28,6 +28,7 @@ from rankdistill.losses.base import check_columns, columns_of, reads, reads_of_t
 from rankdistill.losses.in_batch import joined
 from rankdistill.losses.shapes import is_number
 from rankdistill.runtime import processes
+from rankdistill.runtime.checked import checked
 from rankdistill.runtime.hardware import kept_memory
 from rankdistill.scores.columns import check_weights
 from rankdistill.scores.relabel import check_relabel, relabelled
@@ -107,6 +108,7 @@ def _a_step_later(rate: Callable[[int], float], step: int) -> float:
     return rate(step + 1)
 
 
+@checked
 class DistillationTrainer(Trainer):
     """Trains ``student`` on the groups that ``sampler`` shows of ``table``, by ``loss``.
 
@@ -194,26 +196,16 @@ class DistillationTrainer(Trainer):
         patience: int | None = None,
         **kwargs,
     ):
-        if not isinstance(args, TrainingArguments | None):
-            raise InputError(
-                f"args: {args!r:.60} is not a TrainingArguments; training_arguments(...) makes them"
-            )
         args = copy.copy(args) if args else training_arguments("checkpoints")
         check_arguments(args)
         made_so = similarity, scale, teacher_scores, teacher_scale, teacher_weights
         check_scores(*made_so, relabel, relabel_margin, chunk_tokens)
-        if not isinstance(table, ScoreTable):
-            raise InputError(
-                f"table: {table!r:.60} is no ScoreTable; score_candidates makes one, read_scores reads one"
-            )
         check_split(table, split)
         if step_teacher is not None and teacher_scores != "raw":
             raise InputError(
                 f"teacher_scores={teacher_scores!r}: it is of whole pools, and a teacher inside the step "
                 "scores groups; leave it raw"
             )
-        if not isinstance(loss, nn.Module):
-            raise InputError(f"loss: {loss!r:.60} is not a torch.nn.Module, such as KLDivergence()")
         if teacher_weights is not None:
             table = table.weighted(teacher_weights)
         if relabel is not None:
@@ -302,6 +294,8 @@ class DistillationTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
         """As the Trainer's; first makes the scales match, unless a checkpoint says how they did."""
+        if isinstance(resume_from_checkpoint, str) and not Path(resume_from_checkpoint).is_dir():
+            raise InputError(f"resume_from_checkpoint={resume_from_checkpoint!r}: there is no such folder")
         if not isinstance(self.student, Ranker):
             compare_by(self.student, self.similarity)  # what is evaluated and saved is what was trained
         try:
@@ -372,7 +366,12 @@ class DistillationTrainer(Trainer):
         super().log(logs, *args, **kwargs)
         self.state.epoch = epoch
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict:
+    def evaluate(  # type: ignore[override]  # of queries and judgments, no dataset
+        self,
+        eval_dataset: str | Qrels | None = None,
+        ignore_keys=None,
+        metric_key_prefix: str = "eval",
+    ) -> dict:
         """Measures the student; logs and returns the means as ``eval_nDCG@10`` and so on."""
         begun = perf_counter()
         dev = self.dev if eval_dataset is None else dev_collection(self.train_dataset.table, eval_dataset)
