@@ -67,6 +67,7 @@ VARIABLES = [
         "bf16",
         "RANKDISTILL_PRECISION=bf16: it must be float32; unset, models compute",
     ),
+    ("WORLD_SIZE", "two", "WORLD_SIZE=two in the environment: it must be a number of processes; unset it"),
     ("HF_HUB_ETAG_TIMEOUT", "soon", "HF_HUB_ETAG_TIMEOUT=soon in the environment: it must be whole seconds"),
 ]
 
@@ -97,7 +98,7 @@ def test_variables_are_read_where_they_are_checked():
     sources = {path: path.read_text() for path in PACKAGE.rglob("*.py")}
     named = set(re.findall(r"RANKDISTILL_[A-Z_]+", "".join(sources.values())))
     assert named == {name for name, *_ in VARIABLES if name.startswith("RANKDISTILL")}
-    reading = {path.stem for path, text in sources.items() if re.search(r"environ\b[.\[|]|getenv", text)}
+    reading = {path.stem for path, text in sources.items() if re.search(r"environ\b[.\[\]|]|getenv", text)}
     assert reading == {
         *("environment", "processes"),  # checked
         "posting",  # a key's, by the name that a field gives, which is checked with the field

@@ -1,7 +1,7 @@
 """The environment variables that the library reads, each in one function, which refuses what it cannot be.
 
-A command asks for all of them before it imports what takes seconds; see ``runtime.starting``. Those that a
-launcher of several processes sets are in ``runtime.processes``.
+A command asks for all of them before it imports what takes seconds; see ``runtime.starting``. What else a
+launcher of several processes sets is in ``runtime.processes``.
 """
 
 import os
@@ -26,6 +26,7 @@ def check_environment() -> None:
     check_folder(cache_folder())
     embeddings_limit()
     is_float32()
+    world_size()
     for name in OF_THE_HUB:
         said = os.environ.get(name, "").strip()
         if said and not said.isdecimal():
@@ -84,6 +85,14 @@ def is_float32() -> bool:
             "machine has units for it"
         )
     return bool(said)
+
+
+def world_size() -> int:
+    """How many processes the job has, of WORLD_SIZE, which torchrun and accelerate set."""
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdecimal():
+        raise InputError(f"WORLD_SIZE={said} in the environment: it must be a number of processes; unset it")
+    return int(said)
 
 
 def precision() -> list[str]:

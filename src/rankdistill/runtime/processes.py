@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rankdistill.errors import InputError
+from rankdistill.runtime.environment import world_size
 
 MEETING = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and accelerate set besides
 
@@ -22,10 +23,7 @@ def join() -> None:
 
     Raises ``InputError`` where it says so by half, as what a launcher left in it does.
     """
-    said = os.environ.get("WORLD_SIZE", "1")
-    if not said.isdecimal():
-        raise InputError(f"WORLD_SIZE={said} in the environment: it must be a number of processes; unset it")
-    if int(said) > 1:
+    if (said := world_size()) > 1:
         if missing := [name for name in MEETING if name not in os.environ]:
             raise InputError(
                 f"WORLD_SIZE={said} in the environment, without {', '.join(missing)}: start the processes "
