@@ -254,15 +254,18 @@ def test_every_pair_is_in_the_plot_of_student_and_teacher_scores(table):
     assert labels(ax) == ["positive", "negatives, counted"]
 
 
-def test_the_names_of_stages_are_above_the_curves():
-    """Written within the axes they covered the loss."""
-    names = ["warmup", "warmup", "distillation", "distillation"]
+@pytest.mark.parametrize("first", [2, 10])
+def test_the_names_of_stages_are_above_the_curves(first):
+    """Written within the axes they covered the loss; a first stage of a few steps has its name for itself."""
+    names = ["warmup"] * first + ["distillation"] * (100 if first == 2 else 10)
     rows = [{"step": i, "loss": 1 / i, "agreement": 0.5, "stage": name} for i, name in enumerate(names, 1)]
     ax = analysis.plot_learning_curve(rows, queries=9)
     figure = ax.figure
     figure.draw_without_rendering()
     top = ax.get_window_extent().y1
     assert [text.get_text().strip() for text in ax.texts] == ["distillation", "warmup"]
+    later, former = (text.get_window_extent() for text in ax.texts)
+    assert former.x1 <= later.x0
     for text in ax.texts:
         box = text.get_window_extent()
         assert box.y0 >= top, "above every curve"

@@ -303,6 +303,15 @@ def test_the_log_says_what_was_shown(student_folder, table, tmp_path):
     assert first["tokens_per_second"] > 0
 
 
+def test_positives_alone_have_no_agreement(student_folder, table, tmp_path):
+    """No pair of theirs could be ordered alike: logged as 0, they were a curve at the bottom of the plot."""
+    kinds = {"sampler": RandomSampler(1, 0), "loss": InfoNCE(in_batch=True)}
+    trainer = trainer_of(student_folder, table, tmp_path, logging_steps=1, num_train_epochs=1, **kinds)
+    trainer.train()
+    rows = [row for row in trainer.state.log_history if "loss" in row]
+    assert rows and all("agreement" not in row and row["student_std"] == 0 for row in rows)
+
+
 def test_what_is_logged_is_of_all_pairs_of_all_processes(student_folder, table, tmp_path, monkeypatch):
     """Not a mean of shares: one pair of 1 and 2 of 9 are 3 of 10, and another process has 1 of 10."""
     trainer = trainer_of(student_folder, table, tmp_path)

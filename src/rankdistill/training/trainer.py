@@ -355,7 +355,8 @@ class DistillationTrainer(Trainer):
             everyone = processes.gathered(dict(self._sums))
             for name in self._sums:
                 seen, of = sum(x[name] for x in everyone)
-                logs[name] = round(float(seen / max(of, 1)), 4)
+                if of:  # positives alone have no pairs that could agree
+                    logs[name] = round(float(seen / of), 4)
             tokens = sum(processes.gathered(self._tokens))
             logs["tokens_per_second"] = round(tokens / (perf_counter() - self._since))
             self._sums.clear()

@@ -46,10 +46,10 @@ def plot_learning_curve(
     for i in breaks:
         end = max(row["step"] for row in history if row.get("stage") == stages[i - 1])
         ax.axvline(end, color=GREY, linewidth=1)
-        place = ax.get_xaxis_transform()
+        place = ax.get_xaxis_transform()  # above the axes, where no curve is
         ax.text(end, 1.01, f" {stages[i]}", transform=place, va="bottom", color=GREY)
-    if breaks:  # above the axes, where no curve is
-        ax.text(0, 1.01, f" {stages[0]}", transform=ax.transAxes, va="bottom", color=GREY)
+        if i == breaks[0]:  # ends at its own end: a short first stage's name would run into the next one's
+            ax.text(end, 1.01, f"{stages[0]} ", transform=place, ha="right", va="bottom", color=GREY)
     if measured := [row for row in history if any(name.startswith("eval_") for name in row)]:
         name = next(name for name in measured[0] if name.startswith("eval_"))
         outer = ax.twinx()
