@@ -135,7 +135,12 @@ def run(config: DictConfig, folder: RunFolder) -> float:
     All processes of a job go through it; what is in ``folder`` the main one writes. Returns the main measure
     after training.
     """
-    main, watch = processes.is_main(), Stopwatch()
+    with Stopwatch() as watch:
+        return _run(config, folder, watch)
+
+
+def _run(config: DictConfig, folder: RunFolder, watch: Stopwatch) -> float:
+    main = processes.is_main()
     check_fields(config, FIELDS)
     check_seed(config.seed)
     set_seed(config.seed)
