@@ -18,7 +18,9 @@ from sentence_transformers import SentenceTransformer
 
 from rankdistill.analysis import Cut
 from rankdistill.commands import train as module
+from rankdistill.commands.launch import make
 from rankdistill.commands.measuring import asked_queries, evaluated, measured_how, measured_scores
+from rankdistill.commands.plan import plan
 from rankdistill.commands.summary import used_queries
 from rankdistill.commands.tables import Source, measured_and_trained, training_queries
 from rankdistill.commands.train import compose, distil
@@ -117,10 +119,10 @@ def test_stages_are_a_list(job, tmp_path):
     distil(job, tmp_path / "run")
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert list(dict.fromkeys(row["stage"] for row in history)) == ["close", "far"]
-    first, second = module.plan(job, tmp_path)
-    whole = module.make(job.loss)
+    first, second = plan(job, tmp_path)
+    whole = make(job.loss)
     assert [type(stage.loss) for stage in (first, second)] == [MarginMSE, type(whole)] != [type(whole)] * 2
-    assert type(first.sampler) is type(module.make(job.sampler)) is not type(second.sampler)
+    assert type(first.sampler) is type(make(job.sampler)) is not type(second.sampler)
     assert [stage.scores["teacher_scale"] for stage in (first, second)] == [0.5, "match"]
     assert second.arguments.max_steps == 1
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")

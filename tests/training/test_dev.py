@@ -203,7 +203,7 @@ def test_the_command_says_so_before_anything_is_read(evaluation, strategy, messa
 
 
 def test_a_dev_split_shares_no_query_with_test_or_train(collection):
-    from rankdistill.commands.train import check_dev_queries
+    from rankdistill.commands.job import check_dev_queries
 
     qrels = collection.qrels
     qrels["dev"] = {"q16": qrels["test"]["q16"]}

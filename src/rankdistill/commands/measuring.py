@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,14 @@ import pandas as pd
 from rankdistill import analysis
 from rankdistill.candidates import Dense, mine
 from rankdistill.candidates.mining import Retrievers, by_name
+from rankdistill.commands.summary import evaluation_queries, measured_queries
+from rankdistill.commands.tables import Source, measured_and_trained
 from rankdistill.data import Candidates, Collection
 from rankdistill.errors import shorten
 from rankdistill.evaluation import Evaluation, Evaluator
 from rankdistill.evaluation.training_runs import RERANKING, SEARCH
 from rankdistill.retrieval import DenseIndex, Index, stored_index
+from rankdistill.runtime import processes
 from rankdistill.scores import ScoreTable
 from rankdistill.students.lengths import Counts, cut_inputs, cut_pairs
 from rankdistill.students.matryoshka import cuts_of
@@ -27,6 +30,85 @@ from rankdistill.training.stages import Stage
 from rankdistill.training.step_teacher import StepTeacher
 
 log = logging.getLogger(__name__)
+
+
+class Measured:
+    """What the systems of a run score on ``split``: ``results``, by their names.
+
+    ``pools`` are what a cross-encoder reranks, None of a student that searches. ``table`` has the teacher's
+    scores of the queries at ``asked``; in the main process ``pairs`` are the student's scores of the same
+    pairs, and ``agreements`` how alike both are, ``before`` and ``after``.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, student: Model, collection: Collection, split: str, source: Source
+    ):
+        self.evaluator, self.student, self.collection, self.split = evaluator, student, collection, split
+        self.pools = reranked_pools(student, source.teacher, source.retrievers, collection, split, evaluator)
+        self.results: dict[str, Evaluation] = {}
+        self.asked, self.table = np.empty(0, np.int64), cast(ScoreTable | None, None)
+        self.pairs: dict[str, np.ndarray] = {}
+        self.agreements: dict[str, pd.DataFrame] = {}
+
+    def before(self, documents: Index, source: Source, asked: bool | int) -> None:
+        """``asked``: of how many queries the teacher of ``source`` is measured too; True of all."""
+        evaluator, collection, split = self.evaluator, self.collection, self.split
+        self._measure("before", documents)
+        if reranks(self.student):
+            self.results |= retrieved(evaluator, source.retrievers, collection, split)
+        means = self.results["before"].mean.items()
+        log.info("before: %s", " ".join(f"{name} {value:.4f}" for name, value in means))
+        if asked:
+            self.asked = asked_queries(asked, collection, split, evaluator)
+            teacher, retrievers = source.teacher, source.retrievers
+            self.table = measured_scores(teacher, retrievers, collection, split, evaluator, self.asked)
+        self._compare("before", documents)
+        log.info("measured: %s", measured_queries(collection, split, self.queries))
+
+    def after(self, documents: Index) -> None:
+        """And the teacher, where it was asked."""
+        self._measure("after", documents)
+        self._compare("after", documents)
+        if self.table is not None:
+            ids = [self.collection.query_ids[row] for row in self.asked.tolist()]
+            self.results["teacher"] = self.evaluator.rerank(self.table, self.split).of(ids)
+            warn_of(self.results["teacher"].mean, self.results["before"].of(ids).mean, self.evaluator.main)
+
+    @property
+    def queries(self) -> int:
+        """How many of the split are measured."""
+        return len(self.results["before"].per_query[self.evaluator.main])
+
+    @property
+    def active(self) -> dict[str, Mapping[str, float]]:
+        """The active dimensions of a sparse student, before and after; {} of another."""
+        found = {when: self.results[when].active for when in ("before", "after")}
+        return {when: active for when, active in found.items() if active}
+
+    def counted(self, tables: Sequence[ScoreTable]) -> dict[str, Any]:
+        """Of how many queries the figures are, why not of the others, and how many are in ``tables`` too."""
+        limit = self.evaluator.limit
+        counts = evaluation_queries(self.collection, self.split, self.queries, limit)
+        counts["trained on"], alike = measured_and_trained(tables, self.split, self.evaluator)
+        if alike:
+            counts["trained on but for case or white space"] = alike
+        if self.table is not None:
+            counts["used of the teacher"] = len(self.asked)
+            unscored = int((~np.isin(self.asked, self.table.candidates.query_rows)).sum())
+            if unscored:
+                counts["without teacher scores of relevant documents"] = unscored
+        return counts
+
+    def _measure(self, when: str, documents: Index) -> None:
+        evaluator, student = self.evaluator, self.student
+        self.results |= evaluations(
+            when, evaluator, student, self.collection, self.split, documents, self.pools
+        )
+
+    def _compare(self, when: str, documents: Index) -> None:
+        if processes.is_main() and self.table is not None:
+            self.pairs[when] = analysis.student_scores(self.student, self.table, documents)
+            self.agreements[when] = agreement_of(self.table, self.pairs[when], when)
 
 
 def evaluations(

@@ -130,6 +130,19 @@ def accounted(split: str, judged: int, used: int, reasons: Mapping[str, int]) ->
     return {"split": split, "judged": judged, "used": used, "left out": left_out}
 
 
+def shared_queries(counts: Mapping[str, Any]) -> str:
+    """``counts`` of the measured queries: how many are trained on too; "" if none are."""
+    if not counts["trained on"]:
+        return ""
+    text = (
+        f"{counts['trained on']:,} of the {counts['used']:,} measured queries are training queries too, by "
+        "id or by text"
+    )
+    if alike := counts.get("trained on but for case or white space"):
+        text += f", {alike:,} of them but for case or white space"
+    return text
+
+
 def used_queries(counts: Mapping[str, Any]) -> str:
     """``accounted``, in words."""
     text = f"{counts['used']:,} of {count(counts['judged'], 'query')} of {counts['split']}"
