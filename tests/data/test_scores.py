@@ -87,10 +87,10 @@ NO_PLACES = [
     ([1.0, 2.0], r"queries=\[1.0, 2.0\]: it must be a list of integers"),
     (np.arange(16) < 3, "queries=array.*: it must be .* integers, places from 0; of a mask give np.flatnonz"),
     ([True, False], r"queries=\[True, False\]: .*; of a mask give np.flatnonzero\(mask\)"),
-    (3, "queries=3: it must be a list of integers"),
+    (3, "queries=3: it must be a list"),
     (["q1"], r"queries=\['q1'\]: it must be a list of integers"),
     ([[1], [2, 3]], r"queries=\[\[1\], \[2, 3\]\]: it must be a list of integers"),
-    (None, "queries=None: it must be a list of integers"),
+    (None, "queries=None: it must be a list"),
 ]
 
 
@@ -121,7 +121,7 @@ def test_candidates_that_cannot_be_taken_are_said(table, places, message):
 @pytest.mark.parametrize("i", [-1, 16, 0.5, "1", True, None])
 def test_a_query_that_is_not_there_has_no_pool(table, i):
     for pools in (table, table.candidates):
-        with pytest.raises(InputError, match="query"):
+        with pytest.raises(InputError, match="query|^i="):
             pools.pool(i)
 
 

@@ -254,7 +254,7 @@ def test_a_weighted_sum_takes_the_place_of_the_scores():
         ({"small": np.nan}, "teacher_weights={small: nan}: a weight must be a finite number"),
         ({"small": True}, "a weight must be a finite number"),
         ({}, "it must be weights of columns, by name"),
-        ([1.0], "it must be weights of columns, by name"),
+        ([1.0], r"weights=\[1.0\]: it must be a dict"),
     ],
 )
 def test_weights_that_cannot_be(weights, message):

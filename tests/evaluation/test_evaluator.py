@@ -202,7 +202,7 @@ def test_documents_that_are_not_the_collections_are_refused(model, collection):
     vectors = embed_documents(model, collection.documents)
     with pytest.raises(InputError, match="documents: a DenseIndex of 20, and .* has 60 documents"):
         Evaluator().evaluate(model, collection, documents=DenseIndex(model, vectors[:20]))
-    with pytest.raises(InputError, match="documents: a ndarray of 60, .* what retrieval.index_of makes"):
+    with pytest.raises(InputError, match="documents: a ndarray is no index; retrieval.index_of makes one"):
         Evaluator().evaluate(model, collection, documents=vectors)
     with pytest.raises(InputError, match=r"model='st': it is a name; give the model, load_student\('st'\)"):
         Evaluator().evaluate("st", collection)
@@ -427,7 +427,7 @@ class Fixed:
 def test_which_of_tied_documents_are_found_follows_their_ids(monkeypatch):
     toy = Collection("toy", ["c", "b", "a"], list("123"), ["q"], ["?"], {"test": {"q": {"a": 1}}})
     model = Fixed(monkeypatch, [[1.0]] * 3, [[1.0]])
-    found = Evaluator(["R@1"], k=1).evaluate(model, toy, documents=model.documents)
+    found = Evaluator(["R@1"], k=1).evaluate(None, toy, documents=model.documents)
     assert found.mean == {"R@1": 1.0} and found.run.ranking == {"q": [("a", 1.0)]}
 
 
@@ -440,7 +440,7 @@ def test_a_measure_deeper_than_k_raises_it(monkeypatch, caplog):
     model = Fixed(monkeypatch, -np.arange(300.0)[:, None], [[1.0]])
     evaluator = Evaluator(["nDCG@10", "R@200", "AP"], k=100)
     assert evaluator.k == 200 and "evaluator.k=100 is raised to 200 for R@200" in caplog.text
-    found = evaluator.evaluate(model, deep, documents=model.documents)
+    found = evaluator.evaluate(None, deep, documents=model.documents)
     assert found.mean["R@200"] == pytest.approx(2 / 3) and len(found.run.ranking["q"]) == 200
     assert "AP: over the 200 best documents (evaluator.k)" in caplog.text
 
@@ -448,7 +448,7 @@ def test_a_measure_deeper_than_k_raises_it(monkeypatch, caplog):
 def test_a_query_that_is_a_document_costs_no_result(monkeypatch):
     own = Collection("own", ["1", "2", "3"], list("abc"), ["1"], ["a"], {"test": {"1": {"2": 1}}})
     model = Fixed(monkeypatch, [[3.0], [2.0], [1.0]], [[1.0]])
-    found = Evaluator(["RR@1"], k=1).evaluate(model, own, documents=model.documents)
+    found = Evaluator(["RR@1"], k=1).evaluate(None, own, documents=model.documents)
     assert found.run.ranking == {"1": [("2", 2.0)]} and found.mean == {"RR@1": 1.0}
 
 

@@ -558,7 +558,7 @@ def test_the_saved_student_scores_as_trained(student_folder, table, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"similarity": "euclid"}, "cosine or dot"),
+        ({"similarity": "euclid"}, "it must be 'cosine' or 'dot'"),
         ({"teacher_scale": 0}, "teacher_scale=0"),
         ({"teacher_scale": True}, "teacher_scale=True"),
         ({"teacher_scale": "twice"}, "teacher_scale='twice'"),

@@ -126,9 +126,8 @@ class Evaluator:
                 raise InputError("model: must be given where documents is not")
             documents = passing_index(model, collection)
         if not (hasattr(documents, "search") and hasattr(documents, "__len__")):
-            raise InputError(
-                f"documents={documents!r:.60}: it must be an index, as retrieval.index_of makes it"
-            )
+            kind = type(documents).__name__
+            raise InputError(f"documents: a {kind} is no index; retrieval.index_of makes one")
         if len(documents) != len(collection.documents):
             raise InputError(
                 f"documents: a {type(documents).__name__} of {len(documents):,}, and {collection.name} has "
