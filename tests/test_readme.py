@@ -52,7 +52,7 @@ def small(command: str) -> list[str]:
     if not any(w.startswith("data=") for w in words):
         words.append("data=python_functions_400")
     if name == "train":
-        without = {"warmup=none", "+experiment=contrastive"} & set(words)
+        without = {"warmup=none", "+experiment=contrastive", "+experiment=stratified"} & set(words)
         words += TRAIN if without else TRAIN + STAGES
     else:
         words += ["negatives=2", "max_length=16"]
