@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from rankdistill.commands.compare import AGAINST, main, parts_of, words_of
@@ -43,6 +45,12 @@ class KL(nn.Module):
 """
 
 
+FAILING = """class S:
+    def select(self, scores, positive, rng):
+        raise KeyError("oops")
+"""
+
+
 def test_what_a_file_has_is_found_by_what_it_does(tmp_path):
     """Neither what it imports nor what is private; a name that the library has gets another one."""
     for name, text in (("my_sampler", SAMPLER), ("my_loss", LOSS)):
@@ -70,6 +78,7 @@ def test_what_it_compares_with_is_there():
         (SAMPLER + LOSS, "both samplers and losses"),
         ("import nothing_of_the_kind", "ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
         (LOSS.replace("temperature=1.0", "temperature"), "KL must be made without arguments"),
+        (FAILING, r"S.select fails on a pool of 64 documents: KeyError: 'oops' \(line 3\)"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, text, message):
@@ -115,6 +124,14 @@ def test_an_idea_becomes_a_table(tmp_path, beir, student_folder):
     runs = read_runs(tmp_path / "outputs" / "my_sampler" / beir.name)
     assert sorted(run.choices["sampler"] for run in runs) == sorted([*AGAINST["sampler"], "lowest"])
     assert "| lowest" in done.stdout and (tmp_path / "outputs/my_sampler" / beir.name / "report.md").exists()
+    again = subprocess.Popen([*words, "--into", "other"], cwd=tmp_path, stdout=subprocess.PIPE)
+    log = tmp_path / "other" / beir.name / "sweep.log"
+    while again.poll() is None and not (log.exists() and log.read_text()):
+        time.sleep(0.1)
+    again.terminate()
+    assert again.wait() == 143
+    (log.parent / "0").mkdir(exist_ok=True)
+    FileLock(log.parent / "0" / ".lock").acquire(blocking=False).lock.release()  # nobody works there
     done = subprocess.run([*words, "trainer.max_stepz=2"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert [x for x in done.stderr.splitlines() if "max_stepz" in x and x.startswith("error: ")]

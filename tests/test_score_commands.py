@@ -1,11 +1,13 @@
 """Scores through the commands: mined, written, converted, and distilled from a file."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from commands import POOLS, TRAINING, start
 
+from rankdistill.commands.score import warn_of_others
 from rankdistill.data import read_beir
 from rankdistill.evaluation import Run
 from rankdistill.scores import read_scores, write_scores
@@ -122,3 +124,14 @@ def test_bad_files_end_in_one_line(arguments, message, mined, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2 and last.startswith("error: ") and message in last
     assert "Traceback" not in done.stderr
+
+
+def test_queries_of_other_splits_are_said_to_be_left_out(caplog):
+    counts = {"train": 30, "dev": 0, "test": 1500}
+    collection = SimpleNamespace(qrels=counts)
+    warn_of_others(
+        SimpleNamespace(path="all.csv", covers=lambda _, split: counts[split]), collection, "train"
+    )
+    warn_of_others(SimpleNamespace(path="train.csv", covers=lambda *_: 0), collection, "train")
+    said = "scores of 1,500 of test are not written: candidates.split=train; each split is a file of its own"
+    assert caplog.messages == [f"all.csv: {said}"]

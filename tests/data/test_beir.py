@@ -118,7 +118,7 @@ def test_a_missing_file_is_named(tmp_path, file):
         ({"qrels": "q1\td1\t0.5\n"}, "test.tsv:1: expected query, document"),
         (
             {"corpus": ['{"_id": "d1", "text": "half \\ud800"}\n']},
-            "corpus.jsonl:1: expected an id and the strings",
+            r"corpus.jsonl:1: '\\ud800' is half a character",
         ),
         ({"corpus": ['{"_id": true, "text": "t"}\n']}, "corpus.jsonl:1: expected an id"),
         (

@@ -77,3 +77,8 @@ def test_a_run_of_other_queries_has_no_such_remedy(caplog):
     run = Run.from_scores({"na\u00efve": {"d": 1.0}})  # one query is drawn, and it is the other one
     measure_run(run, "a.run", Evaluator(["RR"]), TOY, "test")
     assert "a.run: has no results for 1 of 2 queries; they count 0" in caplog.messages
+
+
+def test_an_empty_run_is_said_to_be_empty():
+    with pytest.raises(InputError, match="^a.run: it is empty$"):
+        check_run(Run({}), TOY, "test", "a.run")

@@ -185,7 +185,9 @@ def test_what_it_does_not_offer_is_refused(student_folder, cross_encoder_folder,
         trainer_of(student_folder, table, tmp_path, StepTeacher(model), Apart())
     with pytest.raises(InputError, match="a table of scores does not offer; it offers in_batch, scores; set"):
         trainer_of(student_folder, table, tmp_path, None, Apart())
-    with pytest.raises(InputError, match="step_teacher.model='dense': it must be a model, a teacher that is"):
+    with pytest.raises(
+        InputError, match="step_teacher.model is 'dense': it must be a model, a teacher that is"
+    ):
         StepTeacher("dense")
 
 

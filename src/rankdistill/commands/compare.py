@@ -17,13 +17,17 @@ import os
 import re
 import subprocess
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 from torch import nn
 from tqdm.auto import tqdm
 
 from rankdistill.commands import report as reports
+from rankdistill.commands.launch import end_on_signals
 from rankdistill.commands.words import config_folder
 from rankdistill.errors import InputError
 from rankdistill.evaluation.report import report
@@ -60,9 +64,11 @@ def parts_of(file: Path) -> tuple[str, dict[str, dict]]:
         if kind is None:
             continue
         try:
-            part()
+            made = part()
         except Exception as error:
             raise InputError(f"{file}: {name} must be made without arguments: {error}") from None
+        if kind == "sampler":
+            check_selects(made, f"{file}: {name}")
         fields = {
             field: parameter.default
             for field, parameter in inspect.signature(part).parameters.items()
@@ -76,6 +82,20 @@ def parts_of(file: Path) -> tuple[str, dict[str, dict]]:
     return kinds[0], options[kinds[0]]
 
 
+def check_selects(sampler: Any, name: str) -> None:
+    """Raises ``InputError`` if ``sampler`` fails on a pool of 64; one that reads more isn't asked."""
+    if len(inspect.signature(sampler.select).parameters) != 3:
+        return
+    scores, positive = np.linspace(1, 0, 64), np.arange(64) == 3
+    try:
+        sampler.select(scores, positive, np.random.default_rng(0))
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise InputError(
+            f"{name}.select fails on a pool of 64 documents: {type(error).__name__}: {error} (line {line})"
+        ) from None
+
+
 def _option(name: str, kind: str) -> str:
     """``MySampler`` as the name of an option: ``my_sampler``; with ``own_`` before one that there is."""
     option = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
@@ -87,7 +107,7 @@ def words_of(kind: str, own: dict[str, dict], study: str, options: Path, more: l
     with own_files(options / kind) as files:
         for name, fields in own.items():
             write_text(files / f"{name}.yaml", OmegaConf.to_yaml(fields))
-    chosen = ",".join([*AGAINST[kind], *own])
+    chosen = ",".join([*own, *AGAINST[kind]])  # what may fail comes first
     return ["-m", "--config-dir", str(options), f"+study={study}", f"{kind}={chosen}", *more]
 
 
@@ -111,8 +131,9 @@ def train(words: list[str], folder: Path, beside: Path) -> None:
                     pass
                 if finished := len(list(folder.glob("*/conditions.json"))) - bar.n:
                     bar.update(finished)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # SIGTERM and SIGHUP as well
             job.terminate()
+            job.wait()  # else the same command finds the runs in use
             raise
     if job.returncode:
         lines = [x for x in log.read_text(encoding="utf-8").splitlines() if x.startswith("error: ")]
@@ -133,6 +154,7 @@ def main() -> None:
     parser.add_argument("--study", default="compare", help="of configs/study (default: compare)")
     parser.add_argument("--into", type=Path, help="a folder for runs and reports (default: outputs/<file>)")
     arguments = parser.parse_intermixed_args()
+    end_on_signals()
     try:
         kind, own = parts_of(arguments.file)
         into = (arguments.into or Path("outputs") / arguments.file.stem).absolute()

@@ -199,6 +199,8 @@ def check_run(given: Run, collection: Collection, split: str, path: str) -> None
     """Raises ``InputError`` if ``given`` cannot be a run of ``split``; logs what it has beyond it."""
     judged = collection.judged(split)
     unknown = [query for query in given.ranking if query not in judged]
+    if not given.ranking:
+        raise InputError(f"{path}: it is empty")
     if len(unknown) == len(given.ranking):
         raise InputError(
             f"{path}: none of its queries is in split {split!r} of {collection.name}: {shorten(unknown)}"

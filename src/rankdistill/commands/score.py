@@ -53,10 +53,24 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         wanted = config.candidates
         with fields_of("candidates"):
             table = score_split(teacher, retrievers, collection, wanted.split, wanted.limit)
+        if isinstance(teacher, FileTeacher):
+            warn_of_others(teacher, collection, wanted.split)
     if processes.is_main():
         write_scores(table, output, format)
         print(f"\n{table.candidates}\n\nScores of {table.teacher} in {output}")
     return str(output)
+
+
+def warn_of_others(teacher: FileTeacher, collection: Collection, split: str) -> None:
+    """Of the queries that the file has of other splits than the one that is written."""
+    counts = {name: teacher.covers(collection, name) for name in collection.qrels if name != split}
+    if said := ", ".join(f"{count:,} of {name}" for name, count in counts.items() if count):
+        log.warning(
+            "%s: scores of %s are not written: candidates.split=%s; each split is a file of its own",
+            teacher.path,
+            said,
+            split,
+        )
 
 
 def read_candidates(path: str, collection: Collection, invalid: Invalid = "error") -> Candidates:

@@ -94,8 +94,13 @@ def _texts(
         }
         try:
             text = "".join([before + values.get(field, "") for before, field in parts]).strip()
-            f"{key}{text}".encode()  # lone surrogates are no text
-        except (TypeError, UnicodeEncodeError):
+            f"{key}{text}".encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise InputError(
+                f"{place}: {half!r} is half a character (a lone surrogate), and so no text; replace it"
+            ) from None
+        except TypeError:
             key = None
         if key is None:
             raise InputError(f"{place}: expected an id and the strings {' and '.join(fields)}")

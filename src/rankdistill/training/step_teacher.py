@@ -39,8 +39,9 @@ class StepTeacher:
             object.__setattr__(self, "model", inner)
             object.__setattr__(self, "of_pools", True)
         if not isinstance(self.model, (Model, Ranker)) and self.model != STUDENT:
+            given = repr(self.model) if isinstance(self.model, str) else f"a {type(self.model).__name__}"
             raise InputError(
-                f"step_teacher.model={self.model!r:.60}: it must be a model, a teacher that is one model, or "
+                f"step_teacher.model is {given}: it must be a model, a teacher that is one model, or "
                 "student, a copy of it"
             )
         if not isinstance(self.trained, bool):
