@@ -31,7 +31,7 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     from sentence_transformers import SentenceTransformer
 
     """In an interpreter of its own as in a fork."""
-    given = [*tiny, "+experiment=stratified"]
+    given = list(tiny)
     done = child(["-m", "rankdistill.train", *given, f"hydra.run.dir={tmp_path / 'one'}"], tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     two = start("train", [*given, f"hydra.run.dir={tmp_path / 'two'}"], tmp_path)
@@ -74,7 +74,7 @@ def test_a_run_leaves_all_its_files_and_is_reproducible(tiny, tmp_path):
     assert "reusing teacher scores" in (tmp_path / "two" / "train.log").read_text()
     assert not list(folder.glob("checkpoints/*"))
 
-    same = [*tiny, "+experiment=stratified", f"hydra.run.dir={folder}"]
+    same = [*tiny, f"hydra.run.dir={folder}"]
     weights = (folder / "model" / "model.safetensors").stat().st_mtime_ns
     again = start("train", same, tmp_path)
     assert again.returncode == 0 and "| before" in again.stdout and "finished earlier" in again.stdout

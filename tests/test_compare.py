@@ -59,7 +59,7 @@ def test_what_a_file_has_is_found_by_what_it_does(tmp_path):
     kind, own = parts_of(tmp_path / "my_loss.py")
     assert (kind, own) == ("loss", {"own_kl": {"_target_": "my_loss.KL", "temperature": 1.0}})
     words = words_of(kind, own, "compare", tmp_path / "options", ["seed=0"])
-    losses = ",".join([*AGAINST["loss"], "own_kl"])
+    losses = ",".join(["own_kl", *AGAINST["loss"]])
     assert words[:3] == ["-m", "--config-dir", str(tmp_path / "options")]
     assert words[3:] == ["+study=compare", f"loss={losses}", "seed=0"]
     assert OmegaConf.load(tmp_path / "options" / "loss" / "own_kl.yaml") == own["own_kl"]
@@ -100,6 +100,9 @@ def test_what_it_did_not_write_stays(tmp_path, monkeypatch, capsys, name):
     file = tmp_path / "into" / name
     file.parent.mkdir(parents=True)
     file.write_text("somebody's own")
+    monkeypatch.setattr(
+        "rankdistill.commands.compare.end_on_signals", lambda: None
+    )  # they are this process's
     monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path / "mine.py"), "--into", str(tmp_path / "into")])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -27,7 +27,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from rankdistill.commands import report as reports
-from rankdistill.commands.launch import end_on_signals
+from rankdistill.commands.launch import end_on_signals, status_of
 from rankdistill.commands.words import config_folder
 from rankdistill.errors import InputError
 from rankdistill.evaluation.report import report
@@ -169,6 +169,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as stopped:
+        print("\ninterrupted; start the same command again", file=sys.stderr)
+        sys.exit(status_of(stopped))
 
 
 if __name__ == "__main__":

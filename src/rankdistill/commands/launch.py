@@ -128,6 +128,11 @@ class Stopped(KeyboardInterrupt):
     """What SIGTERM and SIGHUP raise: a run ends as with Ctrl-C, its files whole, its lock released."""
 
 
+def status_of(stopped: KeyboardInterrupt) -> int:
+    """The exit status of a command that was ``stopped`` by SIGTERM or SIGHUP, or by Ctrl-C."""
+    return 143 if isinstance(stopped, Stopped) else 130
+
+
 def end_on_signals() -> None:
     """SIGTERM and SIGHUP raise ``Stopped`` in this process; one forked from it ends at once.
 
@@ -207,11 +212,10 @@ def command(run: Callable[[DictConfig, RunFolder], Any], config_name: str) -> No
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(logged)()
         processes.wait()  # a process that leaves while others work may end in an abort
     except KeyboardInterrupt as stopped:
-        terminated = isinstance(stopped, Stopped)
         if processes.is_main():
-            word = "terminated" if terminated else "interrupted"
+            word = "terminated" if isinstance(stopped, Stopped) else "interrupted"
             print(f"\n{word}; it resumes with {' and '.join(again)}", file=sys.stderr)
-        sys.exit(143 if terminated else 130)
+        sys.exit(status_of(stopped))
     except Exception as error:
         message = explain(error)
         if message is None:
