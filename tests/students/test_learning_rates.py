@@ -3,9 +3,9 @@
 import pytest
 from sentence_transformers.base.model import BaseModel
 
+from rankdistill.commands.job import check_student
 from rankdistill.commands.launch import compose, make
 from rankdistill.commands.plan import plan
-from rankdistill.commands.train import check_student
 
 STATIC_QUERIES = ["student=asymmetric", "student.query.model=${student.model}"]
 
