@@ -252,11 +252,10 @@ def run_notes(
     batches: Mapping[str, Mapping[str, int]],
 ) -> list[str]:
     """What a reader of the model's card must know of the run, a sentence each."""
-    tables, evaluation = list(queries.items())[:-1], queries["evaluation"]
-    notes = []
-    for name, counts in tables:
+    evaluation, notes = queries["evaluation"], []
+    for name in [name for name in queries if name != "evaluation"]:
         where = name.removesuffix("training").rstrip(".")
-        notes.append(f"{f'In {where}, trained' if where else 'Trained'} on {used_queries(counts)}.")
+        notes.append(f"{f'In {where}, trained' if where else 'Trained'} on {used_queries(queries[name])}.")
     notes += [f"{x}." for x in said_of(truncated)]
     for name, kept in course.kept.items():
         where = "{step} of {of}".format(**kept)
