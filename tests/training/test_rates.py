@@ -2,17 +2,20 @@
 
 import json
 import math
+import shutil
 
 import pytest
 from safetensors.torch import load_file
 
 from rankdistill.commands.train import compose, distil
 from rankdistill.errors import InputError
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.training import training_arguments
 from rankdistill.training.arguments import steps_of
 from rankdistill.training.rates import FACTOR, kept_rates, search
 
 RATES = "learning rates"
+WATCHED = ["trainer.eval_strategy=steps", "trainer.eval_steps=1", "trainer.eval_on_start=true"]
 SEARCHING = ["warmup=none", "trainer.learning_rate=auto", "evaluation.dev_queries=4"]
 
 
@@ -52,12 +55,12 @@ def test_steps_are_counted_as_the_trainer_counts(tmp_path):
 
 def test_a_run_searches_and_says_what_it_tried(small_job, tmp_path, caplog):
     """The run itself is as one whose rate was given; the student is untouched by what was tried."""
-    watched = ["trainer.eval_strategy=steps", "trainer.eval_steps=1", "trainer.eval_on_start=true"]
     with caplog.at_level("INFO"):
-        distil(compose(*small_job, *SEARCHING, *watched), tmp_path / "run")
+        distil(compose(*small_job, *SEARCHING, *WATCHED), tmp_path / "run")
     conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
-    rates = {float(rate): value for rate, value in conditions[RATES]["distillation"].items()}
+    rates = {float(rate): value for rate, value in conditions[RATES]["distillation"]["rates"].items()}
     rate = next(iter(rates))
+    assert conditions[RATES]["distillation"]["seed"] == 0
     assert len(rates) >= 3 and rates[rate] == max(rates.values())
     said = next(text for text in caplog.messages if "steps each, nDCG@10 on the dev queries" in text)
     assert said.startswith(f"distillation: learning rate {rate:g}; after 10 steps each")
@@ -65,7 +68,7 @@ def test_a_run_searches_and_says_what_it_tried(small_job, tmp_path, caplog):
     assert f"Learning rate of distillation: {rate:g}, the best of {len(rates)} on the dev queries." in card
     assert min(rates.values()) > -math.inf
     given = [*SEARCHING[:1], f"trainer.learning_rate={rate}", SEARCHING[2]]
-    distil(compose(*small_job, *given, *watched), tmp_path / "given")
+    distil(compose(*small_job, *given, *WATCHED), tmp_path / "given")
     files = [tmp_path / name / "model" / "model.safetensors" for name in ("run", "given")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -81,18 +84,51 @@ def test_a_resumed_run_searches_no_more(small_job, tmp_path, monkeypatch):
         patch.setattr("rankdistill.training.stages.resume", stop)
         distil(config, tmp_path / "again")
     kept = kept_rates(tmp_path / "again" / "checkpoints" / "distillation")
+    assert kept is not None
+    shutil.rmtree(cache_folder() / "rates")  # what the run keeps itself is enough
     monkeypatch.setattr("rankdistill.training.rates.search", None)
     distil(config, tmp_path / "again")
     weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "again")]
     assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
     conditions = json.loads((tmp_path / "again" / "conditions.json").read_text())
-    assert {float(rate): value for rate, value in conditions[RATES]["distillation"].items()} == kept
+    found = conditions[RATES]["distillation"]["rates"]
+    assert {float(rate): value for rate, value in found.items()} == kept.of
+
+
+def test_another_seed_takes_what_the_first_one_found(small_job, tmp_path, monkeypatch, caplog):
+    """It trains as one to which that rate was given; another setting searches for itself."""
+
+    def job(name, *words):
+        distil(compose(*small_job, SEARCHING[0], SEARCHING[2], *WATCHED, *words), tmp_path / name)
+        return tmp_path / name
+
+    first = job("first", SEARCHING[1])
+    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+        patch.setattr("rankdistill.training.rates.search", None)
+        second = job("second", SEARCHING[1], "seed=1")
+        with pytest.raises(TypeError):
+            job("other", SEARCHING[1], "sampler=random")
+    found = [json.loads((run / "conditions.json").read_text())[RATES] for run in (first, second)]
+    assert found[0] == found[1] and found[1]["distillation"]["seed"] == 0
+    rate = next(iter(found[1]["distillation"]["rates"]))
+    assert any(f"learning rate {float(rate):g}, searched with seed 0" in text for text in caplog.messages)
+    assert "on the dev queries with seed 0." in (second / "model" / "README.md").read_text(encoding="utf-8")
+    given = job("given", f"trainer.learning_rate={rate}", "seed=1")
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (second, given)]
+    assert weights[0] == weights[1]
 
 
 def test_what_is_kept_is_read_or_named(tmp_path):
-    (tmp_path / "rates.json").write_text('{"fast": 1}')
-    with pytest.raises(InputError, match="rates.json: damaged .*; delete .*rates.json to search again"):
-        kept_rates(tmp_path)
+    assert kept_rates(tmp_path) is None
+    for text in (
+        '{"rates": {"fast": 1}, "seed": 0}',
+        '{"rates": {}, "seed": 0}',
+        '{"rates": {"1e-3": 1}}',
+        "[]",
+    ):
+        (tmp_path / "rates.json").write_text(text)
+        with pytest.raises(InputError, match="rates.json: damaged .*; delete .*rates.json to search again"):
+            kept_rates(tmp_path)
 
 
 def test_rates_need_queries_to_be_compared_on(small_job, tmp_path):

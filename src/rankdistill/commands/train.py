@@ -44,6 +44,8 @@ from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluation, compare
 from rankdistill.retrieval import passing_index, stored_index
 from rankdistill.runtime import processes
+from rankdistill.runtime.cache import fingerprint
+from rankdistill.runtime.environment import precision
 from rankdistill.runtime.folders import RunFolder, plain, write_json, write_text
 from rankdistill.runtime.hardware import has_bf16
 from rankdistill.runtime.stopwatch import Stopwatch
@@ -55,7 +57,7 @@ from rankdistill.students.models import BiEncoderModel
 from rankdistill.students.rankers import has_transformer, reranks
 from rankdistill.teachers import NoTeacher
 from rankdistill.training.arguments import batch_in_words, batch_of
-from rankdistill.training.rates import kept_rates
+from rankdistill.training.rates import Rates, kept_rates
 from rankdistill.training.stages import lone_documents, resumed_at, shown_queries, train_stage
 
 __all__ = ["compose", "distil", "run"]
@@ -131,7 +133,8 @@ def run(config: DictConfig, folder: RunFolder) -> float:
                 save_group_plots(plots, tables[-1], {name: job.sampler}, encoder, vectors, config.seed)
                 watch.lap("plots")
         processes.wait()
-        course = train_stages(job, tables, watching, identity, watch)
+        setting = fingerprint({**folder.plain, "seed": None, "plots": None}, *precision(), job.inputs)
+        course = train_stages(job, tables, watching, identity, setting, watch)
         for i, counts in enumerate(trained):
             own = [stage for stage in job.stages if job.table_of[stage.name] == i]
             counts["shown"] = shown_queries(own, course.steps, tables[i], counts["used"])
@@ -150,18 +153,22 @@ def run(config: DictConfig, folder: RunFolder) -> float:
 class Course:
     """How the training went: what was logged, and by stage the steps of the weights that were kept.
 
-    ``kept`` has those stages whose last step's were not, ``rates`` what each rate that was tried came to on
-    the dev queries.
+    ``kept`` has those stages whose last step's were not, ``rates`` those whose learning rate was searched.
     """
 
     history: list[dict] = field(default_factory=list)
     steps: dict[str, int] = field(default_factory=dict)
     kept: dict[str, dict[str, int]] = field(default_factory=dict)
-    rates: dict[str, dict[float, float]] = field(default_factory=dict)
+    rates: dict[str, Rates] = field(default_factory=dict)
 
 
 def train_stages(
-    job: Job, tables: Sequence[ScoreTable], watching: dict[str, Any], identity: str, watch: Stopwatch
+    job: Job,
+    tables: Sequence[ScoreTable],
+    watching: dict[str, Any],
+    identity: str,
+    setting: str,
+    watch: Stopwatch,
 ) -> Course:
     """Trains the student in place; ``watching`` is for the stages that are measured meanwhile."""
     course = Course()
@@ -169,10 +176,12 @@ def train_stages(
         more = {**stage.scores, "split": job.config.candidates.split}
         before = course.history[-1]["step"] if course.history else 0
         shown = tables[job.table_of[stage.name]]
-        course.history += train_stage(job.student, shown, stage, more, watching, course.history, identity)
+        course.history += train_stage(
+            job.student, shown, stage, more, watching, course.history, identity, setting
+        )
         watch.lap(stage.name)
-        if stage.searches_rate:
-            course.rates[stage.name] = kept_rates(stage.folder)
+        if stage.searches_rate and (rates := kept_rates(stage.folder)) is not None:
+            course.rates[stage.name] = rates
         steps, last = (course.history[-1][name] - before for name in ("kept_step", "step"))
         course.steps[stage.name] = steps
         if steps != last:
@@ -234,7 +243,11 @@ def leave(
         batches=batches,
         truncated=truncated,
         kept=course.kept,
-        **({"learning rates": course.rates} if course.rates else {}),
+        **(
+            {"learning rates": {name: rates.said() for name, rates in course.rates.items()}}
+            if course.rates
+            else {}
+        ),
         resumed=folder.resumed,
         seconds={name: round(value, 1) for name, value in watch.seconds.items()},
         **active,
@@ -261,9 +274,10 @@ def run_notes(
         where = "{step} of {of}".format(**kept)
         notes.append(f"Of {name}, the weights of step {where} are kept, the best on the dev queries.")
     for stage in job.stages:
-        tried = (
-            f", the best of {len(course.rates[stage.name])} on the dev queries" if stage.searches_rate else ""
-        )
+        tried = ""
+        if (rates := course.rates.get(stage.name)) is not None:
+            tried = f", the best of {len(rates.of)} on the dev queries"
+            tried += f" with seed {rates.seed}" if rates.seed != job.config.seed else ""
         notes.append(f"Learning rate of {stage.name}: {stage.arguments.learning_rate:g}{tried}.")
     notes += [f"Batch of {name}: {batch_in_words(batch)}." for name, batch in batches.items()]
     if seen := shared_queries(evaluation):

@@ -18,7 +18,8 @@ from rankdistill.runtime.environment import UNITS, cache_folder
 log = logging.getLogger(__name__)
 DAY = 86400
 AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
-KINDS = ("candidates", "collections", "embeddings", "models", "scores", "seals", "tokens")  # its folders
+# the cache's folders
+KINDS = ("candidates", "collections", "embeddings", "models", "rates", "scores", "seals", "tokens")
 OWN = re.compile(r"\.?(?:\w+-)?[0-9a-f]{16,}(?:\.(?!lock$|sha256$)\w+)*")  # what entries are called
 
 

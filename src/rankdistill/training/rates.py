@@ -1,10 +1,14 @@
-"""A learning rate that is searched: short runs of a stage at several rates, measured on dev queries."""
+"""A learning rate that is searched: short runs of a stage at several rates, measured on dev queries.
+
+A setting is searched once: its runs with other seeds take what the first one found, out of the cache.
+"""
 
 import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,6 +17,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from rankdistill.errors import InputError
 from rankdistill.runtime import processes
+from rankdistill.runtime.cache import fingerprint, once
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.runtime.folders import read_json, write_json
 from rankdistill.training.arguments import NEEDS_DEV, steps_of
 from rankdistill.training.dev import dev_collection
@@ -51,18 +57,57 @@ def _rate(start: float, place: int) -> float:
     return float(f"{start * FACTOR**place:.2g}")
 
 
+@dataclass(frozen=True)
+class Rates:
+    """``of`` has the rates that were tried and what each gave on the dev queries, the best one first.
+
+    They were tried with ``seed``, which may be another run's of the same setting.
+    """
+
+    of: dict[float, float]
+    seed: int
+
+    @property
+    def best(self) -> float:
+        """The rate to train at."""
+        return next(iter(self.of))
+
+    def said(self) -> dict[str, Any]:
+        """What a run writes of them."""
+        return {"seed": self.seed, "rates": {str(rate): value for rate, value in self.of.items()}}
+
+
 def searched_rates(
-    student, table, stage, more: Mapping[str, Any], dev: Mapping[str, Any]
-) -> dict[float, float]:
+    student, table, stage, more: Mapping[str, Any], dev: Mapping[str, Any], setting: str
+) -> Rates:
     """``search`` for ``stage``, on copies of ``student``; kept in the stage's folder, and read from there.
 
     ``more`` are the Trainer's further fields, ``dev`` its ``eval_dataset``, ``evaluator`` and
-    ``eval_candidates``. Each rate makes a quarter of the stage's steps, at least 10, its schedule as short,
-    which may favour lower rates than the whole stage would. A rate at which training diverges measures
-    -inf. Pools are not refreshed. Raises ``InputError`` if each one does.
+    ``eval_candidates``. ``setting`` is equal for runs that differ in their seed alone, one of which searches.
+    Each rate makes a quarter of the stage's steps, at least 10, its schedule as short, which may favour lower
+    rates than the whole stage would. A rate at which training diverges measures -inf. Pools are not
+    refreshed. Raises ``InputError`` if each one does.
     """
-    if kept := kept_rates(stage.folder):
-        return kept
+    if (rates := kept_rates(stage.folder)) is not None:
+        return rates
+    key = fingerprint(setting, stage.name, stage.arguments.world_size)
+    path = cache_folder() / "rates" / f"{key}.json"
+    with once(path) as missing:
+        if missing:
+            rates = Rates(_tried(student, table, stage, more, dev), stage.arguments.seed)
+            if processes.is_main():
+                _write(path, rates)
+    if rates is None:
+        rates = _read(path)
+        log.info("%s: learning rate %g, searched with seed %d (%s)", stage.name, rates.best, rates.seed, path)
+    if processes.is_main():
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        _write(stage.folder / KEPT, rates)
+    processes.wait()
+    return rates
+
+
+def _tried(student, table, stage, more: Mapping[str, Any], dev: Mapping[str, Any]) -> dict[float, float]:
     steps = max(LEAST, round(SHARE * steps_of(stage.arguments, len(table))))
     evaluator, begun = dev["evaluator"], perf_counter()
     queries = dev_collection(table, dev["eval_dataset"])
@@ -112,10 +157,6 @@ def searched_rates(
     )
     if rates[rate] == -math.inf:
         raise InputError(f"{stage.name}: trainer.learning_rate=auto: training diverges at each rate tried")
-    if processes.is_main():
-        stage.folder.mkdir(parents=True, exist_ok=True)
-        write_json(stage.folder / KEPT, rates)
-    processes.wait()
     return rates
 
 
@@ -130,13 +171,22 @@ def hushed() -> Iterator[None]:
         logging.disable(level)
 
 
-def kept_rates(folder: Path) -> dict[float, float]:
-    """What ``searched_rates`` found for the stage of ``folder``; {} if nothing was searched there."""
-    file = folder / KEPT
-    if not file.exists():
-        return {}
-    remedy = f"delete {file} to search again"
+def kept_rates(folder: Path) -> Rates | None:
+    """What ``searched_rates`` found for the stage of ``folder``; None if nothing was searched there."""
+    return _read(folder / KEPT) if (folder / KEPT).exists() else None
+
+
+def _write(path: Path, rates: Rates) -> None:
+    write_json(path, rates.said() | {"checksum": fingerprint(rates.said())})
+
+
+def _read(path: Path) -> Rates:
+    remedy = f"delete {path} to search again"
+    kept = read_json(path, dict, remedy)
     try:
-        return {float(rate): float(value) for rate, value in read_json(file, dict, remedy).items()}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{file}: damaged ({error}); {remedy}") from None
+        rates = Rates({float(rate): float(value) for rate, value in kept["rates"].items()}, int(kept["seed"]))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); {remedy}") from None
+    if kept.get("checksum") != fingerprint(rates.said()):
+        raise InputError(f"{path}: damaged (its checksum is not that of its rates); {remedy}")
+    return rates

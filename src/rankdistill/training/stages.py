@@ -90,19 +90,20 @@ def lone_documents(stages: Sequence[Stage], table: ScoreTable) -> dict[str, int]
 
 
 def train_stage(
-    student, table, stage: Stage, more: dict, dev: dict, history: list[dict], run: str
+    student, table, stage: Stage, more: dict, dev: dict, history: list[dict], run: str, setting: str
 ) -> list[dict]:
     """Trains ``student`` in place, or takes up where an earlier start left; returns what was logged.
 
     ``more`` is given to the Trainer, and ``dev`` where the stage is measured while it is trained; a rate that
-    is searched is the stage's from then on. ``run`` is the run's identity.
+    is searched is the stage's from then on. ``run`` is the run's identity, ``setting`` what it shares with
+    runs of other seeds.
     """
     finished = stage.folder / "finished"
     teacher = stage.step_teacher
     if stage.searches_rate:
         with only(student, stage.trains, stage.name):
-            rates = searched_rates(student, table, stage, more, dev)
-        stage.arguments.learning_rate = next(iter(rates))
+            rates = searched_rates(student, table, stage, more, dev, setting)
+        stage.arguments.learning_rate = rates.best
     if stage.arguments.eval_strategy != "no":
         more = more | dev
     if finished.exists():
