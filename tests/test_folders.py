@@ -172,6 +172,15 @@ def test_a_damaged_file_of_a_finished_run_is_named(tmp_path, name, damage):
         train(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "conditions.json"])
+def test_a_missing_file_of_a_finished_run_is_named(tmp_path, name):
+    """Not as damaged: somebody deleted it."""
+    train(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=rf"^{tmp_path / name}: missing; .*delete {tmp_path}"):
+        train(tmp_path)
+
+
 @pytest.mark.parametrize("damage", [*DAMAGES, "gone"])
 def test_a_damaged_identity_of_an_interrupted_run_is_named(tmp_path, damage):
     place = train(tmp_path, until="checkpoint")

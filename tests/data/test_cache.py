@@ -123,15 +123,15 @@ def folder(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "name"),
     [
-        (lambda folder: (folder / "file").write_text("another!!"), "x/file"),
-        (lambda folder: (folder / "file").write_text("all"), "x/file"),
-        (lambda folder: (folder / "file").unlink(), "x/file"),
-        (lambda folder: (folder / "more").write_text(""), "x/more"),
+        (lambda folder: (folder / "file").write_text("another!!"), "x/file: damaged"),
+        (lambda folder: (folder / "file").write_text("all"), "x/file: damaged"),
+        (lambda folder: (folder / "file").unlink(), "x/file: missing"),
+        (lambda folder: (folder / "more").write_text(""), "x/more: damaged"),
     ],
 )
 def test_a_folder_that_changed_since_it_was_built_is_not_reused(folder, tmp_path, damage, name):
     damage(folder)
-    with pytest.raises(InputError, match=f"{name}: damaged .*delete {folder} to build it again"):
+    with pytest.raises(InputError, match=f"{name}.*; delete {folder} to build it again"):
         build_folder(folder, partial(slowly, tmp_path / "log"))
     shutil.rmtree(folder)
     assert ask(folder, tmp_path / "log") == "all of it"

@@ -356,12 +356,22 @@ def test_a_damaged_run_is_named_and_the_others_are_reported(sweep, name, damage)
         whole = file.read_bytes()
         file.write_bytes(DAMAGES[damage] if damage != "cut" else b"".join(whole.splitlines(True)[:-3]))
     runs = {run.folder.name: run.missing for run in read_runs(folder)}
-    assert runs.pop("random1").startswith(name) and set(runs.values()) == {""}
+    said = f"{name}: missing; " if damage == "gone" else f"{name}: damaged ("
+    assert runs.pop("random1").startswith(said) and set(runs.values()) == {""}
     if name == "run.json" and damage == "list":  # the reports of all alike
         found = report(folder)
         assert list(found.unfinished) == [str(folder / "random1")] and "not in the table" in found.markdown()
         seeds = {setting.values: setting.seeds for setting in found.settings}
         assert seeds == {("stratified",): (0, 1), ("random",): (0,)}
+
+
+@pytest.mark.parametrize("name", ["per_query.csv", ".hydra/config.yaml", ".hydra/hydra.yaml"])
+def test_a_missing_file_of_a_run_of_an_earlier_version_is_named(tmp_path, name):
+    """Its conditions.json has no checksums that would say so."""
+    write_run_of_an_earlier_version(tmp_path / "0", {"sampler": "hard"}, [0.1, 0.3])
+    (tmp_path / "0" / name).unlink()
+    (run,) = read_runs(tmp_path)
+    assert run.missing == f"{name}: missing; run it again"
 
 
 def test_a_log_that_is_no_text_is_read_as_far_as_it_is(tmp_path):

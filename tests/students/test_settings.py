@@ -91,6 +91,15 @@ def test_a_missing_file_is_named(folders, tmp_path, kind, file):
         LOADED_BY[kind](str(tmp_path / "model"))
 
 
+def test_a_link_to_what_is_gone_is_a_missing_file(folders, tmp_path):
+    """As in a hub's cache, which was copied in part."""
+    shutil.copytree(folders / "dense", tmp_path / "model")
+    (tmp_path / "model" / "config.json").unlink()
+    (tmp_path / "model" / "config.json").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match="config.json: missing; get the file again"):
+        LOADED_BY["dense"](str(tmp_path / "model"))
+
+
 @pytest.mark.parametrize("kind", ["dense", "static", "cross-encoder"])
 def test_what_no_library_reads_may_be_anything(folders, tmp_path, kind):
     """Hubs hold lists of what a model was trained on, and notes, beside its files."""

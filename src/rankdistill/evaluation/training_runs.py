@@ -155,6 +155,8 @@ def _told_by_hydra(folder: Path) -> tuple[DictConfig, dict[str, str], dict[str, 
         overrides = _overrides(words)
         overrides.pop("seed", None)
         return config, overrides, dict(choices)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: missing; run it again") from None
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split("\n")[0].split())
         raise InputError(f"{folder}: damaged ({reason}); run it again") from None
@@ -213,6 +215,8 @@ def _per_query(path: Path, remedy: str) -> dict[str, dict[str, dict[str, float]]
                     number = per_query[system].setdefault(measure, {})[query] = float(value)
                     if not math.isfinite(number):
                         raise ValueError(f"{value} of {query}")
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; {remedy}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise InputError(f"{path}: damaged ({' '.join(str(error).split())}); {remedy}") from None
     if not per_query.get("after"):

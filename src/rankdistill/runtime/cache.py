@@ -250,8 +250,8 @@ def sealed(path: Path) -> bool:
     """Whether the file or folder at ``path`` is as it was when it was sealed; False if it never was.
 
     Of files whose size and times are those of the seal nothing is read; else their checksums are computed.
-    Where these differ, the file in the cache is damaged: raises ``InputError``. A file elsewhere is
-    another one now, and not sealed.
+    Where these differ, the file in the cache is damaged or missing: raises ``InputError``. A file elsewhere
+    is another one now, and not sealed.
     """
     mark = seal_of(path)
     try:
@@ -266,10 +266,8 @@ def sealed(path: Path) -> bool:
         seal(path)
     elif _in_cache(path):
         file = path / wrong[0] if path.is_dir() else path
-        raise InputError(
-            f"{file}: damaged (it does not match its checksum in {mark.name}); delete "
-            f"{'it' if file == path else path} to build it again"
-        )
+        what = f"damaged (it does not match its checksum in {mark.name})" if file.exists() else "missing"
+        raise InputError(f"{file}: {what}; delete {'it' if file == path else path} to build it again")
     return not wrong
 
 

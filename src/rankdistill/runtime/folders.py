@@ -138,6 +138,8 @@ def read_json(path: Path, kind: type, remedy: str) -> Any:
     """What the JSON file ``path`` holds; raises ``InputError`` with ``remedy`` if that isn't a ``kind``."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({_reason(error)}); {remedy}") from None
     if not isinstance(value, kind):
@@ -168,7 +170,7 @@ def check(folder: Path, checksums: Mapping[str, str], remedy: str) -> None:
 def finished_conditions(folder: Path) -> dict | None:
     """conditions.json of a finished run; None where ``folder`` holds none.
 
-    Raises ``InputError`` where a run ended and its conditions.json is damaged.
+    Raises ``InputError`` where a run ended and its conditions.json is missing or damaged.
     """
     path, left = folder / "conditions.json", kept(folder / "checkpoints")
     ended = (folder / "metrics.json").exists() or (folder / "model" / "README.md").exists()

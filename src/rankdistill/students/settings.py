@@ -29,6 +29,8 @@ def read_settings(file: Path, kind: type = dict) -> Any:
     """What is in the JSON ``file``; raises ``InputError`` if it is cut, no UTF-8, or not of ``kind``."""
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:  # a link to what is gone
+        raise InputError(f"{file}: missing; get the file again") from None
     except (OSError, ValueError, RecursionError) as error:
         reason = "empty" if file.is_file() and not file.stat().st_size else " ".join(str(error).split())
         raise InputError(f"{file}: damaged ({reason}); get the file again") from None
