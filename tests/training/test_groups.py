@@ -10,13 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rankdistill.candidates import BM25, Random, mine
-from rankdistill.data import Candidates
+from rankdistill.data import Candidates, Collection
 from rankdistill.errors import InputError
 from rankdistill.samplers import HardNegativeSampler, RandomSampler, StratifiedSampler
 from rankdistill.scores import ScoreTable
 from rankdistill.teachers import score_candidates
 from rankdistill.training import EpochSampler, TrainingGroups
-from rankdistill.training.groups import check_split, normalise, offered_sizes
+from rankdistill.training.groups import check_fit, check_split, normalise, offered_sizes
 
 
 def same(a, b):
@@ -372,5 +372,16 @@ def test_a_table_without_queries_is_said(table):
     with pytest.raises(InputError, match="no query in it to train on"):
         TrainingGroups(empty, RandomSampler(1, 1))
     alone = table.take([0, 1], [np.array([0]), np.array([0])])
-    with pytest.raises(InputError, match="no query has two documents to show"):
-        TrainingGroups(alone, RandomSampler(0, 1))
+    for sampler in (RandomSampler(0, 1), RandomSampler(1, 3), HardNegativeSampler(1, 3)):
+        with pytest.raises(
+            InputError, match="^score table: no query has two documents to show; mine or score"
+        ):
+            TrainingGroups(alone, sampler)
+
+
+def test_a_collection_of_one_document_is_said():
+    """It was the sampler that was to have smaller groups."""
+    one = Collection("one", ["a"], ["text"], ["q"], ["what"], {"train": {"q": {"a": 1}}})
+    pools = mine(one, [Random(5)], "train")
+    with pytest.raises(InputError, match="^one: it has one document, and training compares two; add more"):
+        check_fit(RandomSampler(1, 3), pools)

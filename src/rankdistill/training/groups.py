@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from rankdistill.data.candidates import UNORDERED, Candidates
+from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, shorten
 from rankdistill.samplers import HardNegativeSampler
 from rankdistill.scores.table import ScoreTable
@@ -76,7 +77,7 @@ class TrainingGroups(Dataset):
         self.queries = np.flatnonzero(sizes >= 2)
         self.left_out = len(table) - len(self.queries)
         if not len(self.queries):
-            raise InputError("score table: no query has two documents to show; mine or score more candidates")
+            raise nothing_to_compare(table.collection)
         self.alone = self._alone()
         self.small = int((sizes[self.queries] < group_size(self.sampler)).sum())
         self.read = 0
@@ -202,9 +203,16 @@ def group_size(sampler) -> int:
     return getattr(sampler, "positives", 0) + getattr(sampler, "negatives", 0)
 
 
+def nothing_to_compare(collection: Collection) -> InputError:
+    """What is wrong where no query has two documents, whatever the sampler."""
+    if len(collection.documents) < 2:
+        return InputError(f"{collection.name}: it has one document, and training compares two; add more")
+    return InputError("score table: no query has two documents to show; mine or score more candidates")
+
+
 def check_fit(sampler, candidates: Candidates) -> None:
-    """Raises ``InputError`` if ``sampler`` is not one, no pool has as many documents as its groups, or no
-    document has a rank by the retriever that it goes by."""
+    """Raises ``InputError`` if ``sampler`` is not one, no pool has two documents, or as many as its groups,
+    or no document has a rank by the retriever that it goes by."""
     if isinstance(sampler, type) or not hasattr(sampler, "select"):
         raise InputError(
             f"sampler: {sampler!r:.60} has no select(scores, positive, rng), as has RandomSampler()"
@@ -212,6 +220,8 @@ def check_fit(sampler, candidates: Candidates) -> None:
     if not len(candidates):
         raise InputError("score table: no query in it to train on")
     largest = int(np.diff(candidates.offsets).max())
+    if largest < 2:
+        raise nothing_to_compare(candidates.collection)
     if group_size(sampler) > largest:
         raise InputError(
             f"sampler: a group of {group_size(sampler)} documents, but the largest pool has {largest}; "
