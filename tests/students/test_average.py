@@ -7,12 +7,12 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rankdistill.commands.average import run
+from rankdistill.commands.average import lengths_of, run
 from rankdistill.commands.launch import compose
 from rankdistill.errors import InputError
 from rankdistill.evaluation import Evaluator
 from rankdistill.runtime.folders import RunFolder
-from rankdistill.students import averaged, load_student
+from rankdistill.students import averaged, late_interaction_student, load_student, static_student
 
 
 def moved(folder, seed, size=0.5):
@@ -129,3 +129,25 @@ def test_models_that_began_differently_are_refused(average, tmp_path):
     (tmp_path / "run_1" / "conditions.json").write_text(json.dumps({"student": "other"}))
     with pytest.raises(InputError, match="run_1/model began as another model than .*run_0/model"):
         average()
+
+
+@pytest.mark.parametrize("make", [load_student, static_student, late_interaction_student])
+def test_models_that_read_other_lengths_have_a_mean_that_reads_as_the_first(student_folder, make):
+    size = {} if make is load_student else {"dimensions": 8}
+    models = [make(student_folder, max_length=length, **size) for length in (16, 32)]
+    for place, model in enumerate(models):
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.fill_(place)
+    for first, other in (models, models[::-1]):
+        made = averaged([first, other])
+        assert all((weight == 0.5).all() for weight in made.parameters())
+        assert lengths_of(made) == lengths_of(first) != lengths_of(other)
+
+
+def test_the_command_says_how_much_the_mean_reads(average, tmp_path, caplog):
+    folder = str(tmp_path / "run_1" / "model")
+    load_student(folder, max_length=16).save_pretrained(folder, create_model_card=False)
+    path, folders = average()
+    assert "the mean reads 64 tokens of a text, as does run_0/model; run_1/model 16" in caplog.text
+    assert load_student(str(path / "model")).max_seq_length == load_student(str(folders[0])).max_seq_length

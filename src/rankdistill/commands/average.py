@@ -23,7 +23,9 @@ from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.fields import check_fields
 from rankdistill.runtime.folders import RunFolder, read_json, write_json, write_text
 from rankdistill.students import averaged, fingerprint_of, load_model
+from rankdistill.students.fast.tokens import read_limit
 from rankdistill.students.models import Model
+from rankdistill.students.sides import sides
 
 log = logging.getLogger(__name__)
 FIELDS = {"weights": list | None, "greedy": bool, "split": str}
@@ -67,6 +69,7 @@ def run(config: DictConfig, folder: RunFolder) -> str:
         text = f"{table(metrics)}\n\nKept, of {config.split}: {', '.join(members)}"
     if not processes.is_main():
         return str(folder.path / "model")
+    say_lengths(models, names, members[0])
     with folder.drafted("model") as draft:
         model.save_pretrained(str(draft), create_model_card=False)
         write_text(draft / "README.md", card(members, weights))
@@ -99,6 +102,20 @@ def greedy_soup(
         if measures[main] >= best[main]:
             members, soup, best = [*members, name], candidate, measures
     return soup, members, metrics | {"mean": best}
+
+
+def say_lengths(models: Sequence[Model], names: Sequence[str], first: str) -> None:
+    """Warns of models that read more or less of a text than ``first``, which the mean reads as."""
+    lengths = {name: lengths_of(model) for name, model in zip(names, models, strict=True)}
+    if others := [name for name, length in lengths.items() if length != lengths[first]]:
+        said = ", ".join(f"{name} {lengths[name]}" for name in others)
+        log.warning("the mean reads %s tokens of a text, as does %s; %s", lengths[first], first, said)
+
+
+def lengths_of(model: Model) -> str:
+    """How many tokens ``model`` reads of a text, a query's and a document's if they differ."""
+    limits = [read_limit(side, kind) or "all" for kind, side in sides(model).items()]
+    return " and ".join(map(str, dict.fromkeys(limits)))
 
 
 def check_starts(paths: Sequence[str]) -> None:

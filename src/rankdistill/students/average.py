@@ -16,16 +16,16 @@ from rankdistill.students.load import settings_of
 def averaged(models: Sequence[BaseModel], weights: Sequence[float] | None = None) -> BaseModel:
     """A model whose weights are the mean of those of ``models``, all alike or in the shares of ``weights``.
 
-    What is no floating-point number, such as positions, is the first one's. Models of equal weights give
-    these to the bit: sums are in double precision. Raises ``InputError`` for models that are built otherwise
-    or compare otherwise than the first.
+    What is no floating-point number, such as positions, is the first one's, and so is how many tokens are
+    read of a text. Models of equal weights give these to the bit: sums are in double precision. Raises
+    ``InputError`` for models that are built otherwise or compare otherwise than the first.
     """
     first, shares = models[0], shares_of(models, weights)
     for place, model in enumerate(models[1:], 2):
         if settings_of(model) != settings_of(first) or shapes_of(model) != shapes_of(first):
             raise InputError(
                 f"model: number {place} is built, reads or compares otherwise than the first (layers, "
-                "tokenizer, prompts, length or similarity), and weights of unlike models have no mean"
+                "tokenizer, prompts or similarity), and weights of unlike models have no mean"
             )
     states = [model.state_dict() for model in models]
     mean = {}

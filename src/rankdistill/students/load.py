@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Module
+from tokenizers import Tokenizer
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -401,10 +402,12 @@ def fingerprint_of(model: BaseModel) -> str:
 
 
 def settings_of(model: BaseModel) -> str:
-    """``fingerprint_of`` without the weights: equal for models that differ in what they learnt alone."""
+    """``fingerprint_of`` but for weights and lengths: of models that differ in what they learnt alone, and in
+    how much of a text they read, it is equal."""
     if len(both := encoders(model)) > 1:
         return fingerprint(*map(settings_of, both))
-    return hash_weights(model, _compares(model), ("",))
+    _, *compares = _compares(model, ("query_length", "document_length"))
+    return hash_weights(model, compares, ("",), cut=False)
 
 
 def start_of(model: BaseModel) -> str:
@@ -431,14 +434,19 @@ def start_of(model: BaseModel) -> str:
     return hash_weights(model, [*_compares(model), adapters], drawn)
 
 
-def _compares(model: BaseModel) -> list:
-    """All but weights that turns texts into comparable embeddings."""
+def _compares(model: BaseModel, but: tuple[str, ...] = ()) -> list:
+    """All but weights that turns texts into comparable embeddings, first how many tokens are read.
+
+    Settings of modules that are called one of ``but`` are left out.
+    """
     parts = model if not isinstance(model, SparseEncoder) else model.modules()  # those of each route
     configured = [cast(Module, module) for module in parts if hasattr(module, "get_config_dict")]
     modules = [(type(module).__name__, module.get_config_dict()) for module in configured]
     for name, settings in modules:
         if name == "SpladePooling":
             del settings["embedding_dimension"]  # which it finds out in its first pass
+        for left_out in but:
+            settings.pop(left_out, None)
     compared = getattr(model, "similarity_fn_name", None), getattr(model, "truncate_dim", None)
     default = [model.default_prompt_name] if model.default_prompt_name else []
     most = getattr(model, "max_active_dims", None)  # of a sparse one
@@ -446,16 +454,18 @@ def _compares(model: BaseModel) -> list:
     return [model.max_seq_length, model.prompts, *compared, modules, *default, *active]
 
 
-def hash_weights(model: nn.Module, settings: list, but: tuple[str, ...] = ()) -> str:
+def hash_weights(model: nn.Module, settings: list, but: tuple[str, ...] = (), cut: bool = True) -> str:
     """Sixteen hexadecimal digits that change with any weight of ``model`` or with ``settings``.
 
     And with its tokenizer and the configuration of its transformer: equal weights compute otherwise with
-    other heads or rotations. Weights whose names begin with one of ``but`` are left out.
+    other heads or rotations. Weights whose names begin with one of ``but`` are left out, and unless ``cut``
+    where the tokenizer of a static model cuts a text.
     """
     transformer, tokenizer = (getattr(model, name, None) for name in ("transformers_model", "tokenizer"))
     config = {} if transformer is None else transformer.config.to_dict()
     computes = {k: v for k, v in config.items() if k not in ASIDE and "dropout" not in k and k[0] != "_"}
-    rules = tokenizer_rules(tokenizer) if isinstance(tokenizer, PreTrainedTokenizerBase) else str(tokenizer)
+    uncut = PreTrainedTokenizerBase if cut else (PreTrainedTokenizerBase, Tokenizer)
+    rules = tokenizer_rules(tokenizer) if isinstance(tokenizer, uncut) else str(tokenizer)
     digest = hashlib.sha256(json.dumps([settings, computes, rules], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if name.startswith(but):
