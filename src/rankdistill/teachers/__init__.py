@@ -15,6 +15,7 @@ from rankdistill.teachers.ensemble import EnsembleTeacher
 from rankdistill.teachers.file import FileTeacher, score_split
 from rankdistill.teachers.http import HTTPTeacher
 from rankdistill.teachers.late_interaction import LateInteractionTeacher
+from rankdistill.teachers.noisy import NoisyTeacher
 from rankdistill.teachers.none import NoTeacher
 from rankdistill.teachers.scoring import score_candidates
 from rankdistill.teachers.view import ViewTeacher
@@ -28,6 +29,7 @@ __all__ = [
     "HTTPTeacher",
     "LateInteractionTeacher",
     "NoTeacher",
+    "NoisyTeacher",
     "ViewTeacher",
     "demo_teacher",
     "load_teacher",
