@@ -28,6 +28,7 @@ def parts(monkeypatch):
     monkeypatch.setattr("rankdistill.commands.train.forecast", watch)
     monkeypatch.setattr(module.Forecast, "_of_one", lambda self, model, kind, work, texts: SECONDS[kind])
     monkeypatch.setattr(module, "STEP", 2.0)
+    monkeypatch.setattr(module, "SAVED", float("inf"))
     return made
 
 
@@ -78,3 +79,18 @@ def test_steps_that_were_made_are_not_counted(small_job, parts, tmp_path, monkey
         distil(compose(*small_job), tmp_path / "run")
     distil(compose(*small_job), tmp_path / "run")
     assert dict(parts[1][2:4]) == {"warmup": 0.0, "distillation": 0.0}
+
+
+def test_checkpoints_are_counted(small_job, parts, tmp_path, monkeypatch):
+    """Of 2 s 20 s became where one was written every three steps."""
+    job = [word for word in small_job if not word.startswith(("warmup", "trainer.save"))]
+    job += ["warmup=none", "trainer.max_steps=6"]
+    distil(compose(*job, "trainer.save_strategy=no"), tmp_path / "none")
+    distil(compose(*job, "trainer.save_steps=3"), tmp_path / "free")
+    monkeypatch.setattr(module, "SAVED", 1000.0)
+    distil(compose(*job, "trainer.save_steps=3"), tmp_path / "two")
+    none, free, two = (dict(part)["distillation"] for part in parts)
+    student = load_student(str(tmp_path / "two" / "model"))
+    assert none == free and two - free == pytest.approx(
+        2 * 3 * 4 * sum(x.numel() for x in student.parameters()) / 1000
+    )

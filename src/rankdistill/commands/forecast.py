@@ -35,6 +35,7 @@ TABLES, MEASURING = "training candidates and scores", "measuring"
 SAMPLE = {"cpu": 48, "cuda": 1000}  # texts, or pairs, that are timed
 BACKWARD = 3  # a step's encoding against encoding alone: the way back takes about twice the way there
 STEP = 0.014  # seconds of a step besides: batches, loss, optimiser, log
+SAVED = 1e8  # bytes a second of a checkpoint, which is written, and read again for its checksums
 TRIED = 4  # rates that a search tries, mostly
 
 
@@ -152,6 +153,10 @@ class Forecast:
         if arguments.eval_strategy == "steps":
             every = arguments.eval_steps or arguments.logging_steps
             seconds += measured * (steps / every if every >= 1 else 1 / every)
+        if arguments.save_strategy == "steps":
+            every = arguments.save_steps
+            weights = sum(x.numel() * x.element_size() for x in student.parameters() if x.requires_grad)
+            seconds += 3 * weights / SAVED * (steps / every if every >= 1 else 1 / every)  # with AdamW's two
         return seconds
 
     def group(self, model: Model, size: int) -> float:
