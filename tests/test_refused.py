@@ -3,6 +3,8 @@
 import pytest
 from commands import start
 from filelock import FileLock
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from rankdistill.commands import finetune_teacher
 from rankdistill.commands.explain import explain
@@ -281,3 +283,23 @@ def test_a_refused_sweep_changes_nothing(tiny, tmp_path):
     assert done.returncode == 2 and "holds a finished run with other settings" in done.stderr + done.stdout
     assert contents() == reported
     assert start("report", [str(tmp_path / "sweep")], tmp_path).stdout == shown
+
+
+@pytest.mark.parametrize(
+    ("word", "launcher", "package"),
+    [
+        ("hydra/launcher=joblib", "joblib", "hydra-joblib-launcher"),
+        ("hydra/launcher=submitit_slurm", "submitit_slurm", "hydra-submitit-launcher"),
+        ("+cluster=cores", "joblib", "hydra-joblib-launcher"),
+        ("+cluster=slurm", "submitit_slurm", "hydra-submitit-launcher"),
+    ],
+)
+def test_a_launcher_that_is_not_installed_is_named_with_its_package(monkeypatch, word, launcher, package):
+    """It was no such option, of which basic is there."""
+    Plugins.instance()  # finds those that are
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    for name in set(launchers) - {"basic.yaml"}:
+        monkeypatch.delitem(launchers, name)
+    with pytest.raises(InputError) as caught:
+        compose(word)
+    assert str(caught.value) == f"hydra/launcher={launcher}: it is not installed: pip install {package}"

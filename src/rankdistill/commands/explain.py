@@ -24,6 +24,10 @@ from rankdistill.runtime.environment import cache_folder
 from rankdistill.runtime.pruning import shown
 
 ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
+LAUNCHERS = {
+    "joblib": "hydra-joblib-launcher",
+    "submitit": "hydra-submitit-launcher",
+}  # packages of their own
 OWN = {"seed": "seed", "data_seed": "seed", "output_dir": "hydra.run.dir"}  # arguments that a run sets itself
 
 
@@ -41,6 +45,8 @@ def explain(error: BaseException) -> str | None:
         return None if cause is not None else " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and (package := LAUNCHERS.get(name.partition("_")[0])):
+            return f"{group}={name}: it is not installed: pip install {package}"
         return f"{group}={name}: no such option; {choices(name, error.options)}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         place = f"{error.problem_mark.name}:{error.problem_mark.line + 1}"
