@@ -4,15 +4,20 @@ import hashlib
 import json
 import logging
 import re
+import resource
 import shutil
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
 import rankdistill
+from rankdistill.commands.explain import explain
 from rankdistill.commands.summary import write_conditions
 from rankdistill.errors import InputError
 from rankdistill.runtime.cache import fingerprint
@@ -297,6 +302,42 @@ def test_a_finished_run_whose_model_is_not_what_it_measured_is_named(tmp_path, u
     word = "damaged" if until == "damaged" else "missing"
     with pytest.raises(InputError, match=f"{file}: {word}.*delete {tmp_path} to run it again"):
         train(tmp_path)
+
+
+@contextmanager
+def at_most(size):
+    """As ulimit -f: no file may grow beyond ``size`` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_model_that_the_disk_refuses_is_named(tmp_path):
+    """safetensors, torch and NumPy say why alone, and each in its own words."""
+    weights = torch.zeros(1000)
+    with RunFolder(tmp_path, ONE) as place:
+        for save in (
+            lambda file: save_file({"weights": weights}, file),
+            lambda file: torch.save(weights, file),
+            lambda file: weights.numpy().repeat(9).tofile(file),
+            lambda file: file.write_bytes(bytes(4000)),
+        ):
+            with at_most(2000), pytest.raises(Exception) as caught, place.drafted("model") as draft:
+                draft.mkdir()
+                save(draft / "file")
+            assert re.match(f"{place.path / 'model'}: .*ulimit -f", explain(caught.value)), save
+
+
+def test_a_log_that_the_disk_refuses_does_not_end_the_run(tmp_path, capsys):
+    """Nor as it is closed, when what is left of the line is tried again."""
+    with RunFolder(tmp_path, ONE, log="train") as place:
+        with at_most((tmp_path / "train.log").stat().st_size + 10):
+            logging.getLogger("rankdistill").info("a line of more than ten letters")
+            place.log.close()
+    assert "train.log: cannot be written (File too large)" in capsys.readouterr().err
 
 
 def test_a_folder_takes_the_place_of_another_when_it_is_full(tmp_path):

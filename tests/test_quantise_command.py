@@ -1,12 +1,16 @@
 """What ``rankdistill quantise`` writes, measures and refuses."""
 
 import json
+import resource
+import shutil
+from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from rankdistill.commands.explain import explain
 from rankdistill.commands.launch import compose
 from rankdistill.commands.quantise import found_of, run
 from rankdistill.errors import InputError
@@ -48,6 +52,22 @@ def test_each_index_is_found_in_the_folder_and_measured(quantise, collection, st
     assert "distill_vq, 2 bytes" in printed and "all 8 queries of test" in printed
     quantise()
     assert capsys.readouterr().out == printed, "what is there is shown again"
+
+
+def test_an_index_that_the_disk_takes_in_part_is_named_and_not_kept(quantise, tmp_path):
+    """The last of its bytes are written as the file is closed, which FAISS does without looking."""
+    whole = (quantise() / "opq.faiss").stat().st_size
+    shutil.rmtree(tmp_path / "run")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole - 1, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            quantise()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    name = caught.value.filename
+    assert explain(caught.value).startswith(f"{name}: a file would be larger") and name.endswith(".faiss")
+    assert not (tmp_path / "run" / "conditions.json").exists() and not Path(name).exists()
 
 
 def test_of_both_shares_the_mean_is_taken():

@@ -2,6 +2,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 
 from rankdistill.commands import cache as cache_command
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import build_folder, fingerprint, locked
+from rankdistill.runtime.cache import build_folder, fingerprint, locked, save_npy
 from rankdistill.runtime.environment import cache_folder
 from rankdistill.runtime.folders import RunFolder
 from rankdistill.training import checkpoints
@@ -135,6 +136,22 @@ def test_a_folder_that_changed_since_it_was_built_is_not_reused(folder, tmp_path
         build_folder(folder, partial(slowly, tmp_path / "log"))
     shutil.rmtree(folder)
     assert ask(folder, tmp_path / "log") == "all of it"
+
+
+def test_an_array_of_which_the_disk_takes_all_but_the_end_is_refused(tmp_path):
+    """``np.save`` closes its file without looking, and the folder was sealed as whole."""
+    array = np.arange(600, dtype=np.float32).reshape(20, 30)
+    save_npy(tmp_path / "whole.npy", array)
+    np.save(tmp_path / "expected.npy", array)
+    assert (tmp_path / "whole.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"a file would be larger .*RANKDISTILL_CACHE"):
+            build_folder(tmp_path / "x", lambda folder: save_npy(folder / "a.npy", array))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_folder_with_other_times_is_the_same_one(folder, tmp_path):

@@ -84,7 +84,7 @@ def run(config: DictConfig, folder: RunFolder) -> float:
         indexes = trained(config, quantisers, collection, exact)
         for name, index in indexes.items():
             with written(folder.path / f"{name}.faiss") as draft:
-                faiss.write_index(index.built, str(draft))
+                draft.write_bytes(faiss.serialize_index(index.built).data)  # its own writer hides a full disk
         write_json(folder.path / "document_ids.json", list(collection.document_ids))
         every: dict[str, Index] = {"exact": exact, **indexes}
         results = {name: measured(i, exact, collection, config.split, evaluator) for name, i in every.items()}

@@ -13,7 +13,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.retrieval.ties import LOWEST, best_ranked, check_exact
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, sealed
+from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, save_npy, sealed
 from rankdistill.runtime.environment import cache_folder, embeddings_limit
 from rankdistill.runtime.hardware import autocast, has_bf16
 from rankdistill.runtime.pruning import limit_embeddings
@@ -137,8 +137,8 @@ def stored_sparse(model: SparseModel, collection: Collection) -> csr_matrix:
     def write(folder: Path) -> None:
         whole = cast(csr_matrix, passing)  # which the main process, who writes, has
         for name in PARTS:
-            np.save(folder / f"{name}.npy", getattr(whole, name))
-        np.save(folder / "shape.npy", np.array(whole.shape))
+            save_npy(folder / f"{name}.npy", getattr(whole, name))
+        save_npy(folder / "shape.npy", np.array(whole.shape))
 
     build_folder(path, write, f"{collection.name}, {len(documents):,} documents")
     if missing and processes.is_main():

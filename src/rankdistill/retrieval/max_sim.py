@@ -15,7 +15,7 @@ from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
 from rankdistill.retrieval.ties import best_ranked, check_exact
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, sealed
+from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, save_npy, sealed
 from rankdistill.runtime.environment import cache_folder, embeddings_limit
 from rankdistill.runtime.hardware import autocast, has_bf16
 from rankdistill.runtime.pruning import limit_embeddings
@@ -207,8 +207,8 @@ def stored_tokens_of(model: LateInteractionModel, collection: Collection) -> Tok
 
     def write(folder: Path) -> None:
         whole = cast(TokenVectors, passing)  # which the main process, who writes, has
-        np.save(folder / "vectors.npy", whole.vectors)
-        np.save(folder / "offsets.npy", whole.offsets)
+        save_npy(folder / "vectors.npy", whole.vectors)
+        save_npy(folder / "offsets.npy", whole.offsets)
 
     build_folder(path, write, f"{collection.name}, {len(documents):,} documents")
     if missing and processes.is_main():

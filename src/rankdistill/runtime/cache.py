@@ -13,8 +13,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import BinaryIO
+from types import ModuleType, SimpleNamespace
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from filelock import FileLock
@@ -205,6 +205,12 @@ def map_npy(path: Path) -> np.ndarray:
         if fortran or dtype.hasobject:
             raise ValueError(f"{dtype} in another order")
         return np.memmap(file, dtype, "r", file.tell(), shape)
+
+
+def save_npy(path: Path, array: np.ndarray) -> None:
+    """``array`` as the .npy file ``path``; what ``np.save`` writes last a full disk may lose in silence."""
+    with open(path, "wb") as file:
+        np.save(cast(Any, SimpleNamespace(write=file.write)), array)  # not by its own way to write a file
 
 
 def sync(file: Path) -> None:

@@ -27,7 +27,7 @@ from typing import Any, cast
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from rankdistill.errors import InputError
+from rankdistill.errors import InputError, disk_refuses
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint, share, sync
 from rankdistill.runtime.environment import precision
@@ -51,16 +51,28 @@ def plain(config: DictConfig) -> dict:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What the system refuses in here is told of ``path``, unless it says itself of which file."""
+    try:
+        yield
+    except Exception as error:
+        failed: Any = error  # a write that fails does not, nor do safetensors, faiss and torch
+        if not getattr(error, "filename", None) and (getattr(error, "errno", None) or disk_refuses(error)):
+            if isinstance(error, OSError) and error.errno is None:
+                failed.strerror = str(error)  # which a file's name would take the place of
+            failed.filename = str(path)
+        raise
+
+
+@contextmanager
 def written(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place when it is on the disk, and is gone if that fails."""
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield draft
-        sync(draft)
-        draft.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a write that fails does not say of what
-        raise
+        with naming(path):
+            yield draft
+            sync(draft)
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -216,6 +228,10 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         self.failed(record)
+
+    def close(self) -> None:
+        with suppress(OSError):  # the same line, which is tried once more
+            super().close()
 
 
 class RunLog(logging.handlers.MemoryHandler):
@@ -484,10 +500,11 @@ class RunFolder:
         """A folder that takes the place of ``name`` once it is filled."""
         draft = self.path / f".{name}"
         shutil.rmtree(draft, ignore_errors=True)
-        yield draft
-        share(draft)
-        shutil.rmtree(self.path / name, ignore_errors=True)
-        draft.rename(self.path / name)
+        with naming(self.path / name):
+            yield draft
+            share(draft)
+            shutil.rmtree(self.path / name, ignore_errors=True)
+            draft.rename(self.path / name)
 
     def clear(self) -> None:
         """Removes what was kept to be resumed from, now that all is done; what trackers wrote there stays."""

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError, check_counts
 from rankdistill.runtime import processes
-from rankdistill.runtime.cache import build_folder, fingerprint
+from rankdistill.runtime.cache import build_folder, fingerprint, save_npy
 from rankdistill.runtime.environment import cache_folder
 from rankdistill.students.base import Encoder, Prepare, PrepareSide, Rows
 from rankdistill.students.fast.tokens import TokenStore, stored_tokens
@@ -136,7 +136,7 @@ def _outputs(model: SentenceTransformer, name: str) -> np.ndarray:
     path = cache_folder() / "models" / f"vocabulary-{key}"
 
     def write(folder: Path) -> None:
-        np.save(folder / "vectors.npy", _embedded_tokens(model))
+        save_npy(folder / "vectors.npy", _embedded_tokens(model))
 
     return np.load(build_folder(path, write, name) / "vectors.npy")
 

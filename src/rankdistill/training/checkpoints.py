@@ -13,7 +13,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from rankdistill.errors import InputError, shorten
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import share
-from rankdistill.runtime.folders import SEAL, check, checksum, place_of, read_seal, write_json
+from rankdistill.runtime.folders import SEAL, check, checksum, naming, place_of, read_seal, write_json
 from rankdistill.students.models import Model
 
 log = logging.getLogger(__name__)
@@ -116,11 +116,12 @@ def finish(trainer, logged: list, finished: Path, run: str) -> None:
     The main process does, while the others wait.
     """
     draft = finished.with_name("unfinished")
-    trainer.save_model(str(draft))
-    if processes.is_main():
-        if trainer.model.trains_teacher and isinstance(trainer.model.teacher.model, Model):
-            trainer.model.teacher.model.save_pretrained(str(draft / "teacher"), create_model_card=False)
-        _complete(draft, logged, finished, run)
+    with naming(draft):
+        trainer.save_model(str(draft))
+        if processes.is_main():
+            if trainer.model.trains_teacher and isinstance(trainer.model.teacher.model, Model):
+                trainer.model.teacher.model.save_pretrained(str(draft / "teacher"), create_model_card=False)
+            _complete(draft, logged, finished, run)
     processes.wait()
 
 

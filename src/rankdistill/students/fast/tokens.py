@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
-from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, seal, sealed
+from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, save_npy, seal, sealed
 from rankdistill.runtime.environment import cache_folder
 
 log = logging.getLogger(__name__)
@@ -211,10 +211,10 @@ def _build(folder: Path, texts: Sequence[str], preprocess: Callable, layout: dic
                 mask = features["attention_mask"].bool()
                 ids = features["input_ids"][mask]
                 lengths.append(mask.sum(dim=1).numpy())
-            ids.numpy().astype(np.int32).tofile(out)
+            out.write(ids.numpy().astype(np.int32).tobytes())
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     ids = np.memmap(folder / "ids", np.int32, mode="r", shape=(int(offsets[-1]),))
-    np.save(folder / "ids.npy", ids)
+    save_npy(folder / "ids.npy", ids)
     (folder / "ids").unlink()
-    np.save(folder / "offsets.npy", offsets.astype(np.int64))
+    save_npy(folder / "offsets.npy", offsets.astype(np.int64))
     (folder / "layout.json").write_text(json.dumps(layout))
