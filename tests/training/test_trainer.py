@@ -303,6 +303,35 @@ def test_the_log_says_what_was_shown(student_folder, table, tmp_path):
     assert first["tokens_per_second"] > 0
 
 
+def test_a_resumed_run_logs_what_an_undisturbed_one_does(student_folder, table, tmp_path, monkeypatch):
+    """Of whole windows: the row after a checkpoint between two rows was of the steps from there on alone."""
+    clock = [0.0]  # it strikes once a step
+
+    def step(self, *args):
+        clock[0] += 1
+        return made(self, *args)
+
+    made = DistillationTrainer.training_step
+    monkeypatch.setattr(DistillationTrainer, "training_step", step)
+    monkeypatch.setattr("rankdistill.training.trainer.perf_counter", lambda: clock[0])
+    fields = {
+        "max_steps": 9,
+        "logging_steps": 4,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "save_total_limit": 9,
+    }
+    whole = trainer_of(student_folder, table, tmp_path, **fields)
+    whole.train()
+    rows = [row for row in whole.state.log_history if "loss" in row]
+    assert [row["step"] for row in rows] == [4, 8]
+    for last in (2, 4, 6):
+        resumed = trainer_of(student_folder, table, tmp_path, **fields)
+        mean = resumed.train(str(tmp_path / f"checkpoint-{last}")).training_loss
+        assert [row for row in resumed.state.log_history if "loss" in row] == rows
+        assert 0 < mean < 2 * rows[-1]["loss"], "of its own steps alone"
+
+
 def test_positives_alone_have_no_agreement(student_folder, table, tmp_path):
     """No pair of theirs could be ordered alike: logged as 0, they were a curve at the bottom of the plot."""
     kinds = {"sampler": RandomSampler(1, 0), "loss": InfoNCE(in_batch=True)}

@@ -29,6 +29,7 @@ from rankdistill.losses.in_batch import joined
 from rankdistill.losses.shapes import is_number
 from rankdistill.runtime import processes
 from rankdistill.runtime.checked import checked
+from rankdistill.runtime.folders import naming, read_json, write_json
 from rankdistill.runtime.hardware import kept_memory
 from rankdistill.scores.columns import check_weights
 from rankdistill.scores.relabel import check_relabel, relabelled
@@ -63,6 +64,7 @@ from rankdistill.vocabulary import Batch, Embeddings, Outputs
 log = logging.getLogger(__name__)
 SPREAD_GROUPS = 64  # groups that the two spreads are estimated on
 ADAMW = ("adamw_torch", "adamw_torch_fused")
+SUMS = "sums.json"  # of a checkpoint: what the row of the log that comes next is of, so far
 FAR_APART = 2.0  # spreads whose ratio is beyond this are warned of
 STRETCHED = 50.0  # a match factor beyond this is warned of
 LARGEST_SCALE = 1e6  # of the student's scores; float32 leaves few differences between larger ones
@@ -307,7 +309,8 @@ class DistillationTrainer(Trainer):
             ):
                 if not resume_from_checkpoint:
                     self._match_scales()
-                self._since = perf_counter()
+                self._sums.clear()
+                self._tokens, self._since = 0, perf_counter()
                 output = super().train(resume_from_checkpoint, *args, **kwargs)
                 if self.args.load_best_model_at_end:
                     self._say_best()
@@ -392,6 +395,9 @@ class DistillationTrainer(Trainer):
 
     def _run_epoch(self, *args, **kwargs):
         """As the Trainer's; none where a resumed run had stopped already."""
+        checkpoint, first = kwargs["resume_from_checkpoint"], kwargs["epoch"] == kwargs["epochs_trained"]
+        if checkpoint is not None and first:
+            self._take_up_sums(checkpoint)
         if self.rounds is not None and (cut := self.rounds.begin(self.state.global_step)):
             position: dict[str, Any] = {"step": self.state.global_step, "cut": cut}
             self.state.log_history.append(position)
@@ -414,6 +420,30 @@ class DistillationTrainer(Trainer):
             self.state.best_metric,
             self.dev[1] if self.dev and isinstance(self.eval_dataset, str) else "the queries held out",
         )
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """As the Trainer's, with what was summed of each process since the last row of the log."""
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        with naming(folder):
+            super()._save_checkpoint(model, trial)
+        sums = {name: seen.tolist() for name, seen in self._sums.items()}
+        own = {"since": self._globalstep_last_logged, "loss": self._tr_loss.item(), "sums": sums}
+        own |= {"tokens": self._tokens, "seconds": perf_counter() - self._since}
+        everyone = processes.gathered(own)
+        if processes.is_main():
+            write_json(folder / SUMS, everyone)
+
+    def _take_up_sums(self, checkpoint: str) -> None:
+        """The next row of the log is of the steps before ``checkpoint`` too, as without an interruption."""
+        file = Path(checkpoint) / SUMS
+        everyone = read_json(file, list, f"delete {checkpoint}") if file.exists() else []
+        if len(everyone) == processes.count():  # else of an earlier version, or of others' batches
+            own = everyone[processes.rank()]
+            self._globalstep_last_logged = own["since"]
+            self._tr_loss += own["loss"]
+            self._total_loss_scalar -= own["loss"]  # transformers' train_loss is of the steps from here on
+            self._sums.update({name: np.array(seen) for name, seen in own["sums"].items()})
+            self._tokens, self._since = own["tokens"], perf_counter() - own["seconds"]
 
     def get_decay_parameter_names(self, model) -> list[str]:
         """As the Trainer's, without a loss's single numbers: a temperature is not to shrink."""
