@@ -37,7 +37,8 @@ from rankdistill.students.dense import fast_attention
 from rankdistill.students.fast.packing import packed_attention
 from rankdistill.students.fast.pair_tokens import PairTokenizer
 from rankdistill.teachers.demo import merged
-from rankdistill.training.groups import EpochSampler, TrainingGroups
+from rankdistill.training.groups import TrainingGroups
+from rankdistill.training.orders import EpochSampler
 
 STEPS, STATIC_STEPS, SEED = 8, 100, 0
 QUALITY_STEPS, EVERY = 64, 16

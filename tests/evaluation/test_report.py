@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 import sys
 from itertools import product
 
@@ -501,6 +502,49 @@ def test_by_averages_over_the_other_fields(crossed):
     assert [s.values for s in report(folder, by=["loss", "sampler"]).settings][0] in {
         (loss, sampler) for sampler, loss, _ in made
     }
+
+
+def test_differences_that_depend_on_another_field(tmp_path):
+    """The hardest documents cost 0.2 under KL and nothing under LCE, by construction; the test is by hand."""
+    rng, made = np.random.default_rng(2), {}
+    for sampler, loss in product(("random", "hard"), ("kl", "lce")):
+        cost = 0.2 if (sampler, loss) == ("hard", "kl") else 0.0
+        made[sampler, loss] = 0.5 - cost + 0.05 * rng.standard_normal(size=(1, 40))
+        values = {"after": {"nDCG@10": made[sampler, loss][0]}}
+        write_run(tmp_path / f"{sampler}{loss}", {"sampler": sampler, "loss": loss}, 0, values)
+    found = report(tmp_path, by=["sampler", "loss"])
+    (one,) = found.interactions
+    assert one.of == ("hard", "random") and one.under == ("kl", "lce")
+    gains = [made["random", loss] - made["hard", loss] for loss in ("kl", "lce")]
+    assert one.gains == pytest.approx([gain.mean() for gain in gains])
+    expected = stats.ttest_1samp((gains[0] - gains[1])[0], 0)
+    assert one.p == one.difference.p == pytest.approx(expected.pvalue)
+    assert (one.difference.low, one.difference.high) == pytest.approx(expected.confidence_interval())
+    assert found.conclusions()[1].startswith(
+        "nDCG@10: that a difference between values of sampler depends on loss was shown for 1 of 1: "
+        f"random - hard is {one.gains[0]:+.4f} with kl and {one.gains[1]:+.4f} with lce (p = "
+    )
+    assert "| random - hard | kl   |" in found.markdown()
+    assert report(tmp_path, by=["sampler"]).interactions == []
+
+
+def test_differences_of_differences_are_corrected_over_all(crossed, tmp_path):
+    """Of noise alone, none is shown; a sweep with a setting missing has none."""
+    folder, _ = crossed
+    for seed in (0, 1):
+        for loss in ("kl", "lce"):
+            values = {"after": {"nDCG@10": np.random.default_rng(seed + 7).uniform(size=20)}}
+            write_run(folder / f"third{loss}{seed}", {"sampler": "third", "loss": loss}, seed, values)
+    found = report(folder)
+    assert len(found.interactions) == 3
+    p = sorted(one.difference.p for one in found.interactions)  # Holm: the least times 3, then 2, then 1
+    assert [one.p for one in found.interactions] == [
+        min(max((3 - i) * p[i] for i in range(k + 1)), 1) for k in range(3)
+    ]
+    assert "depends on loss was not shown (3 differences of differences, least p =" in found.conclusions()[1]
+    for seed in (0, 1):
+        shutil.rmtree(folder / f"thirdkl{seed}")
+    assert report(folder).interactions == []
 
 
 def test_numbers_that_were_averaged_are_ordered_by_their_size(tmp_path):

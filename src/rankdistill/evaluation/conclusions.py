@@ -100,12 +100,14 @@ def batched_alike(settings: Sequence[Setting], swept: Sequence[str]) -> bool:
 
 def setting_name(swept: Sequence[str], setting: Setting) -> str:
     """What ``setting`` sets of the fields that were ``swept``; those that it has not go unsaid."""
-    parts = [
-        value if "." not in name else f"{name.rpartition('.')[2]}={value}"
-        for name, value in zip(swept, setting.names, strict=True)
-        if value != "-"
-    ]
+    values = zip(swept, setting.names, strict=True)
+    parts = [value_name(name, value) for name, value in values if value != "-"]
     return " ".join(parts) or ("defaults" if swept else "all runs")
+
+
+def value_name(field: str, value: str) -> str:
+    """What a ``value`` of ``field`` is called in a sentence."""
+    return value if "." not in field else f"{field.rpartition('.')[2]}={value}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -23,6 +23,12 @@ from rankdistill.evaluation.conclusions import (
     uneven_starts,
 )
 from rankdistill.evaluation.conditions import confounded, unequal
+from rankdistill.evaluation.interactions import (
+    Interaction,
+    interaction_rows,
+    interaction_sentence,
+    interactions,
+)
 from rankdistill.evaluation.names import shown
 from rankdistill.evaluation.settings import Setting, averaged_settings, settings_of
 from rankdistill.evaluation.significance import (
@@ -63,7 +69,7 @@ class Report:
     not the same in all runs, in words; ``others``: system (``before``, ``teacher``), which says of which
     queries it is where not of those of all settings, -> measure -> lowest and highest mean over the runs;
     ``samples``: how those of fewer queries compare with the settings, a sentence each; ``margin`` is the
-    equivalence tests'.
+    equivalence tests'; ``interactions`` are of two swept fields, see there.
     """
 
     swept: tuple[str, ...]
@@ -78,6 +84,7 @@ class Report:
     samples: Sequence[str]
     unfinished: Mapping[str, str]
     unequal: Mapping[str, str]
+    interactions: Sequence[Interaction]
 
     def rows(self) -> list[list[str]]:
         """The table, its head first: a row per setting, then the student before and the teacher."""
@@ -221,7 +228,10 @@ class Report:
     def conclusions(self) -> list[str]:
         """What was shown, a sentence per measure; p are corrected over the pairs of each measure alone."""
         order = sorted(self.measures, key=lambda name: name != self.measure)
-        return [conclusion(self.settings, self.swept, m) + self.caution(m) for m in order]
+        sentences = [conclusion(self.settings, self.swept, m) + self.caution(m) for m in order]
+        if self.interactions:
+            sentences.insert(1, interaction_sentence(self.interactions, self.swept, self.measure))
+        return sentences
 
     def caution(self, measure: str) -> str:
         """What else than what was swept may be behind a difference in ``measure``; "" if nothing is known."""
@@ -239,6 +249,8 @@ class Report:
         text = f"{as_markdown(self.rows())}\n\n" + "\n".join(f"* {note}" for note in self.notes())
         if self.pairs:
             text += f"\n\n{self.pairs_markdown()}"
+        if self.interactions:
+            text += f"\n\n{self.interactions_markdown()}"
         return f"{text}\n\n" + "\n".join(f"* {sentence}" for sentence in self.conclusions()) + "\n"
 
     def pairs_markdown(self) -> str:
@@ -252,6 +264,15 @@ class Report:
             f"corrected (Holm). Equivalence (TOST): small p, the two are within {self.margin} of each other. "
             "d: the difference in its own standard deviations over the queries; randomisation is over the "
             "queries alone."
+        )
+
+    def interactions_markdown(self) -> str:
+        """Whether the differences of one field depend on the other, and how to read that."""
+        first, second = self.swept
+        return (
+            f"Does a difference in {self.measure} between values of {first} depend on {second}? "
+            "Differences of differences; intervals are each one's own, every p is corrected (Holm)."
+            f"\n\n{as_markdown(interaction_rows(self.interactions))}"
         )
 
     def latex(self) -> str:
@@ -327,6 +348,7 @@ def report(
         *_others(runs, settings, measures, measure),
         {str(run.folder): run.missing for run in all_runs if run.missing},
         unequal(runs, [of[tuple(run.value(name) for name in swept)] for run in runs]),
+        interactions(settings, swept, measure),
     )
 
 

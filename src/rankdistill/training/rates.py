@@ -27,7 +27,7 @@ from rankdistill.training.trainer import DistillationTrainer
 log = logging.getLogger(__name__)
 AUTO = "auto"  # trainer.learning_rate: it is searched
 FACTOR = math.sqrt(10)  # between two rates
-SHARE, LEAST = 0.25, 10  # of a stage's steps that are tried, and how many at least
+SHARE, LEAST = 0.5, 10  # of a stage's steps that are tried, and how many at least
 MOST = 7  # rates that are tried
 KEPT = "rates.json"
 
@@ -84,7 +84,7 @@ def searched_rates(
 
     ``more`` are the Trainer's further fields, ``dev`` its ``eval_dataset``, ``evaluator`` and
     ``eval_candidates``. ``setting`` is equal for runs that differ in their seed alone, one of which searches.
-    Each rate makes a quarter of the stage's steps, at least 10, its schedule as short, which may favour lower
+    Each rate makes half of the stage's steps, at least 10, its schedule as short, which may favour lower
     rates than the whole stage would. A rate at which training diverges measures -inf. Pools are not
     refreshed. Raises ``InputError`` if each one does.
     """
