@@ -11,7 +11,7 @@ from rankdistill.errors import InputError
 FORMATS = {"openvino": False, "openvino_int8": True}  # whether its weights are of eight bits
 ONNX = (
     "sentence-transformers exports it by optimum-onnx, which needs transformers below 4.58, and this library "
-    "has 5.2 or later; openvino and openvino_int8 are exported"
+    "has 5.3 or later; openvino and openvino_int8 are exported"
 )
 
 
@@ -28,7 +28,7 @@ def check_format(name: str) -> None:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"formats: {name} needs optimum-intel and openvino, the extra export ({reason}); "
-            "they go with transformers 5.2 to 5.5: install them in an environment of their own, without "
+            "they go with transformers 5.3 to 5.5: install them in an environment of their own, without "
             "constraints.txt"
         ) from None
 
