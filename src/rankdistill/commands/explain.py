@@ -24,10 +24,7 @@ from rankdistill.runtime.environment import cache_folder
 from rankdistill.runtime.pruning import shown
 
 ARGUMENTS = sorted(field.name for field in dataclasses.fields(TrainingArguments))
-LAUNCHERS = {
-    "joblib": "hydra-joblib-launcher",
-    "submitit": "hydra-submitit-launcher",
-}  # packages of their own
+LAUNCHERS = {name: f"hydra-{name}-launcher" for name in ("joblib", "submitit")}  # packages of their own
 OWN = {"seed": "seed", "data_seed": "seed", "output_dir": "hydra.run.dir"}  # arguments that a run sets itself
 
 
