@@ -63,7 +63,10 @@ def test_a_run_searches_and_says_what_it_tried(small_job, tmp_path, caplog):
     assert conditions[RATES]["distillation"]["seed"] == 0
     assert len(rates) >= 3 and rates[rate] == max(rates.values())
     said = next(text for text in caplog.messages if "steps each, nDCG@10 on the dev queries" in text)
-    assert said.startswith(f"distillation: learning rate {rate:g}; after 10 steps each")
+    assert said.startswith(f"distillation: learning rate {rate:g}; after 2 steps each")
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    measured = [row["eval_nDCG@10"] for row in history if "eval_nDCG@10" in row]
+    assert measured[-1] == rates[rate]  # what was tried is what the run then does
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert f"Learning rate of distillation: {rate:g}, the best of {len(rates)} on the dev queries." in card
     assert min(rates.values()) > -math.inf

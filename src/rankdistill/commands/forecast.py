@@ -27,7 +27,7 @@ from rankdistill.teachers.scoring import scores_path
 from rankdistill.training.arguments import batch_of, steps_of
 from rankdistill.training.checkpoints import last_checkpoint, step_of
 from rankdistill.training.groups import group_size
-from rankdistill.training.rates import SHARE, kept_rates
+from rankdistill.training.rates import kept_rates
 from rankdistill.training.stages import Stage
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Forecast:
             each += self.group(inside if isinstance(inside, Model) else student, size)
         seconds = steps * (STEP + batch * each)
         if stage.searches_rate and not kept_rates(stage.folder):
-            seconds += TRIED * (SHARE * seconds + measured)
+            seconds += TRIED * (seconds + measured)
         if arguments.eval_strategy == "steps":
             every = arguments.eval_steps or arguments.logging_steps
             seconds += measured * (steps / every if every >= 1 else 1 / every)

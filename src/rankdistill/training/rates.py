@@ -27,7 +27,6 @@ from rankdistill.training.trainer import DistillationTrainer
 log = logging.getLogger(__name__)
 AUTO = "auto"  # trainer.learning_rate: it is searched
 FACTOR = math.sqrt(10)  # between two rates
-SHARE, LEAST = 0.5, 10  # of a stage's steps that are tried, and how many at least
 MOST = 7  # rates that are tried
 KEPT = "rates.json"
 
@@ -84,9 +83,9 @@ def searched_rates(
 
     ``more`` are the Trainer's further fields, ``dev`` its ``eval_dataset``, ``evaluator`` and
     ``eval_candidates``. ``setting`` is equal for runs that differ in their seed alone, one of which searches.
-    Each rate makes half of the stage's steps, at least 10, its schedule as short, which may favour lower
-    rates than the whole stage would. A rate at which training diverges measures -inf. Pools are not
-    refreshed. Raises ``InputError`` if each one does.
+    Each rate makes all of the stage's steps: distillation may be below its start for half of them, and until
+    then a rate at which little happens is the best. A rate at which training diverges measures -inf. Pools
+    are not refreshed. Raises ``InputError`` if each one does.
     """
     if (rates := kept_rates(stage.folder)) is not None:
         return rates
@@ -108,7 +107,7 @@ def searched_rates(
 
 
 def _tried(student, table, stage, more: Mapping[str, Any], dev: Mapping[str, Any]) -> dict[float, float]:
-    steps = max(LEAST, round(SHARE * steps_of(stage.arguments, len(table))))
+    steps = steps_of(stage.arguments, len(table))
     evaluator, begun = dev["evaluator"], perf_counter()
     queries = dev_collection(table, dev["eval_dataset"])
 
