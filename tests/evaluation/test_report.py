@@ -528,6 +528,17 @@ def test_differences_that_depend_on_another_field(tmp_path):
     assert report(tmp_path, by=["sampler"]).interactions == []
 
 
+@pytest.mark.parametrize(("seeds", "share"), [(1, None), (2, "14 %"), (3, "9 %"), (5, None)])
+def test_few_seeds_are_said_with_what_that_does_to_p(tmp_path, seeds, share):
+    rng = np.random.default_rng(0)
+    for seed, loss in product(range(seeds), ("kl", "lce")):
+        write_run(
+            tmp_path / f"{loss}{seed}", {"loss": loss}, seed, {"after": {"nDCG@10": rng.uniform(size=9)}}
+        )
+    said = [note for note in report(tmp_path).notes() if "of equal settings come out at p < 0.05" in note]
+    assert (said == []) == (share is None) and all(f"up to {share}" in note for note in said)
+
+
 def test_differences_of_differences_are_corrected_over_all(crossed, tmp_path):
     """Of noise alone, none is shown; a sweep with a setting missing has none."""
     folder, _ = crossed

@@ -9,6 +9,7 @@ from scipy import stats
 from rankdistill.errors import InputError
 from rankdistill.evaluation import compare
 from rankdistill.evaluation.significance import (
+    LEVELS,
     compare_runs,
     effect_size,
     equivalence,
@@ -238,6 +239,15 @@ def test_one_seed_is_the_paired_t_test_and_equal_seeds_are_one():
     again = compare_runs(np.stack([differences] * 3))
     assert (again.t, again.p, again.n) == pytest.approx((test.t, test.p, 30))
     assert equivalence(np.stack([differences] * 3), 0.5) == pytest.approx(equivalence(differences[None], 0.5))
+
+
+@pytest.mark.parametrize(("seeds", "level"), LEVELS.items())
+def test_how_often_equal_settings_of_few_seeds_seem_to_differ(seeds, level):
+    """Where seeds matter about as much as queries: more often than 5 %, and about as often as is said."""
+    rng = np.random.default_rng(seeds)
+    p = np.array([compare_runs(crossed(rng, seeds, 200, 0.06, 0.2, 0.1)).p for _ in range(1500)])
+    assert 0.05 < (p < 0.05).mean() < level + 0.02
+    assert abs((p < 0.05).mean() - level) < 0.035
 
 
 def test_differences_that_cancel_are_no_finding():

@@ -13,6 +13,7 @@ from rankdistill.errors import InputError, shorten
 
 DRAWS = 10_000  # of a randomisation test
 LEAST = 1e-300  # the smallest p that is given: no chance is 0
+LEVELS = {2: 0.14, 3: 0.09, 4: 0.08}  # seeds -> the highest level of a test at 0.05; of 5 it is 0.07
 ROUNDING = 1e-12  # deviations by less of the values are of floating point
 
 
@@ -71,6 +72,9 @@ def standard_error(differences: np.ndarray) -> tuple[float, float]:
     is left, but no less than M_q / (S n), that of the queries alone; for balanced data these are the
     estimates of a linear mixed model (Searle, Casella and McCulloch 1992, chapter 4; Clark 1973 on why both
     are random). Degrees of freedom are Satterthwaite's (1946). Of one seed: those of the mean over n queries.
+
+    A variance between few seeds is badly known. Where it counts as much as that between queries, of settings
+    that are equal more than 5 % have p < 0.05: ``LEVELS``.
     """
     seeds, n = differences.shape
     between_queries = seeds * float(differences.mean(axis=0).var(ddof=1))
