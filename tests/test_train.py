@@ -402,11 +402,13 @@ def test_of_the_best_weights_the_steps_are_counted_that_led_to_them(job, tmp_pat
         **job.trainer,
         "eval_strategy": "steps",
         "eval_steps": 1,
+        "eval_on_start": True,
         "load_best_model_at_end": True,
         "max_steps": 3,
         "learning_rate": 1e-30,
     }
     distil(job, tmp_path / "run")
+    assert any(text.startswith("no step was better than the start (") for text in caplog.messages)
     conditions = json.loads((tmp_path / "run" / "conditions.json").read_text())
     assert conditions["kept"] == {"distillation": {"step": 1, "of": 3}}
     trained = conditions["queries"]["training"]

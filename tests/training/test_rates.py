@@ -149,6 +149,13 @@ def test_a_stage_of_its_own_may_search(small_job, tmp_path):
     assert list(conditions[RATES]) == ["warmup"]
 
 
+def test_where_no_rate_helps_it_is_said(small_job, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("rankdistill.training.rates.DistillationTrainer.train", lambda *_, **__: None)
+    with pytest.raises(IndexError):  # of the stage itself, which trains no more than the search
+        distil(compose(*small_job, *SEARCHING), tmp_path / "run")
+    assert any("at no rate that was tried is the student better on the dev" in x for x in caplog.messages)
+
+
 def test_rates_at_which_training_diverges_are_no_choice(small_job, tmp_path, monkeypatch):
     def diverge(*_, **__):
         raise InputError("training stopped at step 2: the loss is nan")

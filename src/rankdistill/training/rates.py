@@ -143,19 +143,27 @@ def _tried(student, table, stage, more: Mapping[str, Any], dev: Mapping[str, Any
                 return -math.inf
         return means[evaluator.main]
 
+    start = evaluator.evaluate(student, *queries, candidates=dev["eval_candidates"]).mean[evaluator.main]
     rates = search(measure, stage.arguments.learning_rate)
     rate = next(iter(rates))
     log.info(
-        "%s: learning rate %g; after %d steps each, %s on the dev queries: %s (%.0f s)",
+        "%s: learning rate %g; after %d steps each, %s on the dev queries: %s; %.4f before (%.0f s)",
         stage.name,
         rate,
         steps,
         evaluator.main,
         ", ".join(f"{rates[tried]:.4f} at {tried:g}" for tried in sorted(rates)),
+        start,
         perf_counter() - begun,
     )
     if rates[rate] == -math.inf:
         raise InputError(f"{stage.name}: trainer.learning_rate=auto: training diverges at each rate tried")
+    if rates[rate] <= start:
+        log.warning(
+            "%s: at no rate that was tried is the student better on the dev queries than before; leave "
+            "the stage out, or try another loss or teacher",
+            stage.name,
+        )
     return rates
 
 

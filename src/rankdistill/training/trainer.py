@@ -413,13 +413,22 @@ class DistillationTrainer(Trainer):
         if self.state.best_model_checkpoint is None:
             log.warning("no dev measure was taken: the last step's weights are kept")
             return
+        measure = str(self.args.metric_for_best_model).removeprefix("eval_")
         log.info(
             "kept: the weights of step %d, with %s %.4f on %s",
             self.state.best_global_step,
-            str(self.args.metric_for_best_model).removeprefix("eval_"),
+            measure,
             self.state.best_metric,
             self.dev[1] if self.dev and isinstance(self.eval_dataset, str) else "the queries held out",
         )
+        key, sign = f"eval_{measure}", 1 if self.args.greater_is_better else -1
+        first = next((row for row in self.state.log_history if key in row), {})
+        if first.get("step") == 0 and sign * first[key] >= sign * self.state.best_metric:
+            log.warning(
+                "no step was better than the start (%.4f), whose weights are not kept: leave this stage out, "
+                "or try another trainer.learning_rate, loss or teacher",
+                first[key],
+            )
 
     def _save_checkpoint(self, model, trial) -> None:
         """As the Trainer's, with what was summed of each process since the last row of the log."""
