@@ -423,7 +423,8 @@ class DistillationTrainer(Trainer):
         )
         key, sign = f"eval_{measure}", 1 if self.args.greater_is_better else -1
         first = next((row for row in self.state.log_history if key in row), {})
-        if first.get("step") == 0 and sign * first[key] >= sign * self.state.best_metric:
+        best = cast(float, self.state.best_metric)
+        if first.get("step") == 0 and sign * first[key] >= sign * best:
             log.warning(
                 "no step was better than the start (%.4f), whose weights are not kept: leave this stage out, "
                 "or try another trainer.learning_rate, loss or teacher",

@@ -124,6 +124,11 @@ def test_rankings_in_columns(small, tmp_path):
     pq.write_table(pa.table({"query_id": ["q0"], "doc_id": ["d0"]}), tmp_path / "p.parquet")
     with pytest.raises(InputError, match="by=rank reads lists"):
         read_scores(tmp_path / "p.parquet", small, by="rank")
+    (tmp_path / "p.csv").write_text("query_id,document_id,rank\nq0,d0,1\n")  # by is no option of these
+    with pytest.raises(
+        InputError, match="no column with the scores .*available: query_id, document_id, rank$"
+    ):
+        read_scores(tmp_path / "p.csv", small)
 
 
 MARGINS = {"pos_score": "1", "neg_score": "0.5", "query_id": "q0", "pos_id": "d0", "neg_id": "d4"}

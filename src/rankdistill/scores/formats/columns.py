@@ -102,18 +102,18 @@ def column(names: Sequence[str], known: Sequence[str], what: str, path: str | Pa
     if not matching:
         raise InputError(
             f"{path}: no column with the {what} ({', '.join(known)}); available: {', '.join(names)}"
-            f"{_hint(names, what)}"
+            f"{_hint(names, what, path)}"
         )
     return matching[0]
 
 
-def _hint(names: Sequence[str], what: str) -> str:
+def _hint(names: Sequence[str], what: str, path: str | Path) -> str:
     """What a table with such columns is, where that can be told."""
     if {*POSITIVE, *NEGATIVE} & {*names} and {*POSITIVE_SCORE} & {*names}:
         return "; a file of text with both scores of a pair is read with format=margins"
     if {*POSITIVE, *NEGATIVE} & {*names}:
         return "; a margin alone doesn't give the two scores: take the set that has both (format=margins)"
-    if what == "scores":
+    if what == "scores" and not {".csv", ".tsv"} & {*Path(path).suffixes}:  # which hold no lists
         return "; lists that are rankings, best first, are read with by=rank (teacher.options={by: rank})"
     return ""
 
