@@ -89,7 +89,7 @@ def searched_rates(
     """
     if (rates := kept_rates(stage.folder)) is not None:
         return rates
-    key = fingerprint(setting, stage.name, stage.arguments.world_size)
+    key = fingerprint("whole stages", setting, stage.name, stage.arguments.world_size)  # how it searches, too
     path = cache_folder() / "rates" / f"{key}.json"
     with once(path) as missing:
         if missing:
