@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import tempfile
+from contextlib import contextmanager
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported: a test has one core
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
@@ -46,6 +48,17 @@ def own_verbosity():
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@contextmanager
+def at_most(size):
+    """As ulimit -f: no file may grow beyond ``size`` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def write_collection(folder, documents=60, queries=24, seed=0):

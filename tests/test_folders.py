@@ -4,14 +4,13 @@ import hashlib
 import json
 import logging
 import re
-import resource
 import shutil
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import at_most
 from filelock import FileLock
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
@@ -302,17 +301,6 @@ def test_a_finished_run_whose_model_is_not_what_it_measured_is_named(tmp_path, u
     word = "damaged" if until == "damaged" else "missing"
     with pytest.raises(InputError, match=f"{file}: {word}.*delete {tmp_path} to run it again"):
         train(tmp_path)
-
-
-@contextmanager
-def at_most(size):
-    """As ulimit -f: no file may grow beyond ``size`` bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_model_that_the_disk_refuses_is_named(tmp_path):

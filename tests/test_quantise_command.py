@@ -1,13 +1,13 @@
 """What ``rankdistill quantise`` writes, measures and refuses."""
 
 import json
-import resource
 import shutil
 from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
+from conftest import at_most
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.commands.explain import explain
@@ -58,13 +58,8 @@ def test_an_index_that_the_disk_takes_in_part_is_named_and_not_kept(quantise, tm
     """The last of its bytes are written as the file is closed, which FAISS does without looking."""
     whole = (quantise() / "opq.faiss").stat().st_size
     shutil.rmtree(tmp_path / "run")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (whole - 1, limits[1]))
-    try:
-        with pytest.raises(OSError) as caught:
-            quantise()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with at_most(whole - 1), pytest.raises(OSError) as caught:
+        quantise()
     name = caught.value.filename
     assert explain(caught.value).startswith(f"{name}: a file would be larger") and name.endswith(".faiss")
     assert not (tmp_path / "run" / "conditions.json").exists() and not Path(name).exists()

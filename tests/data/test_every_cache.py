@@ -3,14 +3,13 @@
 import dataclasses
 import multiprocessing
 import os
-import resource
 import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WordTeacher
+from conftest import WordTeacher, at_most
 from sentence_transformers import SentenceTransformer
 
 from rankdistill.candidates import Random, mine
@@ -63,13 +62,9 @@ def expected(build, monkeypatch, tmp_path):
 
 def test_a_limit_on_files_ends_in_one_line_and_leaves_nothing(build, expected):
     """As ulimit -f sets it: a write beyond it fails with EFBIG."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
-    try:
-        with pytest.raises(InputError, match=r"^\S+: .*\(?ulimit -f.*, or set RANKDISTILL_CACHE") as error:
-            build()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    refused = r"^\S+: .*\(?ulimit -f.*, or set RANKDISTILL_CACHE"
+    with at_most(300), pytest.raises(InputError, match=refused) as error:
+        build()
     assert "\n" not in str(error.value) and left() == []
     assert build() == expected
 

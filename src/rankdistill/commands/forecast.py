@@ -151,12 +151,10 @@ class Forecast:
         if stage.searches_rate and not kept_rates(stage.folder):
             seconds += TRIED * (seconds + measured)
         if arguments.eval_strategy == "steps":
-            every = arguments.eval_steps or arguments.logging_steps
-            seconds += measured * (steps / every if every >= 1 else 1 / every)
+            seconds += measured * times(steps, arguments.eval_steps or arguments.logging_steps)
         if arguments.save_strategy == "steps":
-            every = arguments.save_steps
             weights = sum(x.numel() * x.element_size() for x in student.parameters() if x.requires_grad)
-            seconds += 3 * weights / SAVED * (steps / every if every >= 1 else 1 / every)  # with AdamW's two
+            seconds += 3 * weights / SAVED * times(steps, arguments.save_steps)  # with AdamW's two
         return seconds
 
     def group(self, model: Model, size: int) -> float:
@@ -168,6 +166,11 @@ class Forecast:
             if not (isinstance(side, BiEncoderModel) and (stored_modules(side) or is_static(side))):
                 seconds += (1 if kind == "query" else size) * self.text(model, kind)
         return seconds
+
+
+def times(steps: int, every: float) -> float:
+    """How often what happens ``every`` so many steps, or such a share of them, happens in ``steps``."""
+    return steps / every if every >= 1 else 1 / every
 
 
 def forecast(

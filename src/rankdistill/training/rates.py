@@ -116,7 +116,6 @@ def _tried(student, table, stage, more: Mapping[str, Any], dev: Mapping[str, Any
         changed: dict[str, Any] = {
             **dict.fromkeys(NEEDS_DEV),
             "learning_rate": rate,
-            "max_steps": steps,
             "eval_strategy": IntervalStrategy.NO,
             "save_strategy": SaveStrategy.NO,
             "logging_strategy": IntervalStrategy.NO,
