@@ -139,6 +139,14 @@ def test_a_file_or_split_that_is_not_there_shows_before_anything_is_loaded(tiny,
         distil(compose(*given, *words), tmp_path / "run")
 
 
+@pytest.mark.parametrize("where", ["", "runs/first"])
+def test_a_run_in_a_file_is_refused(tiny, tmp_path, where):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"notes.txt is a file; name a folder for the run$"):
+        distil(compose(*tiny), tmp_path / "notes.txt" / where)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 OVERRULED = [
     (
         ["trainer.max_steps=3", "trainer.num_train_epochs=2"],

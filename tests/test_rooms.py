@@ -1,6 +1,7 @@
 """Imports point one way: a room uses those above it, never one below."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,13 @@ def test_every_room_is_in_the_order():
     there = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix in (".py", "")}
     there = {name for name in there if not name.startswith("_")}
     assert there - {"train", "assets"} == set(ROOMS)  # python -m rankdistill.train
+
+
+def test_the_classes_of_sentence_transformers_are_named_in_one_room():
+    classes = re.compile(
+        r"\b(SentenceTransformer|CrossEncoder|SparseEncoder|MultiVectorEncoder|StaticEmbedding|Router"
+        r"|MultiVectorMask)\b"
+    )
+    others = [file for file in FILES if "students" not in file.relative_to(PACKAGE).parts]
+    assert [file.name for file in others if classes.search(file.read_text())] == []
+    assert any(classes.search(file.read_text()) for file in FILES if file not in others)

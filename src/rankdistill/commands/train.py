@@ -77,8 +77,8 @@ def distil(config: DictConfig | Mapping[str, Any], folder: str | Path) -> float:
     check_names(config, "config")
     if lacking := sorted(OmegaConf.missing_keys(config)):
         raise InputError(f"{lacking[0]}: must be given")
-    if Path(folder).is_file():
-        raise InputError(f"folder={str(folder)!r}: it is a file; name a folder for the run")
+    if (file := next((x for x in (Path(folder), *Path(folder).parents) if x.is_file()), None)) is not None:
+        raise InputError(f"folder={str(folder)!r}: {file} is a file; name a folder for the run")
     with RunFolder(folder, config) as place:
         return run(config, place)
 

@@ -313,8 +313,8 @@ def report(
         raise InputError(f"margin={margin}: it must be a difference of the measure, above 0")
     all_runs = read_runs(Path(folder))
     runs = [run for run in all_runs if not run.missing]
+    reasons = "".join(f"; {run.folder}: {run.missing}" for run in [x for x in all_runs if x.missing][:3])
     if not runs:
-        reasons = "".join(f"; {run.folder}: {run.missing}" for run in all_runs[:3])
         raise InputError(f"{folder}: no finished run of rankdistill train{reasons}")
     measures = tuple(runs[0].per_query["after"])
     measure = measure or measures[0]
@@ -334,7 +334,11 @@ def report(
         averaged = {
             name: [called[name][v] for v in in_order({run.value(name) for run in runs})] for name in others
         }
-        settings, swept = averaged_settings(settings, swept, tuple(by)), tuple(by)
+        try:
+            settings = averaged_settings(settings, swept, tuple(by))
+        except InputError as error:
+            raise InputError(f"{error}{reasons}") from None
+        swept = tuple(by)
     settings = [
         replace(one, names=tuple(called[name][v] for name, v in zip(swept, one.values, strict=True)))
         for one in settings

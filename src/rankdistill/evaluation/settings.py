@@ -156,7 +156,7 @@ def averaged_settings(
         if lacking:
             rest, seed = min(lacking)
             raise InputError(
-                f"by {' '.join(by)}: {' '.join((*values, *rest))} has no finished run with seed {seed}, "
+                f"by {' '.join(by)}: {' '.join((*values, *rest))} has no run with seed {seed} in the table, "
                 "and means over unlike runs are not compared; finish the sweep, or leave by out"
             )
         members = list(group.values())

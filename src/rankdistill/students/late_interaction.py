@@ -15,11 +15,12 @@ from rankdistill.errors import InputError, check_counts
 from rankdistill.runtime import processes
 from rankdistill.students.base import Encoder
 from rankdistill.students.dense import DenseEncoder
-from rankdistill.students.load import check_class, load_student
+from rankdistill.students.kinds import kind_of
+from rankdistill.students.load import check_class, load_student, load_weights
 from rankdistill.students.made import note_made
 from rankdistill.students.sides import encoders
 from rankdistill.students.sparse import states_in_company
-from rankdistill.students.there import ModelName
+from rankdistill.students.there import ModelName, place_of
 from rankdistill.vocabulary import Batch, Embeddings, Outputs
 
 ELEMENTS = 16_000_000  # numbers of a chunk that is compared: tokens of queries times tokens of documents
@@ -132,6 +133,20 @@ class LateInteraction(DenseEncoder):
         (q, q_mask), (d, d_mask) = queries, documents
         scores = self.model.similarity(q, d, a_mask=q_mask, b_mask=d_mask, chunk_elements=ELEMENTS)
         return self.scale * scores
+
+
+def token_model(model: ModelName, **options) -> MultiVectorEncoder:
+    """``model`` as it compares tokens, trained for it or not; ``options`` are those of ``load_weights``.
+
+    One of late interaction is taken as it is; of any other encoder the last layer's normalised tokens, where
+    sentence-transformers would add a random projection, to be trained.
+    """
+    encoder = load_weights(MultiVectorEncoder, model, ("SentenceTransformer",), **options)
+    if kind_of(place_of(model)) == "MultiVectorEncoder":
+        return encoder
+    plain = load_weights(SentenceTransformer, model, **options)
+    modules = [plain[0], MultiVectorMask(), Normalize("token_embeddings", "token_embeddings")]
+    return MultiVectorEncoder(modules=modules, prompts=plain.prompts, device=options.get("device"))
 
 
 def together(parts: Sequence[tuple[Tensor, Tensor]], length: int = 0) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from rankdistill.students.there import ModelName
 
 @checked
 class CrossEncoderTeacher:
-    """Scores are the logits of a sentence-transformers ``CrossEncoder``, a folder or a hub name.
+    """Scores are the logits of a cross-encoder of sentence-transformers, a folder or a hub name.
 
     Whatever activation is saved with it: a sigmoid's flat ends would hide the differences to be taught.
 

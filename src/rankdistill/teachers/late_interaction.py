@@ -4,17 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sentence_transformers.base.modules import Normalize
-from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
 from rankdistill.errors import check_aligned
 from rankdistill.runtime.checked import checked
 from rankdistill.runtime.hardware import autocast
-from rankdistill.students.kinds import kind_of
+from rankdistill.students.late_interaction import token_model
 from rankdistill.students.lengths import limit_length
-from rankdistill.students.load import fingerprint_of, load_weights
-from rankdistill.students.models import BiEncoderModel, LateInteractionModel
-from rankdistill.students.there import ModelName, place_of
+from rankdistill.students.load import fingerprint_of
+from rankdistill.students.there import ModelName
 from rankdistill.teachers.kept import Kept
 
 KEPT_NUMBERS = 250_000_000  # of token embeddings between calls: 1 GB, a million tokens of 250 dimensions
@@ -38,7 +35,7 @@ class LateInteractionTeacher:
         device: str | torch.device | None = None,
         trust_remote_code: bool = False,
     ):
-        self.model = load_multi_vector(model, device=device, trust_remote_code=trust_remote_code)
+        self.model = token_model(model, device=device, trust_remote_code=trust_remote_code)
         limit_length(self.model, max_length, model)
         self._kept = Kept(KEPT_NUMBERS)
 
@@ -70,16 +67,3 @@ class LateInteractionTeacher:
             self._kept.update(zip(((kind, text) for text in new), vectors, strict=True))
             self._kept.size += sum(tokens.numel() for tokens in vectors)
         return [self._kept[kind, text] for text in texts]
-
-
-def load_multi_vector(model: str, **options) -> LateInteractionModel:
-    """``model`` as a late-interaction model; of one that isn't, the last layer's normalised tokens.
-
-    What sentence-transformers would make of the latter has a random projection, to be trained.
-    """
-    encoder = load_weights(LateInteractionModel, model, ("SentenceTransformer",), **options)
-    if kind_of(place_of(model)) == "MultiVectorEncoder":
-        return encoder
-    plain = load_weights(BiEncoderModel, model, **options)
-    modules = [plain[0], MultiVectorMask(), Normalize("token_embeddings", "token_embeddings")]
-    return LateInteractionModel(modules=modules, prompts=plain.prompts, device=options.get("device"))
