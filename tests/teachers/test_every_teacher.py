@@ -168,8 +168,12 @@ def test_its_fingerprint_changes_with_its_settings_and_only_then(case, folders, 
 
 
 def test_a_killed_run_ends_in_the_same_bytes(case, folders, candidates, monkeypatch):
-    """Killed after the second block, where pairs are scored by blocks."""
-    whole = score_candidates(case.make(folders), candidates).scores.tobytes()
+    """Killed after the second block, where pairs are scored by blocks.
+
+    One that keeps token vectors between blocks encodes some of them with other texts then: its last digit may
+    differ, as it does without AVX-512.
+    """
+    whole = score_candidates(case.make(folders), candidates).scores
     monkeypatch.setenv("RANKDISTILL_CACHE", scoring.cache_folder().as_posix() + "_killed")
     checked, calls = scoring._float32, []
 
@@ -185,7 +189,11 @@ def test_a_killed_run_ends_in_the_same_bytes(case, folders, candidates, monkeypa
     except KeyboardInterrupt:
         assert len(calls) == 3
     monkeypatch.setattr(scoring, "_float32", checked)
-    assert score_candidates(case.make(folders), candidates).scores.tobytes() == whole
+    again = score_candidates(case.make(folders), candidates).scores
+    if isinstance(case.make(folders), LateInteractionTeacher):
+        np.testing.assert_allclose(again, whole, rtol=1e-6)
+    else:
+        assert again.tobytes() == whole.tobytes()
 
 
 def test_a_table_names_its_teacher(case, folders, candidates):

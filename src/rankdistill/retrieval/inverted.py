@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from rankdistill.data.collection import Collection
 from rankdistill.errors import InputError
-from rankdistill.retrieval.ties import LOWEST, best_ranked, check_exact
+from rankdistill.retrieval.ties import LOWEST, best_ranked, check_exact, distinct
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import build_folder, fingerprint, map_npy, save_npy, sealed
 from rankdistill.runtime.environment import cache_folder, embeddings_limit
@@ -99,13 +99,15 @@ class InvertedIndex:
 def embed_sparse(model: SparseModel, kind: str, texts: Sequence[str], progress: bool = True) -> csr_matrix:
     """float32 (n, V) of texts of the ``kind`` query or document, with the model's prompt.
 
-    Of length 1 if the model's similarity is cosine.
+    Of length 1 if the model's similarity is cosine. A text that is there twice is encoded once: copies tie,
+    which in batches of other texts they do but for the last digit.
     """
     if model.similarity_fn_name not in ("cosine", "dot"):
         raise InputError(
             f"model: it compares by {model.similarity_fn_name}, and documents are ranked by cosine or dot "
             "product; set its similarity_fn_name if either suits the model"
         )
+    texts, places = distinct(texts)
     order = np.argsort([-len(text) for text in texts], kind="stable")
     parts = []
     bar = tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress or len(texts) < BAR_FROM)
@@ -120,7 +122,7 @@ def embed_sparse(model: SparseModel, kind: str, texts: Sequence[str], progress: 
             bar.update(len(some))
     if not parts:
         return csr_matrix(np.empty((0, model.get_embedding_dimension() or 0), dtype=np.float32))
-    return vstack(parts, format="csr")[np.argsort(order)]
+    return vstack(parts, format="csr")[np.argsort(order)[places]]
 
 
 def stored_sparse(model: SparseModel, collection: Collection) -> csr_matrix:
@@ -167,6 +169,8 @@ def _open(path: Path, documents: int) -> csr_matrix:
 def passing_sparse(model: SparseModel, texts: Sequence[str]) -> csr_matrix:
     """``embed_sparse`` of documents, the processes of a job sharing the work; nothing is kept."""
     log.info("embedding %d documents", len(texts))
+    texts, places = distinct(texts)
     bounds = np.linspace(0, len(texts), processes.count() + 1).astype(int)
     first, last = bounds[processes.rank()], bounds[processes.rank() + 1]
-    return vstack(processes.gathered(embed_sparse(model, "document", texts[first:last])), format="csr")
+    whole = vstack(processes.gathered(embed_sparse(model, "document", texts[first:last])), format="csr")
+    return whole[places]

@@ -22,6 +22,12 @@ def check_exact(how: str, index: str, parameters: Mapping[str, float] | None, fi
         )
 
 
+def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Each of ``texts`` once, and the place there of each of them, int64 (n,)."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    return list(places), np.array([places[text] for text in texts], dtype=np.int64)
+
+
 def best_ranked(
     find: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
     queries: int,

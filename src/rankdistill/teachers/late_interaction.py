@@ -25,6 +25,8 @@ class LateInteractionTeacher:
     (sentence-transformers, PyLate or Stanford's), with its own markers, lengths, query expansion and
     list of tokens that don't count. Of any other encoder the normalised embeddings of all tokens
     are compared. ``max_length`` in tokens shortens what the model allows.
+    Token vectors are kept from one block of pairs to the next: scores that are resumed may differ in the
+    last digit, as those of a batch of other texts do.
     Raises ``InputError`` if the model can't be had.
     """
 
