@@ -22,7 +22,7 @@ from rankdistill.students import (
     sparse_student,
 )
 from rankdistill.students.lengths import cut_texts
-from rankdistill.students.sparse import idf_weights
+from rankdistill.students.sparse import highest, idf_weights
 from rankdistill.training import DistillationTrainer, training_arguments
 
 LOSSES = {"kl": KLDivergence(), "nce": InfoNCE(in_batch=True), "flops": FLOPS(0.01, 0.01, 2)}
@@ -167,3 +167,20 @@ def test_a_sparse_folder_is_taken_as_it_is(folders):
     assert fingerprint_of(sparse_student(str(folders / "static"))) == fingerprint_of(first)
     first.max_active_dims = 3
     assert fingerprint_of(first) != fingerprint_of(load_student(str(folders / "static")))
+
+
+def test_a_gradient_has_the_same_bytes_every_time():
+    """Many of the vocabulary's numbers are one token's: what they add up to must not depend on threads."""
+    torch.manual_seed(0)
+    states, head = torch.randn(1, 20, 64, requires_grad=True), torch.nn.Linear(64, 1024)
+    features = {"token_embeddings": states, "attention_mask": torch.ones(1, 20)}
+    weights, found, threads = torch.randn(1, 1024), set(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(20):
+            states.grad = None
+            (highest([SpladePooling("max")], head, features) * weights).sum().backward()
+            found.add(states.grad.numpy().tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1

@@ -157,6 +157,8 @@ REFUSED = {
     "fsdp_config": ({"xla": False, "version": 2}, "on one device"),
     "deepspeed": ("zero3.json", "on one device"),
     "parallelism_config": (object(), "on one device"),
+    "warmup_ratio": (0.1, "trainer.warmup_steps takes a share"),
+    "logging_dir": ("logs", "TENSORBOARD_LOGGING_DIR"),
     "accelerator_config": ({"split_batches": True}, "as the groups need it"),
 }
 

@@ -21,7 +21,9 @@ def pairwise_preference(student: Tensor, pairs: Tensor, pair_p: Tensor) -> Tenso
         raise ValueError(f"student, pairs and pair_p must be (B, G), (P, 3) and (P,): got {shapes}")
     student = student.to(torch.promote_types(student.dtype, torch.float32))
     owner, i, j = pairs.unbind(1)
-    margin = student[owner, i] - student[owner, j]
+    scores, start = student.flatten(), owner * student.shape[1]
+    # index_select, not [...]: whose gradient threads add up in an order of their own
+    margin = scores.index_select(0, start + i) - scores.index_select(0, start + j)
     terms = binary_cross_entropy_with_logits(margin, pair_p.to(student.dtype), reduction="none")
     count = torch.bincount(owner, minlength=len(student))
     per_query = terms.new_zeros(len(student)).index_add(0, owner, terms) / count.clamp(min=1)

@@ -360,7 +360,8 @@ def highest(modules: Sequence[nn.Module], head: nn.Linear, features: dict[str, A
     for some in groups(texts, TOGETHER):
         for tokens, (logits, which) in zip(some, best_tokens(some, head), strict=True):
             active = (~(logits <= 0)).nonzero().squeeze(1)  # nan is kept, and found
-            logits = (tokens[which[active]] * embedding(active, head.weight)).sum(dim=1)
+            # embedding, not [...]: whose gradient threads add up in an order of their own
+            logits = (embedding(which[active], tokens) * embedding(active, head.weight)).sum(dim=1)
             if head.bias is not None:
                 logits = logits + head.bias[active]
             for _ in range(1 + (modules[-1].activation_function == "log1p_relu")):

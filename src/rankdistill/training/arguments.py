@@ -97,6 +97,8 @@ UNSUPPORTED = {  # fields that the step has no use for
     "fsdp_config": ONE_DEVICE,
     "deepspeed": ONE_DEVICE,
     "parallelism_config": ONE_DEVICE,
+    "warmup_ratio": "trainer.warmup_steps takes a share of the steps too, such as 0.1",
+    "logging_dir": "trackers read it from variables of their own, such as TENSORBOARD_LOGGING_DIR",
     "accelerator_config": "not used: batches are shared out as the groups need it",
 }
 NEEDS_DEV = (
@@ -130,7 +132,8 @@ def training_arguments(output_dir: str, kind: type = TrainingArguments, **fields
         del fields["learning_rate"]
     known = {field.name: field for field in dataclasses.fields(kind)}
     for name, value in fields.items():
-        if name in UNSUPPORTED and name in known and value and value != known[name].default:
+        default = known[name].default if name in known else None
+        if name in UNSUPPORTED and value and value != default:
             raise InputError(f"trainer.{name}: {UNSUPPORTED[name]}")
     for name, hint in typing.get_type_hints(kind).items():
         if name in fields and set(alternatives(hint)) <= {int, float, bool, str, NoneType}:
@@ -247,7 +250,7 @@ def _try_parts(arguments: TrainingArguments) -> None:
             TensorDataset(torch.zeros(1)),
             num_workers=arguments.dataloader_num_workers,
             persistent_workers=arguments.dataloader_persistent_workers,
-            multiprocessing_context=arguments.dataloader_multiprocessing_context,
+            multiprocessing_context=getattr(arguments, "dataloader_multiprocessing_context", None),
             prefetch_factor=arguments.dataloader_prefetch_factor,
         )
         field = "log_level"
