@@ -11,7 +11,7 @@ prints them), on 400 functions: whether it works is seen, not how good it is. Pe
 * the same run, killed (SIGKILL) in its sixth step and started again: it must resume from the checkpoint of
   the third, and leave the same bytes: the weights of student and teacher, and the figures of each query;
 * the same run by torchrun in two processes, each with half of every batch: the loss of each step must be
-  that of the whole run, within 1e-3 of it.
+  that of the whole run, within 1e-3 of it (1e-2 where what the student finds is shown to it).
 
 The extra ``demo`` must be installed. The table goes to standard output, progress to standard error; the exit
 status is 1 if anything failed.
@@ -52,7 +52,6 @@ POOLS = ("data=python_functions_400", "student=minilm_3layer", "student.max_leng
 RETRIEVED = ("bm25.n=5", "dense.n=6", "random.n=4")  # as +experiment=quick has it
 KILLED_IN = 6
 RESUMED = "resumed: distillation, step 3"
-TOLERANCE = 1e-3  # relative, of a step's loss in two processes
 GAIN = re.compile(r"^nDCG@10 after - before: (\S+), 95 % interval (\[.+?\])", re.MULTILINE)
 
 
@@ -64,6 +63,7 @@ class Extension:
     files: tuple[str, ...]
     yamls: tuple[str, ...]
     settings: tuple[str, ...]
+    tolerance: float = 1e-3  # relative, of a step's loss in two processes
 
 
 EXTENSIONS = {
@@ -112,6 +112,7 @@ EXTENSIONS = {
         ("training/refresh.py", "candidates/refresh.py"),
         ("refresh/student.yaml",),
         ("refresh=student", "refresh.steps=2", "refresh.n=6"),
+        tolerance=1e-2,  # which of near-equal documents the student finds is a matter of rounding
     ),
     "view": Extension(
         "query views",
@@ -243,7 +244,7 @@ def two_process_run(run: Path, extension: Extension, whole: Path) -> str:
     if len(one) != len(two):
         raise Failed(f"two processes logged {len(two)} losses, one {len(one)}")
     furthest = max(abs(a - b) / abs(a) for a, b in zip(one, two, strict=True))
-    if furthest > TOLERANCE:
+    if furthest > extension.tolerance:
         raise Failed(f"the losses of two processes are {two}, of one {one}")
     return f"{furthest:.0e}"
 

@@ -12,7 +12,7 @@ REFUSED = {  # what it means, and what to do
     errno.EDQUOT: "no space is left of the disk's quota: make room",
     errno.EFBIG: "a file would be larger than this process may write (ulimit -f): raise that",
 }
-NUMBER = r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]"  # how safetensors and Arrow give it
+NUMBER = r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]|Os \{ code: (\d+)"  # how safetensors and Arrow give it
 CUT_SHORT = r"requested and \d+ written|inline_container\.cc.*unexpected pos"  # what NumPy and torch say
 
 
@@ -71,7 +71,7 @@ def disk_refuses(error: BaseException) -> str | None:
         return None
     number = getattr(error, "errno", None)
     if number is None and (match := re.search(NUMBER, str(error))):
-        number = int(match[1] or match[2])
+        number = int(match[match.lastindex or 1])
     if number is None and re.search(CUT_SHORT, str(error)):
         return "no space is left on the disk, or ulimit -f is reached: make room, or raise that"
     return None if number is None else REFUSED.get(number)

@@ -22,6 +22,7 @@ DOCUMENT = (
     *("passage_id", "passage-id", "pid", "document", "passage", "doc"),
 )
 GRADE = ("score", "relevance", "grade", "rel", "relevancy")
+INDEX = "__index_level_"  # how pandas calls its row numbers in a Parquet file
 
 
 def assemble(
@@ -130,7 +131,8 @@ def _judgments(
     qrels: dict[str, dict[str, int]] = {}
     for place, row in rows:
         query, document = (_key(_field(place, row, names)) for names in (QUERY, DOCUMENT))
-        grade = 1 if len(row) == 2 else _grade(_field(place, row, GRADE))
+        named = [name for name in row if not name.startswith(INDEX)]
+        grade = 1 if len(named) == 2 else _grade(_field(place, row, GRADE))
         if query is None or document is None or grade is None:
             if place.endswith(":1") and (query not in queries or document not in documents):
                 continue  # a file's header
