@@ -31,11 +31,12 @@ MOST = 7  # rates that are tried
 KEPT = "rates.json"
 
 
-def search(measure: Callable[[float], float], start: float) -> dict[float, float]:
+def search(measure: Callable[[float], float], start: float, before: float = -math.inf) -> dict[float, float]:
     """Rates and what they gave, the best one first; of equal ones the lower.
 
     ``start`` is tried, and the rates a factor of sqrt(10) below and above; as long as the best one is at an
-    end, the next one there; seven at most.
+    end, the next one there; while none gave more than ``before``, which is what no step at all gives, the
+    next lower one; seven at most.
     """
     measures: dict[int, float] = {}
 
@@ -44,8 +45,14 @@ def search(measure: Callable[[float], float], start: float) -> dict[float, float
 
     for place in (0, -1, 1):
         measures[place] = measure(_rate(start, place))
-    while len(measures) < MOST and (place := best()) in (min(measures), max(measures)):
-        beyond = place + (1 if place > 0 else -1)
+    while len(measures) < MOST:
+        lowest, place, highest = min(measures), best(), max(measures)
+        if measures[place] <= before or place == lowest:
+            beyond = lowest - 1
+        elif place == highest:
+            beyond = highest + 1
+        else:
+            break
         measures[beyond] = measure(_rate(start, beyond))
     first = best()
     order = [first, *(place for place in sorted(measures) if place != first)]
@@ -89,7 +96,8 @@ def searched_rates(
     """
     if (rates := kept_rates(stage.folder)) is not None:
         return rates
-    key = fingerprint("whole stages", setting, stage.name, stage.arguments.world_size)  # how it searches, too
+    how = "whole stages, down to the start"  # of the search, which another version may do otherwise
+    key = fingerprint(how, setting, stage.name, stage.arguments.world_size)
     path = cache_folder() / "rates" / f"{key}.json"
     with once(path) as missing:
         if missing:
@@ -143,7 +151,7 @@ def _tried(student, table, stage, more: Mapping[str, Any], dev: Mapping[str, Any
         return means[evaluator.main]
 
     start = evaluator.evaluate(student, *queries, candidates=dev["eval_candidates"]).mean[evaluator.main]
-    rates = search(measure, stage.arguments.learning_rate)
+    rates = search(measure, stage.arguments.learning_rate, start)
     rate = next(iter(rates))
     log.info(
         "%s: learning rate %g; after %d steps each, %s on the dev queries: %s; %.4f before (%.0f s)",
