@@ -254,14 +254,25 @@ def test_what_nobody_reads_in_a_file_of_ones_own_is_named(tiny, tmp_path):
 @pytest.mark.slow
 def test_an_experiment_of_another_command_is_named(tmp_path):
     """They are train's: the fields that they set elsewhere are no misspelt ones."""
-    for name, message in (
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "short.yaml").write_text(
+        "# @package _global_\nwarmup: {trainer: {}}\n"
+    )
+    available = "available: candidates, data, output, student"
+    for name, words, message in (
+        ("mine", ["+experiment=short"], f"warmup: no such field; {available} (is experiment=short for"),
         (
             "mine",
-            "warmup: no such field; available: candidates, data, output, student (is experiment=quick for",
+            ["+experiment=quick"],
+            "experiment/quick: it overrides sampler, which this command does not",
         ),
-        ("evaluate", "experiment/quick: it overrides student, which this command does not have"),
+        (
+            "evaluate",
+            ["+experiment=quick"],
+            "experiment/quick: it overrides student, which this command does",
+        ),
     ):
-        done = start(name, ["+experiment=quick"], tmp_path)
+        done = start(name, ["--config-dir", str(tmp_path / "own"), *words], tmp_path)
         assert done.returncode == 2 and message in done.stderr, done.stderr[-2000:]
 
 

@@ -5,8 +5,15 @@ from scipy.special import softmax
 from sentence_transformers import SentenceTransformer
 
 from rankdistill import analysis
-from rankdistill.analysis.agreement import agreement, false_negatives, kendall_tau, student_scores
+from rankdistill.analysis.agreement import (
+    agreement,
+    false_negatives,
+    kendall_tau,
+    label_auc,
+    student_scores,
+)
 from rankdistill.analysis.per_query import shown_table
+from rankdistill.commands.train import tell_agreement
 from rankdistill.data import Candidates
 from rankdistill.errors import InputError
 from rankdistill.retrieval import DenseIndex, embed_documents, embed_queries
@@ -22,6 +29,29 @@ def test_tau_is_scipys_with_and_without_ties():
         expected = [stats.kendalltau(x, y).statistic for x, y in zip(a, b, strict=True)]
         assert kendall_tau(a, b) == pytest.approx(np.array(expected), nan_ok=True)
     assert np.isnan(kendall_tau(np.ones((1, 4)), np.arange(4.0)[None]))
+
+
+def test_label_auc_is_the_share_of_pairs_in_order(table_of):
+    """Against every pair, equal scores half."""
+    pools = [np.round(RNG.normal(size=n), 1) for n in (4, 9, 9, 25)]
+    table = table_of(pools, [[2], [0, 5], [1], [3, 4, 20]])
+    found = label_auc(table)
+    for i, auc in enumerate(found):
+        _, scores, positive = table.pool(i)
+        margins = np.subtract.outer(scores[positive], scores[~positive])
+        assert auc == pytest.approx(((margins > 0) + 0.5 * (margins == 0)).mean())
+
+
+def test_a_teacher_that_contradicts_the_labels_is_warned_of(table_of, caplog):
+    pools = [[3.0, 2.0, 1.0, 0.0]] * 4
+    with caplog.at_level("INFO"):
+        tell_agreement(table_of(pools, [[0], [0], [1], [0, 2]]), "training")  # 1, 1, 2/3, 3/4
+        assert "relevant documents above others in 85 % of pairs" in caplog.text and len(caplog.records) == 1
+        tell_agreement(table_of(pools, [[3], [3], [1], [0, 2]]), "warmup.training")  # 0, 0, 2/3, 3/4
+    assert caplog.messages[-2].endswith("35 % of pairs") and caplog.messages[-2].startswith(
+        "warmup.training:"
+    )
+    assert caplog.records[-1].levelname == "WARNING" and "loss=kl_infonce" in caplog.messages[-1]
 
 
 def test_every_query_agrees_as_defined(table_of):

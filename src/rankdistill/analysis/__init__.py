@@ -1,7 +1,7 @@
 """What the teacher's scores look like, in the pools and in the groups a sampler shows; plots."""
 
 from rankdistill.analysis.active import ActiveCut
-from rankdistill.analysis.agreement import agreement, false_negatives, student_scores
+from rankdistill.analysis.agreement import agreement, false_negatives, label_auc, student_scores
 from rankdistill.analysis.comparison import compare_samplers, kept_shares
 from rankdistill.analysis.cuts import (
     Cut,
@@ -59,6 +59,7 @@ __all__ = [
     "keep_lowest_quarter",
     "keep_middle_half",
     "keep_upper_half",
+    "label_auc",
     "kept_shares",
     "locality",
     "log_density",

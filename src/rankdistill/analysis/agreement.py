@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
+from scipy.stats import rankdata
 
 from rankdistill.analysis.per_query import per_query
 from rankdistill.errors import InputError
@@ -121,6 +122,23 @@ def false_negatives(table: ScoreTable) -> pd.Series:
         return {"false_negatives": _ratio(above.sum(axis=1), known * negative.sum(axis=1))}
 
     return per_query(table, compute)["false_negatives"]
+
+
+def label_auc(table: ScoreTable) -> pd.Series:
+    """Per query, the share of the pairs of a positive and a negative that the teacher orders so.
+
+    Equal scores count half: the area under the ROC curve, 0.5 for scores that know nothing of the labels.
+    Copies of a positive are no negatives. NaN where there is no positive or no negative.
+    """
+
+    def compute(places: np.ndarray) -> dict[str, np.ndarray]:
+        positive, negative = table.candidates.positive[places], table.candidates.negative[places]
+        ranks = rankdata(np.where(positive | negative, table.scores[places], np.inf), axis=1)
+        first, second = positive.sum(axis=1), negative.sum(axis=1)
+        below = (ranks * positive).sum(axis=1) - first * (first + 1) / 2
+        return {"label_auc": _ratio(below, first * second)}
+
+    return per_query(table, compute)["label_auc"]
 
 
 def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
