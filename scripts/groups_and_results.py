@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
@@ -115,19 +116,20 @@ def regression(left: pd.DataFrame) -> tuple[pd.DataFrame, float]:
 
 
 def plot(rows: pd.DataFrame):
-    """The result less its cell's mean over each of ``FIGURES``, a colour for each sampler."""
-    figure, axes = plt.subplots(1, len(FIGURES), figsize=(4 * len(FIGURES), 4.2), sharey=True)
+    """The result less its cell's mean over each of ``FIGURES``; colours are samplers, markers are cells."""
+    size = (4 * len(FIGURES), 4.6)
+    figure, axes = plt.subplots(1, len(FIGURES), figsize=size, sharey=True, layout="constrained")
     result = rows["result"] - rows.groupby("cell")["result"].transform("mean")
     markers = dict(zip(dict.fromkeys(rows["cell"]), "osDv^P*X", strict=False))
+    colours = {sampler: f"C{i}" for i, sampler in enumerate(dict.fromkeys(rows["sampler"]))}
     for panel, (name, label) in zip(axes, FIGURES.items(), strict=True):
-        for i, sampler in enumerate(dict.fromkeys(rows["sampler"])):
-            for cell, marker in markers.items():
-                own = (rows["sampler"] == sampler) & (rows["cell"] == cell)
-                shown = sampler if cell == rows["cell"][0] else None
-                panel.scatter(rows[name][own], result[own], 22, f"C{i}", marker, label=shown, alpha=0.8)
+        for (sampler, cell), own in rows.groupby(["sampler", "cell"]).groups.items():
+            panel.scatter(rows[name][own], result[own], 22, colours[sampler], markers[cell], alpha=0.8)
         panel.set_xlabel(label)
-    axes[0].set_ylabel("main measure less the mean of its collection and loss")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    axes[0].set_ylabel("main measure less the mean of\nits collection and loss")
+    handles = [Line2D([], [], color=colour, marker="o", ls="", label=x) for x, colour in colours.items()]
+    handles += [Line2D([], [], color="0.4", marker=marker, ls="", label=x) for x, marker in markers.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
     return axes[0]
 
 
