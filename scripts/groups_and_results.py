@@ -5,9 +5,9 @@
 Reads the finished runs of sweeps whose settings differ in sampler and loss, draws the groups that each run
 was shown again (of the same table, seed and epochs, from the cache), and asks how far their figures tell
 the main measure after training. Printed are, of each figure, Spearman's correlation with the measure, and
-its coefficient in a regression on all of them, in units of the measure for one standard deviation, with 95
-% intervals that hold for other settings (clustered by setting). Measure and figures are taken less their
-mean over the runs of the same collection and loss: what is compared are samplers.
+its coefficient in a regression on all of them, in units of the measure for one standard deviation, with an
+interval of 95 % that holds for other settings (clustered by setting). Measure and figures are taken less
+their mean over the runs of the same collection and loss: what is compared are samplers.
 """
 
 import argparse

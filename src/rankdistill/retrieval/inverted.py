@@ -173,4 +173,4 @@ def passing_sparse(model: SparseModel, texts: Sequence[str]) -> csr_matrix:
     bounds = np.linspace(0, len(texts), processes.count() + 1).astype(int)
     first, last = bounds[processes.rank()], bounds[processes.rank() + 1]
     whole = vstack(processes.gathered(embed_sparse(model, "document", texts[first:last])), format="csr")
-    return whole[places]
+    return whole if len(texts) == len(places) else whole[places]
