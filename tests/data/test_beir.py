@@ -106,6 +106,7 @@ def test_a_missing_file_is_named(tmp_path, file):
     [
         ({"corpus": [*CORPUS, '{"_id": "d5", "text": \n']}, "corpus.jsonl:5: malformed JSON"),
         ({"queries": ["not json\n"]}, "queries.jsonl:1: malformed JSON"),
+        ({"corpus": ['{"_id": "d1", "text": "a", "text": "b"}\n']}, "corpus.jsonl:1: 'text' is there twice"),
         ({"corpus": ["\n", "[1, 2]\n"]}, "corpus.jsonl:2: expected a JSON object"),
         ({"corpus": ['{"text": "no id"}\n']}, "corpus.jsonl:1: no field _id or .*; available: text"),
         ({"corpus": ['{"_id": "d1", "body": "t"}\n']}, "corpus.jsonl: no row has the field text or title"),

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from rankdistill.data.rows import DOCUMENT, GRADE, QUERY
 from rankdistill.errors import InputError
@@ -74,10 +75,13 @@ def plain(number: str) -> str:
 
 
 def read_objects(file: Path) -> Iterator[tuple[str, dict]]:
-    """(place, object) of each line of a JSONL file; raises ``InputError`` for any other JSON."""
+    """(place, object) of each line of a JSONL file; raises ``InputError`` for any other JSON, and for an
+    object that has a name twice, of whose values one would be lost."""
     for place, line in read_lines(file):
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique)
+        except _Twice as error:
+            raise InputError(f"{place}: {error.args[0]!r} is there twice in one object") from None
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{place}: malformed JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
@@ -88,6 +92,18 @@ def read_objects(file: Path) -> Iterator[tuple[str, dict]]:
             remedy = "; write one object per line, without a list around them" if line[0] == "[" else ""
             raise InputError(f"{place}: expected a JSON object, got {line[:60]!r}{remedy}")
         yield place, row
+
+
+class _Twice(Exception):
+    """A name that a JSON object has twice."""
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        names = [name for name, _ in members]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def read_judgments(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
