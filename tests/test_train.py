@@ -26,11 +26,11 @@ from rankdistill.commands.tables import Source, measured_and_trained, training_q
 from rankdistill.commands.train import compose, distil
 from rankdistill.data import read_beir
 from rankdistill.errors import InputError
-from rankdistill.evaluation import Evaluator
+from rankdistill.evaluation import Evaluator, report
 from rankdistill.evaluation.training_runs import read_runs
 from rankdistill.losses import MarginMSE
 from rankdistill.scores import ScoreTable
-from rankdistill.teachers import FileTeacher
+from rankdistill.teachers import DenseTeacher, FileTeacher
 
 
 @pytest.fixture
@@ -510,6 +510,25 @@ def test_the_teacher_may_be_asked_of_some_queries_alone(job, tmp_path, capsys):
     job.evaluation.teacher = -1
     with pytest.raises(InputError, match="evaluation.teacher=-1"):
         distil(job, tmp_path / "none")
+
+
+def test_a_bi_encoder_that_teaches_is_measured_by_its_own_search_too(job, tmp_path, student_folder):
+    """As the student is: over all documents, where it otherwise has those of its candidates alone."""
+    job.teacher = {"_target_": "rankdistill.teachers.DenseTeacher", "model": str(student_folder)}
+    job.evaluation.teacher = 3
+    distil(job, tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    with open(tmp_path / "run" / "per_query.csv", newline="", encoding="utf-8") as lines:
+        rows = {row["query_id"]: row["nDCG@10 teacher:search"] for row in csv.DictReader(lines)}
+    collection = read_beir(job.data.path)
+    model = DenseTeacher(str(student_folder)).model
+    whole = Evaluator(["nDCG@10"]).evaluate(model, collection).per_query["nDCG@10"]
+    asked = {query: float(value) for query, value in rows.items() if value}
+    assert asked == pytest.approx({query: whole[query] for query in asked}) and len(asked) == 3 < len(rows)
+    assert metrics["teacher:search"]["queries"] == 3
+    others = report(tmp_path).others
+    mean = sum(asked.values()) / 3
+    assert others["teacher:search (3 queries)"]["nDCG@10"] == pytest.approx((mean, mean))
 
 
 def test_a_card_says_what_search_its_figures_are_of():

@@ -26,10 +26,12 @@ from rankdistill.students.matryoshka import cuts_of
 from rankdistill.students.models import CrossEncoderModel, Model
 from rankdistill.students.rankers import reranks
 from rankdistill.teachers import FileTeacher, NoTeacher, score_candidates
+from rankdistill.teachers.scoring import embeds_all
 from rankdistill.training.stages import Stage
 from rankdistill.training.step_teacher import StepTeacher
 
 log = logging.getLogger(__name__)
+SEARCHED = "teacher:search"  # a bi-encoder teacher's own search of all documents
 
 
 class Measured:
@@ -47,6 +49,7 @@ class Measured:
         self.pools = reranked_pools(student, source.teacher, source.retrievers, collection, split, evaluator)
         self.results: dict[str, Evaluation] = {}
         self.asked, self.table = np.empty(0, np.int64), cast(ScoreTable | None, None)
+        self.searched: Evaluation | None = None
         self.pairs: dict[str, np.ndarray] = {}
         self.agreements: dict[str, pd.DataFrame] = {}
 
@@ -62,16 +65,22 @@ class Measured:
             self.asked = asked_queries(asked, collection, split, evaluator)
             teacher, retrievers = source.teacher, source.retrievers
             self.table = measured_scores(teacher, retrievers, collection, split, evaluator, self.asked)
+            if self.table is not None and embeds_all(teacher, self.table.candidates):
+                index = stored_index(teacher.model, collection)
+                self.searched = evaluator.evaluate(teacher.model, collection, split, index)
         self._compare("before", documents)
         log.info("measured: %s", measured_queries(collection, split, self.queries))
 
     def after(self, documents: Index) -> None:
-        """And the teacher, where it was asked."""
+        """And the teacher, where it was asked: reranking its candidates, and, if it embeds all documents, as
+        a model that searches, which the student is."""
         self._measure("after", documents)
         self._compare("after", documents)
         if self.table is not None:
             ids = [self.collection.query_ids[row] for row in self.asked.tolist()]
             self.results["teacher"] = self.evaluator.rerank(self.table, self.split).of(ids)
+            if self.searched is not None:
+                self.results[SEARCHED] = self.searched.of(ids)
             warn_of(self.results["teacher"].mean, self.results["before"].of(ids).mean, self.evaluator.main)
 
     @property

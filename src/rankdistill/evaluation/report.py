@@ -67,10 +67,10 @@ class Report:
     """``settings`` from the best to the worst in ``measure``; ``letters`` belong to them.
 
     ``unfinished``: the runs that are not in the table, and why; ``unequal``: conditions that were
-    not the same in all runs, in words; ``others``: system (``before``, ``teacher``), which says of which
-    queries it is where not of those of all settings, -> measure -> lowest and highest mean over the runs;
-    ``samples``: how those of fewer queries compare with the settings, a sentence each; ``margin`` is the
-    equivalence tests'; ``interactions`` are of two swept fields, see there.
+    not the same in all runs, in words; ``others``: system (``before``, ``teacher``, ``teacher:search``),
+    which says of which queries it is where not of those of all settings, -> measure -> lowest and highest
+    mean over the runs; ``samples``: how those of fewer queries compare with the settings, a sentence each;
+    ``margin`` is the equivalence tests'; ``interactions`` are of two swept fields, see there.
     """
 
     swept: tuple[str, ...]
@@ -406,7 +406,7 @@ def _others(
     wholes = list(dict.fromkeys(setting.queries(measure) for setting in settings))
     others: dict[str, dict[str, tuple[float, float]]] = {}
     samples = []
-    for system in ("before", "teacher"):
+    for system in ("before", "teacher", "teacher:search"):
         measured: dict[tuple[str, frozenset[str]], list[TrainingRun]] = defaultdict(list)
         for run in runs:
             if measure in (values := run.per_query.get(system, {})):

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from torch import Tensor
@@ -97,8 +97,8 @@ def score_candidates(teacher: Teacher, candidates: Candidates) -> ScoreTable:
                 scores = columns.pop("scores")
             elif hasattr(teacher, "score_pools"):
                 scores = _float32(teacher.score_pools(candidates))
-            elif hasattr(teacher, "score_stored") and _are_most(candidates):
-                scores = _float32(teacher.score_stored(candidates))
+            elif embeds_all(teacher, candidates):
+                scores = _float32(cast(Any, teacher).score_stored(candidates))
             else:
                 scores = score_pairs(teacher, candidates, part)
             if processes.is_main():
@@ -115,9 +115,10 @@ def scores_path(teacher: Teacher, candidates: Candidates) -> Path:
     return cache_folder() / "scores" / f"{key}.arrow"
 
 
-def _are_most(candidates: Candidates) -> bool:
-    """Does at least half of the collection appear?"""
-    return 2 * len(np.unique(candidates.document_rows)) >= len(candidates.collection.documents)
+def embeds_all(teacher: object, candidates: Candidates) -> bool:
+    """Does ``teacher`` score ``candidates``, at least half of the collection, by embeddings of all of it?"""
+    read, of = len(np.unique(candidates.document_rows)), len(candidates.collection.documents)
+    return hasattr(teacher, "score_stored") and 2 * read >= of
 
 
 def cut_by(teacher: object, candidates: Candidates, name: str) -> Counts:
