@@ -19,9 +19,10 @@ import torch
 from commands import POOLS, RESULTS, child, die, start, typed
 from conftest import write_collection
 from safetensors import SafetensorError
+from tqdm.auto import tqdm
 
 from rankdistill.commands.explain import explain
-from rankdistill.commands.launch import Stopped, end_on_signals
+from rankdistill.commands.launch import Stopped, end_on_signals, fail
 from rankdistill.data import read_beir
 from rankdistill.runtime.folders import written
 
@@ -264,3 +265,9 @@ def test_a_signal_in_a_finalizer_ends_the_run_too(number, raised, own_signals, c
         Closing()
         time.sleep(60)
     assert stopped.type is raised and closed == [] and "Traceback" not in capfd.readouterr().err
+
+
+def test_an_error_has_a_line_of_its_own_below_a_bar_that_was_cut_off(capsys):
+    with tqdm(total=3, desc="steps"), pytest.raises(SystemExit):
+        fail("what is wrong")
+    assert "error: what is wrong" in re.split(r"[\r\n]", capsys.readouterr().err)

@@ -94,3 +94,9 @@ def test_checkpoints_are_counted(small_job, parts, tmp_path, monkeypatch):
     assert none == free and two - free == pytest.approx(
         2 * 3 * 4 * sum(x.numel() for x in student.parameters()) / 1000
     )
+
+
+def test_no_checkpoints_take_no_time(small_job, parts, tmp_path):
+    """save_steps=0, transformers' word for none until the end."""
+    distil(compose(*small_job, "trainer.save_steps=0", "warmup=none"), tmp_path / "run")
+    assert [module.times(6, every) for every in (0, 2, 0.25)] == [0, 3, 4]

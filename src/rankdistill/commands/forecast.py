@@ -169,7 +169,9 @@ class Forecast:
 
 
 def times(steps: int, every: float) -> float:
-    """How often what happens ``every`` so many steps, or such a share of them, happens in ``steps``."""
+    """How often in ``steps`` what happens ``every`` so many, or such a share of them, does; 0 is never."""
+    if every == 0:
+        return 0.0
     return steps / every if every >= 1 else 1 / every
 
 

@@ -23,6 +23,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from rankdistill.commands.explain import ARGUMENTS, choices, explain
@@ -262,7 +263,7 @@ def sweep_notes(arguments: Sequence[str]) -> dict[Path, bytes]:
 
 
 def fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    tqdm.write(f"error: {message}", file=sys.stderr)  # a line of its own, whatever bar was cut off
     sys.exit(2)
 
 
