@@ -11,5 +11,4 @@ html_title = "rankdistill"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": False}
-exclude_patterns = ["results"]  # included in results.md
 suppress_warnings = ["ref.python"]  # a name that two modules export
