@@ -33,6 +33,12 @@ FIELDS = {
         ({"queries": ["1?", "2?", "", ""]}, "empty text of query 's', 't'"),
         ({"qrels": {"dev": {"z": {"a": 1}}}}, "qrels of dev name no query 'z'"),
         ({"qrels": {"dev": {"q": {"a": 1, "z": 1}}}}, "qrels of dev name no document 'z'"),
+        ({"document_ids": [1, 2, 3]}, "document ids must be strings, got 1 at 0"),
+        ({"queries": ["1?", None, "3?", "4?"]}, "query texts must be strings, got None at 1"),
+        (
+            {"qrels": {"dev": {"q": {"a": 0.5}}}},
+            "qrels of dev: query 'q', document 'a' has the grade 0.5; it must be a whole number",
+        ),
     ],
 )
 def test_what_does_not_hold_together_raises(change, message):
@@ -161,3 +167,13 @@ def test_the_fingerprint_is_that_of_the_whole_as_json_but_needs_no_such_text():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == expected and peak < 1e6
+
+
+def test_half_a_character_is_no_text():
+    with pytest.raises(InputError, match=r"toy: '\\udc80' is half a character"):
+        _ = Collection(**{**FIELDS, "documents": ["one", "\udc80", "three"]}).fingerprint
+
+
+def test_a_seed_that_no_generator_takes_is_refused(collection):
+    with pytest.raises(InputError, match="seed=-1: it must be an integer, 0 or more"):
+        collection.query_rows("train", 2, -1)

@@ -89,6 +89,8 @@ def test_topics_without_a_title_are_read_by_another_field(tmp_path):
         ("qid\tquery\n", "id\ttext\n"),
         ("query_id\ttext\n", "docid\ttext\n"),
         ("\nquery-id\tquery\n", "Doc_ID\tContents\n"),
+        ("number\tquery\n", "docno\tbody\n"),
+        ("qid\tquestion\n", "id\tcontent\n"),
     ],
 )
 def test_a_header_over_id_and_text_is_no_row(topics, corpus, tmp_path, caplog):
@@ -207,3 +209,18 @@ def test_a_missing_file_is_named(tmp_path):
 def test_faults_are_skipped_on_demand(tmp_path):
     given = write(tmp_path, qrels=QRELS + "399 0 d1 1\n", corpus=CORPUS + "d3\t\nd1\tother\n")
     assert read_trec(**given, invalid="skip").fingerprint == read_trec(**write(tmp_path)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"qrels": {"train": ["a", "b"]}},
+            r"qrels: of train expected a file, got \['a', 'b'\]; give each split",
+        ),
+        ({"topics": []}, "topics: none given"),
+    ],
+)
+def test_files_that_are_not_given_as_they_must_be_are_named(tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        read_trec(**(write(tmp_path) | given))

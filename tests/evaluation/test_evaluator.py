@@ -473,3 +473,15 @@ def test_how_an_index_is_searched_is_set(model, collection):
         Evaluator(index="IVF6,Flat", k=60, search={"nprobe": n}).evaluate(model, collection) for n in (1, 6)
     )
     assert all(len(all_.run.ranking[q]) == 60 > len(ranked) for q, ranked in few.run.ranking.items())
+
+
+def test_counts_of_judgments_need_no_results():
+    qrels = {"q0": {"d0": 1, "d1": 1}, "q1": {"d2": 1, "d3": 0, "d4": 2}}
+    ids = [f"d{i}" for i in range(5)]
+    toy = Collection("toy", ids, ids, list(qrels), list(qrels), {"test": qrels})
+    measured = Evaluator(["NumRel", "NumQ", "NumRet"]).measure(Run.from_scores({"q0": {"d0": 1.0}}), toy)
+    assert measured.per_query == {
+        "NumRel": {"q0": 2, "q1": 2},
+        "NumQ": {"q0": 1, "q1": 1},
+        "NumRet": {"q0": 1, "q1": 0},
+    }

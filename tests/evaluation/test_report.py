@@ -156,6 +156,7 @@ def test_what_was_not_equal_is_said(sweep):
     assert "not equal in all runs: torch: '1' of random and stratified; '2' of hard" in found.markdown()
     assert not any("due to that" in sentence for sentence in found.conclusions()), "it is of no student"
     assert "not all settings have the same seeds: " in found.markdown()
+    assert "of 2 seeds: where these matter" in found.markdown(), "those of random and stratified"
 
 
 BASE, GAINED = np.linspace(0.2, 0.8, 10), np.linspace(0.1, 0.9, 10)

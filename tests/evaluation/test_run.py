@@ -82,7 +82,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_query(tmp_path):
 
 def test_a_score_that_is_nan_raises():
     """It would be ranked by the order of insertion."""
-    with pytest.raises(InputError, match="a score of query 'q' is NaN"):
+    with pytest.raises(InputError, match="the score of 'q', '.*' is nan"):
         Run.from_scores({"q": {"a": float("nan"), "b": 1.0}})
 
 
@@ -143,3 +143,34 @@ def test_trec_eval_has_the_figures_of_the_library_from_what_is_written(tmp_path,
     exact = np.array([score for _, score in read.ranking["q"]])
     if max(map(abs, scores)) < 1e38:
         assert np.allclose(exact, np.sort(scores)[::-1], rtol=1e-5, atol=1e-40)
+
+
+@pytest.mark.parametrize(
+    ("ranking", "message"),
+    [
+        ({"q": ["d2", "d1"]}, r"query 'q': expected \(document id, score\) pairs, got \['d2', 'd1'\]"),
+        ({"q": {"d2": 1.0}}, r"query 'q': expected \(document id, score\) pairs, .* Run.from_scores takes"),
+        (
+            {"q": [("d2", float("nan"))]},
+            "query 'q': expected a document's id, a string, and a number, got 'd2', nan",
+        ),
+        ({"q": [(4, 1.0)]}, "query 'q': expected a document's id, a string, and a number, got 4, 1.0"),
+        ({"q": [("d", 2.0), ("d", 1.0)]}, "query 'q' has a document twice"),
+        ({4: [("d", 1.0)]}, "query 4: an id must be a string"),
+    ],
+)
+def test_what_is_no_ranking_is_refused(ranking, message):
+    """Two letters were taken for a document and its score, and a perfect run for one that finds nothing."""
+    with pytest.raises(InputError, match=f"run rankdistill: {message}"):
+        Run(ranking)
+
+
+def test_an_id_that_would_end_in_the_middle_is_not_written(tmp_path):
+    with pytest.raises(InputError, match="'q 2' is no id in a run file"):
+        Run({"q 2": [("d", 1.0)]}).write(tmp_path / "run.trec")
+    assert not (tmp_path / "run.trec").exists()
+
+
+def test_scores_that_are_no_numbers_are_named():
+    with pytest.raises(InputError, match="the score of 'q', 'd' is '1', no number"):
+        Run.from_scores({"q": {"d": "1", "e": 2}})

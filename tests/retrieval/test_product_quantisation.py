@@ -98,3 +98,12 @@ def test_equal_codes_are_ordered_by_id():
 def test_sizes_that_do_not_fit_are_refused(parts, bits, said):
     with pytest.raises(InputError, match=said):
         product_quantiser(DOCUMENTS[:100], parts, bits)
+
+
+def test_a_rotation_needs_as_many_documents_as_dimensions():
+    """FAISS would write past the end of an array."""
+    with pytest.raises(
+        InputError, match="rotation of 12 dimensions needs as many documents, and there are 11; "
+    ):
+        product_quantiser(DOCUMENTS[:11], 3, 3, rotated=True)
+    assert product_quantiser(DOCUMENTS[:12], 3, 3, rotated=True).rotation.shape == (12, 12)

@@ -70,6 +70,29 @@ def test_what_a_loss_reads_is_known_before_it_is_called(loss, fields):
     assert reads(loss) == fields
 
 
+def too_much(student, teacher, positive, mask, in_batch_teachers):
+    return student.sum()
+
+
+def too_little(student, teacher):
+    return student.sum()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (too_much, "missing a required argument: 'in_batch_teachers'; it is called with student, teacher, "),
+        (too_little, "too many positional arguments; it is called with student, teacher, positive and mask"),
+    ],
+)
+def test_a_loss_whose_signature_does_not_fit_is_refused(function, message):
+    class Wrong(nn.Module):
+        forward = staticmethod(function)
+
+    with pytest.raises(InputError, match=r"loss: Wrong.forward\(student, .*\): " + message):
+        Step(Bonus(), Wrong())
+
+
 def test_a_loss_that_reads_what_the_student_does_not_offer_is_refused():
     message = r"loss: Shrinking reads documents, which the student, Bonus, does not offer; it offers scores"
     with pytest.raises(InputError, match=message):

@@ -4,15 +4,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 
 from rankdistill.data.same_text import SameText, same_text
-from rankdistill.errors import InputError, check_counts, shorten
+from rankdistill.errors import InputError, check_counts, check_seed, shorten
 from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.checked import checked
 
-log = logging.getLogger(__name__)
 Qrels = Mapping[str, Mapping[str, int]]
 SHARED = 1000  # ids of both a query and a document, whose texts are compared at most
 
@@ -32,7 +32,8 @@ class Collection:
     and Quora), and no result, candidate or in-batch negative of it unless judged relevant. ``None``: if most
     documents that share an id with a query have its text too, after a title perhaps.
 
-    Raises ``InputError`` if ids repeat, texts are empty, or qrels name what isn't there.
+    Raises ``InputError`` if ids or texts are no strings, ids repeat, texts are empty, or qrels name what
+    isn't there or give a grade that is no whole number.
     """
 
     name: str
@@ -50,6 +51,9 @@ class Collection:
         ):
             if len(ids) != len(texts):
                 raise InputError(f"{self.name}: {len(ids)} {kind} ids for {len(texts)} texts")
+            for what, values in (("ids", ids), ("texts", texts)):
+                if (i := next((i for i, x in enumerate(values) if not isinstance(x, str)), None)) is not None:
+                    raise InputError(f"{self.name}: {kind} {what} must be strings, got {values[i]!r} at {i}")
             if len(set(ids)) != len(ids):
                 first: dict[str, int] = {}
                 twice = [i for row, i in enumerate(ids) if first.setdefault(i, row) != row]
@@ -70,6 +74,12 @@ class Collection:
                 missing = [document for document in judged if document not in self.document_row]
                 if missing:
                     raise InputError(f"{self.name}: qrels of {split} name no document {shorten(missing)}")
+                for document, grade in judged.items():
+                    if not isinstance(grade, Integral):
+                        raise InputError(
+                            f"{self.name}: qrels of {split}: query {query!r}, document {document!r} has the "
+                            f"grade {grade!r}; it must be a whole number"
+                        )
 
     @cached_property
     def document_row(self) -> dict[str, int]:
@@ -103,14 +113,20 @@ class Collection:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with any id, text or judgment."""
-        return fingerprint(
-            list(self.document_ids),
-            list(self.documents),
-            list(self.query_ids),
-            list(self.queries),
-            self.qrels,
-        )
+        """Changes with any id, text or judgment; raises ``InputError`` for half a character in one."""
+        try:
+            return fingerprint(
+                list(self.document_ids),
+                list(self.documents),
+                list(self.query_ids),
+                list(self.queries),
+                self.qrels,
+            )
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{self.name}: {error.object[error.start]!r} is half a character (a lone surrogate), and so "
+                "no text; replace it"
+            ) from None
 
     def texts_fingerprint(self, kind: str) -> str:
         """Changes with any text of ``kind``, ``query`` or ``document``, or their order."""
@@ -169,6 +185,7 @@ class Collection:
         there is none.
         """
         check_counts(limit=limit)
+        check_seed(seed)
         rows = sorted(
             self.query_row[query]
             for query, judged in self.judged(split).items()

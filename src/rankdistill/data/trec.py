@@ -19,7 +19,8 @@ TOP = re.compile(r"<(/?)top(?:\s[^>]*)?>", re.IGNORECASE)
 FIELD = re.compile(r"<(num|title|desc|narr)>", re.IGNORECASE)  # anywhere in a line; a title may hold <i>
 TAG = re.compile(rf"{FIELD.pattern}|^[^\S\n]*<(\w+)>", re.IGNORECASE | re.MULTILINE)
 LABEL = re.compile(r"\A\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
-HEADER = ({*ID, *QUERY, *DOCUMENT}, {"text", "query", "title", "question", "contents", "document", "passage"})
+TEXT = ("text", "query", "title", "question", "content", "contents", "body", "document", "passage")
+HEADER = ({*ID, *QUERY, *DOCUMENT, "number"}, {*TEXT})
 FIELDS = {"num": "id", "desc": "description", "narr": "narrative"}  # other tags keep their names
 
 
@@ -42,6 +43,11 @@ def read_trec(
     """
     files = [topics] if isinstance(topics, str | Path) else topics
     splits = qrels if isinstance(qrels, Mapping) else {"test": qrels}
+    for split, file in splits.items():
+        if not isinstance(file, str | Path):
+            raise InputError(f"qrels: of {split} expected a file, got {file!r}; give each split one file")
+    if not files:
+        raise InputError("topics: none given; name a file, or several")
     source = Path(corpus)
     read = read_objects if source.name.removesuffix(".gz").endswith(".jsonl") else _read_tsv
     return assemble(

@@ -238,6 +238,13 @@ class Evaluator:
                 names[id(metric.measure)] = metric.measure, alike
             for name in names[id(metric.measure)][1]:
                 values[name][asked[metric.query_id]] = float(metric.value)
+        for name, measure in self.measures.items():
+            if measure.NAME == "NumQ":
+                values[name] = dict.fromkeys(values[name], 1.0)
+            elif measure.NAME == "NumRel":  # as many as the judgments say, whatever was found
+                values[name] = {
+                    query: float(sum(grade > 0 for grade in qrels[query].values())) for query in values[name]
+                }
         return Evaluation(run, values)
 
 

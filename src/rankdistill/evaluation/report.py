@@ -1,6 +1,6 @@
 """Every run under a folder as one table: what was swept, means over seeds, which settings differ."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isnan, nan
@@ -191,14 +191,18 @@ class Report:
                 f"of {len(self.pairs):,} pairs no corrected p (randomisation) can be below "
                 f"{min(least, 1):.2g}: each test draws {DRAWS:,} times"
             )
-        if len({frozenset(s.seeds) for s in self.settings}) > 1:
+        with_seeds = Counter(frozenset(s.seeds) for s in self.settings)
+        if len(with_seeds) > 1:
+            untested = ", and differences of differences are not tested" if len(self.swept) == 2 else ""
             notes.append(
                 "not all settings have the same seeds: of two that differ in these, seeds are averaged and "
                 "queries alone are random, so that intervals do not hold what another seed would change"
+                + untested
             )
         elif not several and self.pairs:
             notes.append("of one seed: intervals do not hold what another seed would change")
-        elif self.pairs and (level := LEVELS.get(few := len(self.settings[0].seeds))):
+        few = min((len(seeds) for seeds, n in with_seeds.items() if n > 1), default=0)
+        if self.pairs and (level := LEVELS.get(few)):
             notes.append(
                 f"of {few} seeds: where these matter as much as queries, up to {100 * level:.0f} % of equal "
                 "settings come out at p < 0.05; of five seeds that is nearer to 5 %"

@@ -4,6 +4,8 @@ import gzip
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +23,42 @@ class Run:
     """``ranking[query id]`` lists (document id, score), best first.
 
     One tie rule for everything in the library: score descending, then document id ascending.
+    Raises ``InputError`` unless ids are strings, each document of a query is there once, and scores are
+    numbers.
     """
 
     ranking: Mapping[str, list[tuple[str, float]]]
     name: str = "rankdistill"
 
+    def __post_init__(self):
+        for query, ranked in self.ranking.items():
+            if not isinstance(query, str):
+                raise InputError(f"run {self.name}: query {query!r}: an id must be a string")
+            if isinstance(ranked, Mapping) or not all(
+                isinstance(x, tuple | list) and len(x) == 2 for x in ranked
+            ):
+                raise InputError(
+                    f"run {self.name}: query {query!r}: expected (document id, score) pairs, got "
+                    f"{str(ranked)[:60]}; Run.from_scores takes document id -> score"
+                )
+            if len(dict(ranked)) < len(ranked):
+                raise InputError(f"run {self.name}: query {query!r} has a document twice")
+            for document, score in ranked:
+                if not (isinstance(document, str) and isinstance(score, Real) and score == score):
+                    raise InputError(
+                        f"run {self.name}: query {query!r}: expected a document's id, a string, and a "
+                        f"number, got {document!r}, {score!r}"
+                    )
+
     @classmethod
     def from_scores(cls, scored: Mapping[str, Mapping[str, float]], name: str = "rankdistill") -> "Run":
-        """From query id -> document id -> score, in any order; raises ``InputError`` if one is NaN."""
+        """From query id -> document id -> score, in any order; raises ``InputError`` if one is no number."""
         for query, documents in scored.items():
-            if any(score != score for score in documents.values()):
-                raise InputError(f"run {name}: a score of query {query!r} is NaN")
+            for document, score in documents.items():
+                if not isinstance(score, Real) or score != score:
+                    raise InputError(
+                        f"run {name}: the score of {query!r}, {document!r} is {score!r}, no number"
+                    )
         return cls(
             {
                 query: sorted(documents.items(), key=lambda item: (-item[1], item[0]))
@@ -77,8 +104,14 @@ class Run:
         """Writes TREC format (query Q0 document rank score name), gzipped if the name ends in .gz.
 
         trec_eval goes by the scores, in single precision, and puts the higher document id first where they
-        are equal: an equal score is written as the next lower number.
+        are equal: an equal score is written as the next lower number. Raises ``InputError`` for an id with
+        white space, which ends it there.
         """
+        ids = chain(self.ranking, (document for ranked in self.ranking.values() for document, _ in ranked))
+        if (spaced := next((x for x in ids if x.split() != [x]), None)) is not None:
+            raise InputError(
+                f"run {self.name}: {spaced!r} is no id in a run file: it is empty, or has white space"
+            )
         path, name = Path(path), "_".join(self.name.split()) or "rankdistill"
         path.parent.mkdir(parents=True, exist_ok=True)
         with written(path) as draft, open(draft, "wb") as raw:

@@ -48,6 +48,20 @@ def reads(loss: nn.Module) -> frozenset[str]:
     return frozenset(EXTRAS[name] for name in accepted(loss.forward, EXTRAS))
 
 
+def check_signature(loss: nn.Module) -> None:
+    """Raises ``InputError`` if a plain module asks for what the step has not, or for less than it gives."""
+    if isinstance(loss, Loss):
+        return
+    names, known = inspect.signature(loss.forward), [*EXTRAS, "index"]
+    try:
+        names.bind(*"1234", **accepted(loss.forward, dict.fromkeys(known)))
+    except TypeError as error:
+        raise InputError(
+            f"loss: {type(loss).__name__}.forward{names}: {error}; it is called with student, teacher, "
+            f"positive and mask, and what it names of {', '.join(known)}"
+        ) from None
+
+
 def columns_of(loss: nn.Module) -> frozenset[str]:
     """The columns of the score table that ``loss`` needs besides ``scores``; a plain one's: none."""
     return frozenset(getattr(loss, "columns", ()))

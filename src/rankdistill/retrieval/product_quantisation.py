@@ -110,6 +110,11 @@ def product_quantiser(
     sample = np.ascontiguousarray(documents[some])
     rotation = None
     if rotated:
+        if len(sample) < dimensions:  # FAISS would write past the end of an array
+            raise InputError(
+                f"quantisers: OPQ's rotation of {dimensions} dimensions needs as many documents, and there "
+                f"are {count}; leave opq, distill_vq and jpq out (null), or take a model of fewer dimensions"
+            )
         opq = faiss.OPQMatrix(dimensions, parts)
         opq.pq = quiet = faiss.ProductQuantizer(dimensions, parts, bits)
         quiet.cp.min_points_per_centroid = 1

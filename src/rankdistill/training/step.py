@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rankdistill.errors import InputError
-from rankdistill.losses.base import reads, reads_of_teacher, value_of
+from rankdistill.losses.base import check_signature, reads, reads_of_teacher, value_of
 from rankdistill.runtime import processes
 from rankdistill.students.base import Ranker
 from rankdistill.training.collator import in_batch_negatives
@@ -21,10 +21,12 @@ TABLE = frozenset({"scores", "in_batch"})  # what a table of scores offers
 
 
 def check_offers(student: Ranker, loss: nn.Module, teacher: Ranker | None = None) -> None:
-    """Raises ``InputError`` if ``loss`` reads what ``student``, or ``teacher``, does not offer.
+    """Raises ``InputError`` if ``loss`` reads what ``student``, or ``teacher``, does not offer, or a plain
+    module's signature does not fit.
 
     Without a ``teacher`` inside the step its outputs are a score table's.
     """
+    check_signature(loss)
     name = type(loss).__name__
     if missing := reads(loss) - student.offers:
         raise InputError(

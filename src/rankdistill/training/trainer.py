@@ -689,7 +689,7 @@ def _with_gradient(embeddings: Embeddings | None) -> Embeddings | None:
 @torch.no_grad()
 def _heeds_teacher(step: Step, loss: nn.Module, student: Outputs, teacher: Outputs, batch: Batch) -> bool:
     """Whether ``loss`` has another value where the teacher's scores are others."""
-    others = torch.arange(teacher.scores.shape[1]).to(teacher.scores).expand_as(teacher.scores)
+    others = torch.arange(teacher.scores.shape[1]).to(teacher.scores).expand_as(teacher.scores).clone()
     values = [step.compare(student, x, batch, loss) for x in (teacher, replace(teacher, scores=others))]
     return not torch.equal(*values)
 

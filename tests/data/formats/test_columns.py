@@ -241,3 +241,11 @@ def test_what_macos_puts_beside_a_file_is_not_read(small, tmp_path):
     pq.write_table(pa.table(PAIRS), tmp_path / "train.parquet")
     (tmp_path / "._train.parquet").write_bytes(b"\0\5\26\7")
     assert rows_of(read_columns(tmp_path, small)) == EXPECTED
+
+
+def test_a_ranking_in_two_rows_is_none(small, tmp_path):
+    """Each would have a best document."""
+    table = pa.table({"query_id": ["q0", "q1", "q0"], "document_ids": [["d0"], ["d1"], ["d4", "d2"]]})
+    pq.write_table(table, tmp_path / "r.parquet")
+    with pytest.raises(InputError, match="r.parquet: query 'q0' again; a row has the whole order of a query"):
+        read_columns(tmp_path / "r.parquet", small, by="rank")

@@ -1,6 +1,7 @@
 """What a table read from a file means, shown with CSV."""
 
 import logging
+import os
 
 import pytest
 from conftest import rows_of
@@ -109,3 +110,23 @@ def test_other_scores_have_another_fingerprint(small, tmp_path):
 def test_a_missing_id_is_unknown(small):
     with pytest.raises(InputError, match="documents that small lacks: ''"):
         to_table([chunk(["q0", "q0"], ["d0", None], [1, 2])], small, "s")
+
+
+@pytest.mark.parametrize(
+    ("scores", "tied"), [((1700000005, 1700000004), 1), ((1e-50, 2e-50), 1), ((1, 1), 0)]
+)
+def test_scores_that_single_precision_cannot_tell_apart_are_said(scores, tied, small, tmp_path, caplog):
+    lines = [f"q0,{document},{score}\n" for document, score in zip(("d0", "d4"), scores, strict=True)]
+    (tmp_path / "s.csv").write_text("".join(lines))
+    read_csv(tmp_path / "s.csv", small)
+    said = "s.csv: 1 of 2 scores differ from another of their query by less than single precision holds"
+    assert [said in message for message in caplog.messages if "single precision" in message] == [True] * tied
+
+
+def test_a_pipe_is_no_file_of_scores(small, tmp_path):
+    """It can be read once, and this is read twice."""
+    os.mkfifo(tmp_path / "s.csv")
+    with pytest.raises(
+        InputError, match="s.csv: not a regular file, and it is read twice; write it to the disk"
+    ):
+        read_csv(tmp_path / "s.csv", small)

@@ -206,6 +206,7 @@ def _line(error: Exception) -> str:
 
 
 def _chunks(batches: Iterator[tuple[str | Path, pa.RecordBatch]], by: str) -> Iterator[Chunk]:
+    ranked: set[Any] = set()
     for path, batch in batches:
         names = batch.schema.names
         query, document = (
@@ -213,6 +214,11 @@ def _chunks(batches: Iterator[tuple[str | Path, pa.RecordBatch]], by: str) -> It
             column(names, DOCUMENT, "document ids", path),
         )
         score = column(names, SCORE, "scores", path) if by == "score" else None
+        if by == "rank":
+            for name in batch.column(query).to_pylist():
+                if name in ranked:
+                    raise InputError(f"{path}: query {name!r} again; a row has the whole order of a query")
+                ranked.add(name)
         try:
             scores = None if score is None else batch.column(score)
             yield as_chunk(batch.column(query), batch.column(document), scores, path)

@@ -149,6 +149,8 @@ class Layout:
 
 def _layout(path: Path, is_data: Callable[[list[str]], bool]) -> Layout:
     """That of the file ``path``; whether its first line is one of data, ``is_data`` says."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: not a regular file, and it is read twice; write it to the disk first")
     layout = None
     for place, line in read_lines(path):
         if layout is not None:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Invalid = Literal["error", "skip"]
 Chunk = tuple[pa.Array, pa.Array, np.ndarray]  # query ids, document ids and scores, aligned
 NAMED = 1000  # unknown ids remembered, to be named
+TIED = 0.01  # share of the scores that may become ties without a word
 TOLERANCE = 0.01  # of two scores of one pair: the same model in other batches or half precision
 
 
@@ -51,6 +52,7 @@ def to_table(
     document_row = collection.document_row if document_row is None else document_row
     unknown: dict[str, Counter] = {"queries": Counter(), "documents": Counter()}
     triples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    tied = total = 0
     for queries, documents, scores in _texts_alone(chunks, path):
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
             values = np.asarray(scores)
@@ -65,11 +67,28 @@ def to_table(
         q = _rows(queries, query_row, unknown["queries"])
         d = _rows(documents, document_row, unknown["documents"])
         known = (q >= 0) & (d >= 0)
+        tied, total = tied + _tied(q, values, scores), total + len(q)
         triples.append((q[known], d[known], scores[known]))
     _settle(unknown, collection, path, invalid, any(len(q) for q, _, _ in triples))
+    if tied > TIED * total:
+        log.warning(
+            "%s: %d of %d scores differ from another of their query by less than single precision holds, and "
+            "are equal to it now; subtract an offset, or scale them",
+            path,
+            tied,
+            total,
+        )
     q, d, s = (np.concatenate(column) for column in zip(*triples, strict=True))
     triples.clear()
     return _table(*_once(q, d, s, collection, path, invalid), collection, path, teacher)
+
+
+def _tied(q: np.ndarray, values: np.ndarray, scores: np.ndarray) -> int:
+    """How many ``values`` of a query differ from the next lower one where their ``scores`` do not."""
+    order = np.lexsort((values, q))
+    same, before, after = (x[order] for x in (q, values, scores))
+    lost = (same[1:] == same[:-1]) & (before[1:] != before[:-1]) & (after[1:] == after[:-1])
+    return int(lost.sum())
 
 
 def _texts_alone(chunks: Iterable[Chunk], path) -> Iterator[Chunk]:
