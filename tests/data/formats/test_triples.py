@@ -130,3 +130,12 @@ def test_a_pipe_is_no_file_of_scores(small, tmp_path):
         InputError, match="s.csv: not a regular file, and it is read twice; write it to the disk"
     ):
         read_csv(tmp_path / "s.csv", small)
+
+
+def test_lines_are_counted_through_a_cell_of_two(small, tmp_path):
+    text = 'query_id,document_id,score,text\nq0,d0,1,"first\nsecond"\nq0,d4,n/a,x\n'
+    (tmp_path / "s.csv").write_text(text)
+    with pytest.raises(InputError, match="s.csv:4: expected .*, whose score is not a number"):
+        read_csv(tmp_path / "s.csv", small)
+    (tmp_path / "s.csv").write_text(text.replace("n/a", "2"))
+    assert rows_of(read_csv(tmp_path / "s.csv", small))["q0"]

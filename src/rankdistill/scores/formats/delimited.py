@@ -224,9 +224,16 @@ def _batches(
 def _locate(path: Path, layout: Layout, skipped: int, scores: Sequence[str]) -> None:
     """Raises ``InputError`` for the first line that has not as many cells as it must, or no number."""
     numbers = [layout.names.index(name) for name in scores]
+    first = begun = ""
     for place, line in read_lines(path):
         if int(place.rpartition(":")[2]) <= skipped:
             continue
+        if begun:
+            place, line = first, f"{begun}\n{line}"
+        if layout.quoted and line.count('"') % 2:  # a cell goes on in the next line
+            first, begun = place, line
+            continue
+        begun = ""
         cells = _cells(line, layout.delimiter, layout.quoted, place)
         if len(cells) != len(layout.names) or not all(_is_number(cells[i].strip()) for i in numbers):
             raise InputError(
