@@ -125,3 +125,11 @@ def test_streams_that_were_closed_from_the_beginning_take_what_is_printed(monkey
         sys.stdout.write("said")
         sys.stderr.write("said")
     assert sys.stdout is None and sys.stderr is None
+
+
+def test_what_a_terminal_has_no_sign_for_is_printed_otherwise(tmp_path, monkeypatch):
+    with open(tmp_path / "out", "w", encoding="ascii") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        with output_kept():
+            print("0.5 ± 0.1")
+    assert (tmp_path / "out").read_text() == "0.5 \\xb1 0.1\n"

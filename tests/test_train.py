@@ -584,3 +584,32 @@ def test_card_and_conditions_say_how_many_texts_were_cut(job, tmp_path):
     assert truncated["queries"]["longer"] == 0
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert f"{longer} of {len(collection.documents)} documents" in card and "longer than 12 tokens" in card
+
+
+OWN = """
+import numpy as np
+
+class Own:
+    def select(self, scores, positive, rng):
+        return np.concatenate([np.flatnonzero(positive)[:1], np.flatnonzero(~positive)[{take}]])
+"""
+
+
+def test_a_run_of_ones_own_code_is_of_that_code_alone(job, tmp_path, monkeypatch):
+    """Edited in place it would be resumed as a mixture of both, or its old results taken for new ones."""
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "own_sampler_of_a_test.py"
+    file.write_text(OWN.format(take=":3"))
+    job.sampler = {"_target_": "own_sampler_of_a_test.Own"}
+    distil(job, tmp_path / "run")
+    code = json.loads((tmp_path / "run" / "conditions.json").read_text())["code"]
+    distil(job, tmp_path / "run")
+    file.write_text(OWN.format(take="-3:"))
+    with pytest.raises(InputError, match=r"run: finished with another code \(changed since, in place\)"):
+        distil(job, tmp_path / "run")
+    distil(job, tmp_path / "other")
+    assert json.loads((tmp_path / "other" / "conditions.json").read_text())["code"] != code
+    job.sampler = {"_target_": "rankdistill.samplers.RandomSampler", "negatives": 3}
+    distil(job, tmp_path / "ours")
+    assert "code" not in json.loads((tmp_path / "ours" / "conditions.json").read_text())
+    assert list(report(tmp_path).unequal) == ["code"], "of the two that have one"

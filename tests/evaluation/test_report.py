@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import shutil
 import sys
 from itertools import product
@@ -976,3 +977,26 @@ def test_a_report_without_dev_measures_has_no_curves(sweep):
     assert plot_curves(report(sweep[0])) is None
     (sweep[0] / "random0" / "history.json").write_text('[{"eval_nDCG@10": "high", "step": 1}]')
     assert "history.json: damaged (measures of steps)" in str(report(sweep[0]).unfinished)
+
+
+@pytest.mark.parametrize("of", ["folder", "file"])
+def test_a_run_that_may_not_be_read_is_named(sweep, monkeypatch, of):
+    """It was left out without a word, or ended the whole report."""
+    folder, *_ = sweep
+    place = min(x for x in folder.iterdir() if x.is_dir())
+    scandir, digest = os.scandir, checksum
+
+    def scan(path="."):
+        if of == "folder" and str(path) == str(place):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def read(path):
+        if of == "file" and path.parent == place:
+            raise PermissionError(13, "Permission denied", str(path))
+        return digest(path)
+
+    monkeypatch.setattr("os.scandir", scan)
+    monkeypatch.setattr("rankdistill.runtime.folders.checksum", read)
+    said = report(folder).unfinished[str(place)]
+    assert "cannot be read" in said

@@ -19,7 +19,7 @@ from rankdistill.errors import InputError, check_counts, check_seed, fields_of, 
 from rankdistill.evaluation import Evaluator
 from rankdistill.runtime import processes
 from rankdistill.runtime.cache import fingerprint
-from rankdistill.runtime.fields import check_fields
+from rankdistill.runtime.fields import check_fields, own_code
 from rankdistill.runtime.hardware import tell_threads
 from rankdistill.students import start_of
 from rankdistill.students.base import Ranker
@@ -111,7 +111,7 @@ def job_of(config: DictConfig, checkpoints: Path) -> Job:
     sources = sources_of(config, [stage.name for stage in stages])
     stages = [with_scorer(stage, sources, student) for stage in stages]
     table_of = {name: i for i, source in enumerate(sources) for name in source.stages}
-    inputs = inputs_of(collection, student, sources, stages)
+    inputs = inputs_of(collection, student, sources, stages) | own_code(config)
     return Job(config, evaluator, sampler, stages, collection, student, sources, table_of, inputs)
 
 

@@ -26,6 +26,8 @@ def unequal(runs: Sequence[TrainingRun], names: Sequence[str]) -> dict[str, str]
         groups: dict[str, list[int]] = defaultdict(list)
         for i, run in enumerate(runs):
             groups[run.conditions.get(condition, "?")].append(i)
+        if condition == "code":  # of one's own, which the library's settings have none of
+            groups.pop("?", None)
         if len(groups) > 1:
             found[condition] = _in_words(condition, groups, runs, names)
     return found

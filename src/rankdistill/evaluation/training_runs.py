@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,14 +88,28 @@ def read_runs(folder: Path) -> list[TrainingRun]:
     files = [*folder.rglob("run.json"), *folder.rglob("conditions.json")]
     files += [hydra.parent for hydra in folder.rglob(".hydra/overrides.yaml")]  # of an earlier version
     places = sorted({file.parent for file in files}, key=lambda p: [(len(x), x) for x in p.parts])
-    runs = []
+    runs: list[TrainingRun | None] = [
+        TrainingRun(place, {}, OmegaConf.create(), {}, {}, {}, "it cannot be read: check its permissions")
+        for place in _closed(folder)
+    ]
     for place in places:
         try:
-            runs.append(_read(place))
+            try:
+                runs.append(_read(place))
+            except OSError as error:
+                raise InputError(f"{error.filename or place}: cannot be read ({error.strerror})") from None
         except InputError as error:
             message = str(error).removeprefix(f"{place}/")
             runs.append(TrainingRun(place, {}, OmegaConf.create(), {}, {}, {}, message))
     return [run for run in runs if run is not None]
+
+
+def _closed(folder: Path) -> list[Path]:
+    """The folders under ``folder`` whose files cannot be listed."""
+    closed: list[Path] = []
+    for _ in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
+        pass
+    return closed if folder.is_dir() else []
 
 
 def _read(place: Path) -> TrainingRun | None:

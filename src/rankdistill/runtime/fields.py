@@ -4,18 +4,23 @@ import inspect
 import logging
 import math
 import sys
+import sysconfig
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rankdistill.errors import InputError
+from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.checked import alternatives
+from rankdistill.runtime.folders import checksum
 
 KINDS = {
     int: "an integer",
@@ -61,6 +66,33 @@ def target_of(name: str, field: str) -> Any:
     finally:
         hydra.disabled = was
     raise InputError(f"{field}: {name} cannot be found: {reason}")
+
+
+def own_code(config: Any) -> dict[str, str]:
+    """``code``: the fingerprint of the files of each ``_target_`` in ``config`` that is neither ours nor
+    installed; {} where there is none."""
+    installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")]
+    files = set()
+    for target in _targets(config):
+        with suppress(TypeError):  # of what is compiled
+            file = inspect.getsourcefile(target_of(target, "_target_"))
+            if file and not any(Path(file).is_relative_to(folder) for folder in installed):
+                files.add(Path(file))
+    return {"code": fingerprint(*sorted(checksum(file) for file in files))} if files else {}
+
+
+def _targets(config: Any) -> Iterator[str]:
+    """Every ``_target_`` in ``config`` but the library's."""
+    if not isinstance(config, DictConfig | ListConfig):
+        return
+    parts: Any = range(len(config)) if isinstance(config, ListConfig) else list(config)
+    for name in parts:
+        if OmegaConf.is_missing(config, name):
+            continue
+        value = config[name]
+        if name == "_target_" and value.partition(".")[0] != "rankdistill":
+            yield value
+        yield from _targets(value)
 
 
 def _why_not(name: str, error: BaseException) -> str:

@@ -49,7 +49,7 @@ def _kept(stream: TextIO | None) -> tuple[TextIO, _Kept]:
     text = io.TextIOWrapper(
         io.BufferedWriter(kept),
         getattr(stream, "encoding", "utf-8"),
-        getattr(stream, "errors", "replace"),
+        "backslashreplace",  # of what a terminal has no sign for, as ± in ASCII
         line_buffering=getattr(stream, "line_buffering", True),
         write_through=getattr(stream, "write_through", False),
     )
