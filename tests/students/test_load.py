@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from rankdistill.errors import InputError
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.students import (
     load_cross_encoder,
     load_student,
@@ -130,6 +131,14 @@ def test_a_missing_folder_and_an_unreachable_hub_are_named(tmp_path):
         load_student(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="'someone/some-model' cannot be loaded"):
         load_student("someone/some-model")
+
+
+def test_a_model_that_was_pruned_from_the_cache_is_said():
+    folder = cache_folder() / "models" / "demo_bi_encoder-0"
+    with pytest.raises(
+        InputError, match=f"{folder}: removed from the cache meanwhile; start the same command"
+    ):
+        load_student(str(folder))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from sentence_transformers.util import load_file_path
 
 from rankdistill.errors import InputError
+from rankdistill.runtime.environment import cache_folder
 from rankdistill.runtime.reach import asking_hub
 from rankdistill.students.minilm import HUB_NAME, minilm_path
 
@@ -57,6 +58,8 @@ def check_there(model: Any) -> None:
 
 def cannot_be_loaded(model: str, reason: str) -> InputError:
     """What is said of a ``model`` for this ``reason``."""
+    if Path(model).is_relative_to(cache_folder()) and not Path(model).is_dir():
+        return InputError(f"{model}: removed from the cache meanwhile; start the same command again")
     if model.startswith((".", "/", "~")) and not Path(model).is_dir():
         reason = "no such folder"
     elif "couldn't connect" in reason.lower():
