@@ -30,6 +30,12 @@ def shorten(names, most: int = 3) -> str:
     return text + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+def half_a_character(error: UnicodeEncodeError) -> str:
+    """What is wrong with a text that cannot be encoded, and the remedy."""
+    half = error.object[error.start]
+    return f"{half!r} is half a character (a lone surrogate), and so no text; replace it"
+
+
 def within(part: str, error: InputError) -> InputError:
     """``error``, a parameter of it named as the field of ``part`` that sets it: k=0 as evaluator.k=0."""
     return InputError(f"{part}.{error}") if part and re.match(r"\w+=", str(error)) else error

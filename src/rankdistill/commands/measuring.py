@@ -17,7 +17,7 @@ from rankdistill.commands.tables import Source, measured_and_trained
 from rankdistill.data import Candidates, Collection
 from rankdistill.errors import shorten
 from rankdistill.evaluation import Evaluation, Evaluator
-from rankdistill.evaluation.training_runs import RERANKING, SEARCH
+from rankdistill.evaluation.training_runs import RERANKING, SEARCH, SEARCHED
 from rankdistill.retrieval import DenseIndex, Index, stored_index
 from rankdistill.runtime import processes
 from rankdistill.scores import ScoreTable
@@ -31,7 +31,6 @@ from rankdistill.training.stages import Stage
 from rankdistill.training.step_teacher import StepTeacher
 
 log = logging.getLogger(__name__)
-SEARCHED = "teacher:search"  # a bi-encoder teacher's own search of all documents
 
 
 class Measured:

@@ -9,7 +9,7 @@ from numbers import Integral
 import numpy as np
 
 from rankdistill.data.same_text import SameText, same_text
-from rankdistill.errors import InputError, check_counts, check_seed, shorten
+from rankdistill.errors import InputError, check_counts, check_seed, half_a_character, shorten
 from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.checked import checked
 
@@ -123,10 +123,7 @@ class Collection:
                 self.qrels,
             )
         except UnicodeEncodeError as error:
-            raise InputError(
-                f"{self.name}: {error.object[error.start]!r} is half a character (a lone surrogate), and so "
-                "no text; replace it"
-            ) from None
+            raise InputError(f"{self.name}: {half_a_character(error)}") from None
 
     def texts_fingerprint(self, kind: str) -> str:
         """Changes with any text of ``kind``, ``query`` or ``document``, or their order."""

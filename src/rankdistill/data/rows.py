@@ -7,7 +7,7 @@ from typing import Any
 
 from rankdistill.data.collection import Collection
 from rankdistill.data.faults import Faults
-from rankdistill.errors import InputError, shorten
+from rankdistill.errors import InputError, half_a_character, shorten
 
 HIGHEST_GRADE = 1000  # measures keep a counter for every grade up to the highest
 
@@ -97,10 +97,7 @@ def _texts(
             text = "".join([before + values.get(field, "") for before, field in parts]).strip()
             f"{key}{text}".encode()
         except UnicodeEncodeError as error:
-            half = error.object[error.start]
-            raise InputError(
-                f"{place}: {half!r} is half a character (a lone surrogate), and so no text; replace it"
-            ) from None
+            raise InputError(f"{place}: {half_a_character(error)}") from None
         except TypeError:
             key = None
         if key is None:

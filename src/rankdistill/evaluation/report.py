@@ -41,7 +41,14 @@ from rankdistill.evaluation.significance import (
     letters,
     randomisation,
 )
-from rankdistill.evaluation.training_runs import PROCESSES, RERANKING, SEARCH, TrainingRun, read_runs
+from rankdistill.evaluation.training_runs import (
+    PROCESSES,
+    RERANKING,
+    SEARCH,
+    SEARCHED,
+    TrainingRun,
+    read_runs,
+)
 from rankdistill.runtime.checked import checked
 
 
@@ -410,7 +417,7 @@ def _others(
     wholes = list(dict.fromkeys(setting.queries(measure) for setting in settings))
     others: dict[str, dict[str, tuple[float, float]]] = {}
     samples = []
-    for system in ("before", "teacher", "teacher:search"):
+    for system in ("before", "teacher", SEARCHED):
         measured: dict[tuple[str, frozenset[str]], list[TrainingRun]] = defaultdict(list)
         for run in runs:
             if measure in (values := run.per_query.get(system, {})):

@@ -17,6 +17,11 @@ from rankdistill.runtime.checked import checked
 from rankdistill.runtime.folders import written
 
 
+def _is_score(value: object) -> bool:
+    """A number; NaN would be ranked by the order of insertion."""
+    return isinstance(value, Real) and value == value
+
+
 @checked
 @dataclass(frozen=True)
 class Run:
@@ -44,7 +49,7 @@ class Run:
             if len(dict(ranked)) < len(ranked):
                 raise InputError(f"run {self.name}: query {query!r} has a document twice")
             for document, score in ranked:
-                if not (isinstance(document, str) and isinstance(score, Real) and score == score):
+                if not (isinstance(document, str) and _is_score(score)):
                     raise InputError(
                         f"run {self.name}: query {query!r}: expected a document's id, a string, and a "
                         f"number, got {document!r}, {score!r}"
@@ -55,7 +60,7 @@ class Run:
         """From query id -> document id -> score, in any order; raises ``InputError`` if one is no number."""
         for query, documents in scored.items():
             for document, score in documents.items():
-                if not isinstance(score, Real) or score != score:
+                if not _is_score(score):
                     raise InputError(
                         f"run {name}: the score of {query!r}, {document!r} is {score!r}, no number"
                     )

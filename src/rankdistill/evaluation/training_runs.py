@@ -19,6 +19,7 @@ from rankdistill.runtime.cache import fingerprint
 from rankdistill.runtime.folders import RESULTS, check, files_of, finished_conditions, plain, read_json
 
 PROCESSES = "processes"  # of a run, beside the fields of its configuration
+SEARCHED = "teacher:search"  # a bi-encoder teacher's own search of all documents, beside its reranking
 SEARCH, RERANKING = "search", "reranking"  # what a run measured; the latter with its candidates' fingerprint
 PARTS = ("sampler", "loss", "teacher")  # what a configuration of rankdistill train has, and no other
 
@@ -94,12 +95,12 @@ def read_runs(folder: Path) -> list[TrainingRun]:
     ]
     for place in places:
         try:
-            try:
-                runs.append(_read(place))
-            except OSError as error:
-                raise InputError(f"{error.filename or place}: cannot be read ({error.strerror})") from None
-        except InputError as error:
-            message = str(error).removeprefix(f"{place}/")
+            runs.append(_read(place))
+        except (InputError, OSError) as error:
+            message = str(error)
+            if isinstance(error, OSError):
+                message = f"{error.filename or place}: cannot be read ({error.strerror})"
+            message = message.removeprefix(f"{place}/")
             runs.append(TrainingRun(place, {}, OmegaConf.create(), {}, {}, {}, message))
     return [run for run in runs if run is not None]
 

@@ -64,17 +64,22 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def is_special(path: Path) -> bool:
+    """Whether ``path`` is there and a device or a pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place when it is on the disk, and is gone if that fails.
 
     Raises ``InputError`` for a ``path`` that is a device or a pipe, whose place no file is to take.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f"{path}: not a regular file; name another")
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         with naming(path):
+            if is_special(path):
+                raise InputError(f"{path}: not a regular file; name another")
             yield draft
             sync(draft)
             draft.replace(path)

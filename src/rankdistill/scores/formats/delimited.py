@@ -14,6 +14,7 @@ import pyarrow.csv
 from rankdistill.data.collection import Collection
 from rankdistill.data.lines import is_quoted, plain, read_lines, unquoted
 from rankdistill.errors import InputError
+from rankdistill.runtime.folders import is_special
 from rankdistill.scores.formats.columns import (
     NEGATIVE,
     NEGATIVE_SCORE,
@@ -149,7 +150,7 @@ class Layout:
 
 def _layout(path: Path, is_data: Callable[[list[str]], bool]) -> Layout:
     """That of the file ``path``; whether its first line is one of data, ``is_data`` says."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if is_special(path):
         raise InputError(f"{path}: not a regular file, and it is read twice; write it to the disk first")
     layout = None
     for place, line in read_lines(path):
